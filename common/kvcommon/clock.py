@@ -1,0 +1,26 @@
+"""Time as an argument: what reads a clock takes one of these, so that the simulation can stand in for it."""
+
+import time
+from typing import Protocol
+
+
+class Clock(Protocol):
+    """Two clocks of one machine."""
+
+    def now(self) -> float:
+        """Seconds since boot, suspended time included; for leases, time-outs and ages."""
+        ...
+
+    def wall_ms(self) -> int:
+        """Unix time in milliseconds; for versions and for people, never for leases."""
+        ...
+
+
+class SystemClock:
+    """This machine's clocks."""
+
+    def now(self) -> float:
+        return time.clock_gettime(time.CLOCK_BOOTTIME)
+
+    def wall_ms(self) -> int:
+        return time.time_ns() // 1_000_000

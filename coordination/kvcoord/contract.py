@@ -1,0 +1,182 @@
+"""What coordination promises, and the frozen values it holds.
+
+Everything here is small, changed rarely, and changed only by compare-and-set. The replication protocol's safety rests
+on `compare_and_set_partition`; nothing rests on a clock or a session of the coordination service.
+"""
+
+from collections.abc import AsyncIterator, Mapping
+from dataclasses import dataclass
+from typing import Generic, Protocol, TypeVar
+
+from kvcommon.errors import KVClusterError
+from kvcommon.slotmap import SlotMap
+
+T = TypeVar("T")
+
+
+class CoordinationUnavailableError(KVClusterError):
+    """The service could not be asked. A write that raises this may or may not have been, or yet be, done ("maybe")."""
+
+
+@dataclass(frozen=True, slots=True, order=True)
+class ReplicaId:
+    """One replica: a pod and the incarnation of its disk. A pod with an empty or older disk is another replica."""
+
+    pod: str
+    incarnation: str
+
+    def __str__(self) -> str:
+        return f"{self.pod}/{self.incarnation}"
+
+
+@dataclass(frozen=True, slots=True, order=True)
+class RunId:
+    """One run of one replica's process. An epoch belongs to one run (rule 1)."""
+
+    replica: ReplicaId
+    run: str
+
+    def __str__(self) -> str:
+        return f"{self.replica}/{self.run}"
+
+
+@dataclass(frozen=True, slots=True)
+class PartitionState:
+    """Who leads a partition and who is in sync: the one truth of the replication protocol.
+
+    `serial` grows by one with every change of this state. `generation` is that of the coordination data; a restore
+    makes a new one (rule 19). `in_sync` is ordered: the first that is not the leader is the designated backup.
+    `leader` None: nobody has led yet; any in-sync replica may claim. `replicas` are the pods that belong here.
+    """
+
+    epoch: int
+    leader: RunId | None
+    in_sync: tuple[ReplicaId, ...]
+    replicas: tuple[str, ...]
+    min_in_sync: int
+    serial: int = 1
+    generation: int = 1
+
+
+@dataclass(frozen=True, slots=True)
+class Versioned(Generic[T]):
+    """A value with the version that a compare-and-set names. Versions of one value only grow."""
+
+    value: T
+    version: int
+
+
+@dataclass(frozen=True, slots=True)
+class Won:
+    """The compare-and-set was done; the value now has this version."""
+
+    version: int
+
+
+@dataclass(frozen=True, slots=True)
+class Lost:
+    """The value had another version than the one named (or existed, for a creation); nothing was changed."""
+
+
+@dataclass(frozen=True, slots=True)
+class MemberInfo:
+    """What a running node says of itself. Addresses are host:port."""
+
+    pod: str
+    partition: int
+    replica: ReplicaId
+    run: str
+    grpc_address: str
+    replication_address: str
+    http_address: str
+    dns_name: str = ""
+    boot_id: str = ""
+    container_id: str = ""
+    empty: bool = False  # its log has never held a record: may be a partition's first replica
+
+
+@dataclass(frozen=True, slots=True)
+class Death:
+    """The word of death: this run's container is terminated, by the kubelet's word (rule 7). Void for any other run."""
+
+    pod: str
+    run: str
+    container_id: str
+    epoch: int
+
+
+@dataclass(frozen=True, slots=True)
+class ClusterIdentity:
+    """Who this cluster is; made once, at birth."""
+
+    cluster_id: str  # UUID
+    name: str
+    partitions: int
+    replicas: int
+    generation: int = 1
+
+
+class Coordination(Protocol):
+    """One cluster's coordination data.
+
+    Every method may raise CoordinationUnavailableError. Watches never end and never raise it: they wait until the
+    service is back, and yield the current value first, then every later one they see (they may skip values, never go
+    back). Closing the coordination ends them.
+    """
+
+    async def start(self) -> None:
+        """Begin to connect; returns at once or when connected. Nothing else may be called before."""
+        ...
+
+    async def close(self) -> None:
+        """Let go of everything, this process's registration included."""
+        ...
+
+    @property
+    def connected(self) -> bool:
+        """Whether the service answered lately; for status and metrics, never for decisions."""
+        ...
+
+    async def read_identity(self) -> ClusterIdentity | None: ...
+    async def create_identity(self, identity: ClusterIdentity) -> Won | Lost: ...
+
+    async def read_map(self) -> Versioned[SlotMap] | None: ...
+    async def create_map(self, slot_map: SlotMap) -> Won | Lost: ...
+    async def compare_and_set_map(self, expected_version: int, slot_map: SlotMap) -> Won | Lost: ...
+    def watch_map(self) -> AsyncIterator[Versioned[SlotMap] | None]: ...
+
+    async def read_partition(self, partition: int) -> Versioned[PartitionState] | None:
+        """The newest state (a read that is ordered after every write acknowledged before it: ZooKeeper's sync)."""
+        ...
+
+    async def create_partition(self, partition: int, state: PartitionState) -> Won | Lost:
+        """A partition's birth; only the operator or `make run` does this, once."""
+        ...
+
+    async def compare_and_set_partition(
+        self, partition: int, expected_version: int, state: PartitionState
+    ) -> Won | Lost: ...
+
+    def watch_partition(self, partition: int) -> AsyncIterator[Versioned[PartitionState] | None]: ...
+
+    async def register_member(self, member: MemberInfo) -> None:
+        """Say who this process is, until `close` or the end of its session; made again by itself after a lost session.
+
+        Called again it replaces what was said before. Returns once first done; while the service is away it goes on
+        trying in the background after raising.
+        """
+        ...
+
+    async def read_members(self) -> Mapping[str, MemberInfo]: ...
+
+    def watch_members(self) -> AsyncIterator[Mapping[str, MemberInfo]]:
+        """Members by pod name. One whose session ended is gone; while the service is away nothing is yielded."""
+        ...
+
+    async def report_death(self, death: Death) -> None:
+        """Replaces any earlier word about the pod."""
+        ...
+
+    def watch_deaths(self) -> AsyncIterator[Mapping[str, Death]]:
+        """The newest word per pod name."""
+        ...

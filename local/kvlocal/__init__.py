@@ -1,0 +1,1 @@
+"""A cluster as local processes, from the same KVCluster manifest: `make run`. May import everything."""
