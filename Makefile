@@ -61,8 +61,11 @@ bench: install ## measure, beside etcd and the bare limits; see docs/benchmarks.
 image: ## the container image, by docker
 	docker build -t kvcluster:dev .
 
-lock: ## renew requirements.lock
-	uv pip compile -q --universal --generate-hashes --python-version 3.11 --all-extras --group dev --no-emit-index-url --no-emit-find-links --no-annotate --custom-compile-command "make lock" pyproject.toml -o requirements.lock
+lock: LOCK := uv pip compile -q --universal --generate-hashes --python-version 3.11 --no-emit-index-url --no-emit-find-links --no-annotate --custom-compile-command "make lock"
+lock: ## renew the lock files: all, what the image runs, what builds the wheel
+	$(LOCK) --all-extras --group dev pyproject.toml -o requirements.lock
+	$(LOCK) --all-extras --constraint requirements.lock pyproject.toml -o requirements-runtime.lock
+	echo hatchling | $(LOCK) --constraint requirements.lock - -o requirements-build.lock
 
 clean: ## remove what the targets made
 	@rm -rf $(VENV) .mypy_cache .ruff_cache .pytest_cache .hypothesis .import_linter_cache .kvcluster
