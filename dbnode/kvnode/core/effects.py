@@ -1,0 +1,110 @@
+"""What a replica wants done, in this order. Persist and Cut are done before the next effect; the rest may take time."""
+
+from dataclasses import dataclass
+
+from kvcoord.contract import PartitionState, RunId
+from kvnode.core.messages import Message
+from kvnode.core.types import Batch, Meta, Position, Role
+
+
+@dataclass(frozen=True, slots=True)
+class Persist:
+    """Sync this to disk before anything that follows."""
+
+    meta: Meta
+
+
+@dataclass(frozen=True, slots=True)
+class Cut:
+    """Remove what is after this position from the log, durably, before anything that follows."""
+
+    after: Position
+
+
+@dataclass(frozen=True, slots=True)
+class Write:
+    """Append the batch to the log; answer Written once it is durable. Several may be answered by one."""
+
+    batch: Batch
+
+
+@dataclass(frozen=True, slots=True)
+class Send:
+    """Send a message on a connection; silently nothing when it is gone."""
+
+    conn: int
+    message: Message
+
+
+@dataclass(frozen=True, slots=True)
+class Dial:
+    """Connect to the replication port of this run; answer Dialed or DialFailed."""
+
+    to: RunId
+
+
+@dataclass(frozen=True, slots=True)
+class Close:
+    """End a connection, after what was sent on it."""
+
+    conn: int
+
+
+@dataclass(frozen=True, slots=True)
+class CompareAndSet:
+    """Set the partition's state if its version is still this; answer CasAnswered."""
+
+    expected_version: int
+    state: PartitionState
+
+
+@dataclass(frozen=True, slots=True)
+class ReadState:
+    """Read the partition's state from coordination now; answer StateSeen (nothing when it can't be asked)."""
+
+
+@dataclass(frozen=True, slots=True)
+class ReadLog:
+    """Read batches after this index from the own log, a few megabytes at most; answer LogRead."""
+
+    conn: int
+    after: int
+
+
+@dataclass(frozen=True, slots=True)
+class OpenEpoch:
+    """This run leads `epoch`: make its first record and step Proposed(internal=True) with it, next."""
+
+    epoch: int
+
+
+@dataclass(frozen=True, slots=True)
+class Committed:
+    """Everything up to `index` is committed: apply it, then answer those who wait for it.
+
+    `enough`: at least minInSync replicas have it durably; otherwise the answer is "outcome unknown" (rule 8).
+    """
+
+    index: int
+    enough: bool
+
+
+@dataclass(frozen=True, slots=True)
+class RoleChanged:
+    """The role or the epoch changed. Whoever waits for a commit in an earlier epoch gets "outcome unknown"."""
+
+    role: Role
+    epoch: int
+
+
+@dataclass(frozen=True, slots=True)
+class Rebuild:
+    """Take a new incarnation, synced before anything is wiped, then start again from empty (rules 4, 15, 17)."""
+
+    reason: str
+
+
+Effect = (
+    Persist | Cut | Write | Send | Dial | Close | CompareAndSet | ReadState | ReadLog | OpenEpoch | Committed
+    | RoleChanged | Rebuild
+)  # fmt: skip

@@ -1,0 +1,115 @@
+"""What happens to a replica. `conn` numbers a connection, unique in this run; the shell gives them out."""
+
+from dataclasses import dataclass
+
+from kvcoord.contract import Death, Lost, PartitionState, RunId, Won
+from kvnode.core.messages import Message
+from kvnode.core.types import Batch, Position
+
+
+@dataclass(frozen=True, slots=True)
+class Tick:
+    """Time passed. Expected every 50 ms or so."""
+
+
+@dataclass(frozen=True, slots=True)
+class StateSeen:
+    """Coordination showed this state of the partition, by a watch or a read."""
+
+    state: PartitionState
+    version: int
+
+
+@dataclass(frozen=True, slots=True)
+class CasAnswered:
+    """The compare-and-set that named `expected_version` was answered; None: no answer, it is "maybe" (rule 2)."""
+
+    expected_version: int
+    outcome: Won | Lost | None
+
+
+@dataclass(frozen=True, slots=True)
+class Dialed:
+    """The connection asked for by Dial is up. The next message on it is this replica's Hello."""
+
+    conn: int
+    to: RunId
+
+
+@dataclass(frozen=True, slots=True)
+class DialFailed:
+    """The connection asked for by Dial could not be made."""
+
+    to: RunId
+
+
+@dataclass(frozen=True, slots=True)
+class Received:
+    """A message arrived on a connection, dialed or accepted."""
+
+    conn: int
+    message: Message
+
+
+@dataclass(frozen=True, slots=True)
+class Disconnected:
+    """A connection ended."""
+
+    conn: int
+
+
+@dataclass(frozen=True, slots=True)
+class Proposed:
+    """The shell of a leader made a batch: `batch.first == end.index + 1`, its epoch the leader's.
+
+    `internal` batches (an epoch's first record) are exempt from minInSync (rule 8).
+    """
+
+    batch: Batch
+    internal: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class Written:
+    """The log is durable up to here (of what Write asked for)."""
+
+    end: Position
+
+
+@dataclass(frozen=True, slots=True)
+class WriteFailed:
+    """A write or fsync failed; it is never tried again (rule 4)."""
+
+    reason: str
+
+
+@dataclass(frozen=True, slots=True)
+class LogRead:
+    """The answer to ReadLog: batches that adjoin, the first of which follows `after`. Empty: nothing there yet."""
+
+    conn: int
+    after: int
+    batches: tuple[Batch, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class DeathReported:
+    """The word of death came (rule 7)."""
+
+    death: Death
+
+
+@dataclass(frozen=True, slots=True)
+class LeaveRequested:
+    """This process is asked to end: hand leadership over, leave the in-sync set (see `Replica.may_exit`)."""
+
+
+@dataclass(frozen=True, slots=True)
+class HandOverRequested:
+    """A person or the operator wants another leader; this replica stays a follower."""
+
+
+Event = (
+    Tick | StateSeen | CasAnswered | Dialed | DialFailed | Received | Disconnected | Proposed | Written | WriteFailed
+    | LogRead | DeathReported | LeaveRequested | HandOverRequested
+)  # fmt: skip

@@ -1,0 +1,98 @@
+"""What replicas of one partition say to each other. A follower dials its leader; frames are in kvnode.shell.wire.
+
+Every message carries the sender's epoch; within a connection messages arrive in order or the connection ends.
+"""
+
+from dataclasses import dataclass
+from enum import IntEnum
+
+from kvcoord.contract import RunId
+from kvnode.core.types import Batch, EpochStart, Position
+
+
+@dataclass(frozen=True, slots=True)
+class Hello:
+    """Follower's first: who I am, whom I mean, and where my log stands, all of it durable (rules 12, 13)."""
+
+    cluster_id: str
+    partition: int
+    sender: RunId
+    to: RunId
+    epoch: int  # highest accepted
+    end: Position
+    commit: int
+    epochs: tuple[EpochStart, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class Welcome:
+    """Leader's answer: our logs are the same up to `parting`; cut what is after it, and follow."""
+
+    epoch: int
+    parting: Position
+    commit: int
+
+
+class RefuseReason(IntEnum):
+    """Why a leader does not take a follower."""
+
+    NOT_LEADER = 1  # read the state again
+    WRONG_ADDRESS = 2  # cluster, partition or run is another's: addresses are reused
+    STRANGER = 3  # in sync by name, but with less than it acknowledged (rule 17)
+
+
+@dataclass(frozen=True, slots=True)
+class Refuse:
+    """Leader's other answer; the connection ends."""
+
+    epoch: int
+    reason: RefuseReason
+
+
+@dataclass(frozen=True, slots=True)
+class Append:
+    """Batches that follow `prev` (none: a heartbeat), and what the leader knows to be committed.
+
+    `echo` is the number of the newest Ack the leader had, and `leased` whether its lease was valid when it sent this:
+    together they let the follower prove how fresh its reads are, by its own clock (rule 5).
+    """
+
+    epoch: int
+    sequence: int  # of this message on this connection, from 1
+    prev: Position
+    commit: int
+    batches: tuple[Batch, ...]
+    echo: int
+    leased: bool
+
+
+@dataclass(frozen=True, slots=True)
+class Ack:
+    """Follower to leader: heard up to message `heard`, log durable to index `durable`.
+
+    It is also the promise not to claim for a lease from the receipt of message `heard` (rule 5).
+    """
+
+    epoch: int
+    number: int  # of this Ack on this connection, from 1
+    heard: int
+    durable: int
+
+
+@dataclass(frozen=True, slots=True)
+class Go:
+    """Leader to the in-sync follower whose end equals its own: claim now; I never serve in this epoch again (rule 6)."""
+
+    epoch: int
+    run: RunId
+
+
+@dataclass(frozen=True, slots=True)
+class Leave:
+    """Follower to leader: I am going; take me out of the in-sync set. `broken`: my disk failed me (rule 4)."""
+
+    epoch: int
+    broken: bool
+
+
+Message = Hello | Welcome | Refuse | Append | Ack | Go | Leave

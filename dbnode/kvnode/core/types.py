@@ -1,0 +1,80 @@
+"""The values the core's parts pass around."""
+
+from dataclasses import dataclass, field
+from enum import Enum
+
+from kvcommon.numbers import Timing
+from kvcoord.contract import PartitionState, RunId
+
+
+@dataclass(frozen=True, slots=True, order=True)
+class Position:
+    """A place in a partition's log: the epoch that wrote the record, and its index. (0, 0) is before the first."""
+
+    epoch: int
+    index: int
+
+
+START = Position(0, 0)
+
+
+@dataclass(frozen=True, slots=True)
+class Batch:
+    """A log batch as the epoch's leader wrote it: records `first..last`, opaque bytes."""
+
+    epoch: int
+    first: int
+    last: int
+    data: bytes
+
+    @property
+    def end(self) -> Position:
+        return Position(self.epoch, self.last)
+
+
+@dataclass(frozen=True, slots=True)
+class EpochStart:
+    """The first index that an epoch wrote (rule 13)."""
+
+    epoch: int
+    first: int
+
+
+class Role(Enum):
+    """What a replica is doing. Only LEADER answers linearizable requests, and only while `Replica.serving`."""
+
+    FOLLOWER = "follower"
+    CLAIMING = "claiming"
+    LEADER = "leader"
+    FAILED = "failed"
+
+
+@dataclass(frozen=True, slots=True)
+class Meta:
+    """What is synced to this replica's own disk before it is acted on (rules 3 and 19)."""
+
+    accepted_epoch: int = 0
+    state: PartitionState | None = None
+    state_version: int = -1
+
+
+@dataclass(frozen=True, slots=True)
+class LogView:
+    """A replica's log as found at start, all of it durable."""
+
+    end: Position = START
+    commit: int = 0  # a lower bound, from the commit fields in the batches
+    epochs: tuple[EpochStart, ...] = ()
+    torn: bool = False  # a torn tail was cut: let others claim first (rule 17)
+
+
+@dataclass(frozen=True, slots=True)
+class Config:
+    """Who this replica is and its numbers. `window` is what may be sent to a follower and not yet acknowledged, bytes."""
+
+    cluster_id: str
+    partition: int
+    me: RunId
+    timing: Timing = field(default_factory=Timing)
+    window: int = 16 << 20
+    retry: float = 0.2  # seconds between tries of a dial or of a compare-and-set without an answer
