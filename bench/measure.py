@@ -1,0 +1,117 @@
+"""What a measurement is: rounds of it, their median and range, and who asked for which.
+
+A series is measured once per round, and all series of a group take turns within a round: what else the machine does
+meets all of them alike.
+"""
+
+import asyncio
+import time
+from collections.abc import Awaitable, Callable, Sequence
+from dataclasses import dataclass, field
+from statistics import median
+
+
+@dataclass(frozen=True, slots=True)
+class Sample:
+    """One round of one series: a rate (operations per second) with latencies (seconds), or a plain value."""
+
+    value: float
+    p50: float | None = None
+    p99: float | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Series:
+    """One row to be: `measure` is called once per round."""
+
+    name: str
+    unit: str
+    measure: Callable[[], Awaitable[Sample]]
+    note: str = ""
+
+
+@dataclass
+class Outcome:
+    """All rounds of one series."""
+
+    group: str
+    name: str
+    unit: str
+    note: str = ""
+    samples: list[Sample] = field(default_factory=list)
+
+    @property
+    def median(self) -> float:
+        return median(s.value for s in self.samples)
+
+    @property
+    def low(self) -> float:
+        return min(s.value for s in self.samples)
+
+    @property
+    def high(self) -> float:
+        return max(s.value for s in self.samples)
+
+    def _latency(self, of: Callable[[Sample], float | None]) -> float | None:
+        values = [v for v in map(of, self.samples) if v is not None]
+        return median(values) if values else None
+
+    @property
+    def p50(self) -> float | None:
+        """Median over the rounds of each round's median latency, in seconds."""
+        return self._latency(lambda s: s.p50)
+
+    @property
+    def p99(self) -> float | None:
+        """Median over the rounds of each round's 99th percentile, in seconds."""
+        return self._latency(lambda s: s.p99)
+
+
+async def interleaved(group: str, series: Sequence[Series], rounds: int, say: Callable[[str], None]) -> list[Outcome]:
+    """Measure every series once per round, in turn."""
+    outcomes = [Outcome(group, s.name, s.unit, s.note) for s in series]
+    for number in range(1, rounds + 1):
+        for one, outcome in zip(series, outcomes, strict=True):
+            sample = await one.measure()
+            outcome.samples.append(sample)
+            latency = f"  p50 {sample.p50 * 1e3:8.2f} ms" if sample.p50 is not None else ""
+            say(f"round {number}/{rounds}  {one.name:<58} {sample.value:>12,.1f} {one.unit}{latency}")
+    return outcomes
+
+
+async def load(
+    tasks: int, seconds: float, one: Callable[[int, int], Awaitable[object]], *, weight: int = 1, warm_up: float = 0.3
+) -> Sample:
+    """Run `one(task, count)` back to back in so many tasks; the rate counts `weight` operations per call.
+
+    Calls that begin in the first `warm_up` seconds are made and not counted.
+    """
+    latencies: list[float] = []
+    clock = time.perf_counter
+    begin = clock() + warm_up
+    end = begin + seconds
+
+    async def worker(task: int) -> None:
+        count = 0
+        while (sent := clock()) < end:
+            await one(task, count)
+            count += 1
+            if sent >= begin:
+                latencies.append(clock() - sent)
+
+    workers = [asyncio.create_task(worker(task)) for task in range(tasks)]
+    try:
+        await asyncio.gather(*workers)
+    finally:
+        for w in workers:
+            w.cancel()
+    took = clock() - begin
+    return Sample(len(latencies) * weight / took, *percentiles(latencies, 0.5, 0.99))
+
+
+def percentiles(values: Sequence[float], *fractions: float) -> tuple[float, ...]:
+    """Nearest-rank percentiles; raises ValueError without values."""
+    if not values:
+        raise ValueError("nothing was measured: not one call came back")
+    ordered = sorted(values)
+    return tuple(ordered[min(len(ordered) - 1, int(len(ordered) * f))] for f in fractions)
