@@ -1,0 +1,7 @@
+"""CRC32C (Castagnoli), by google-crc32c's C code; the one place that knows the library."""
+
+from collections.abc import Callable
+
+import google_crc32c
+
+crc32c: Callable[[bytes], int] = google_crc32c.value
