@@ -1,0 +1,325 @@
+"""A constant mixed load on a few contended keys that records what every client did and saw.
+
+Knows nothing of Kubernetes, processes or gRPC: it is given doors (clients) and the map, and leaves a history for
+`tests.support.linearizability` and a timeline of acknowledged writes per partition for gaps. Times are seconds on the
+clock that it is given.
+
+Each task stays with one partition, so a partition that stands still holds back nobody but its own tasks, and its gap is
+not mistaken for another's.
+"""
+
+import asyncio
+import time
+from bisect import bisect_left, bisect_right
+from collections import Counter, defaultdict
+from collections.abc import Awaitable, Callable, Collection, Sequence
+from contextlib import suppress
+from dataclasses import dataclass, field
+from itertools import pairwise
+from random import Random
+from threading import Event, Thread
+from types import TracebackType
+from typing import Protocol, Self
+
+from tests.support.history import History, Kind, Outcome, Result, lost_writes, version_violations
+from tests.support.linearizability import check, format_violation
+
+
+class Door(Protocol):
+    """One client. A definite refusal is Result.FAILED, an outcome that nobody knows Result.UNKNOWN; nothing is raised."""
+
+    async def call(self, kind: Kind, key: bytes, value: bytes | None, expected_version: int | None) -> "Answer":
+        """Do one operation and say how it ended."""
+        ...
+
+    async def close(self) -> None:
+        """Let go of connections."""
+        ...
+
+
+@dataclass(frozen=True, slots=True)
+class Answer:
+    """An outcome, and for FAILED and UNKNOWN why, for people."""
+
+    outcome: Outcome
+    reason: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class Trouble:
+    """An operation that failed or whose outcome is unknown."""
+
+    invoked: float
+    returned: float
+    partition: int
+    kind: Kind
+    result: Result
+    reason: str
+
+    def __str__(self) -> str:
+        return f"p{self.partition} {self.kind.value} {self.result.value} after {self.returned - self.invoked:.2f} s: {self.reason}"
+
+
+@dataclass(frozen=True, slots=True)
+class Plan:
+    """What the load is: each of `doors` gets `tasks` tasks per partition; together they do `rate` operations a second."""
+
+    rate: float = 360.0
+    tasks: int = 2
+    value_bytes: int = 32
+    mix: tuple[tuple[Kind, int], ...] = (
+        (Kind.GET, 35),
+        (Kind.PUT, 30),
+        (Kind.UPDATE, 20),
+        (Kind.CREATE, 8),
+        (Kind.DELETE, 7),
+    )
+    conditional: float = 0.4  # which share of puts, updates and deletes expects the version last seen
+
+
+@dataclass
+class Timeline:
+    """When writes were acknowledged, per partition, ascending."""
+
+    acknowledged: dict[int, list[float]] = field(default_factory=lambda: defaultdict(list))
+
+    def gap(self, partition: int, since: float, until: float) -> float:
+        """The longest time, within since..until, without an acknowledged write; it may have begun just before."""
+        times = self.acknowledged[partition]
+        first = max(bisect_right(times, since) - 1, 0)
+        points = [*times[first : bisect_right(times, until)], until]
+        if not times or times[0] > since:
+            points.insert(0, since)
+        return max((later - earlier for earlier, later in pairwise(points)), default=until - since)
+
+    def rate(self, since: float, until: float, partition: int | None = None) -> float:
+        """Acknowledged writes a second, of one partition or of all."""
+        chosen = self.acknowledged.values() if partition is None else [self.acknowledged[partition]]
+        return sum(bisect_right(t, until) - bisect_left(t, since) for t in chosen) / (until - since)
+
+
+def contended_keys(
+    count: int, partition_of: Callable[[bytes], int], partitions: Collection[int], prefix: str
+) -> list[bytes]:
+    """`count` keys or a few more, as many of each partition."""
+    wanted = {partition: -(-count // len(partitions)) for partition in partitions}
+    keys = []
+    number = 0
+    while any(wanted.values()):
+        key = f"{prefix}-{number}".encode()
+        number += 1
+        if wanted[partition_of(key)]:
+            wanted[partition_of(key)] -= 1
+            keys.append(key)
+    return keys
+
+
+class Workload:
+    """Runs the load until told to stop; then `settle` reads each key once more."""
+
+    def __init__(
+        self,
+        doors: Sequence[Door],
+        keys: Sequence[bytes],
+        partition_of: Callable[[bytes], int],
+        *,
+        plan: Plan | None = None,
+        rng: Random,
+        clock: Callable[[], float] = time.monotonic,
+    ) -> None:
+        """Each door is one client of the history."""
+        self.doors = doors
+        self.plan = plan or Plan()
+        self.rng = rng
+        self.clock = clock
+        self.history = History()
+        self.timeline = Timeline()
+        self.troubles: list[Trouble] = []
+        self.keys: dict[int, list[bytes]] = defaultdict(list)
+        for key in keys:
+            self.keys[partition_of(key)].append(key)
+        self._seen: dict[bytes, int] = {}
+        self._written = 0
+
+    async def run(self, stop: asyncio.Event) -> None:
+        """Load until `stop` is set and the last calls have ended."""
+        async with asyncio.TaskGroup() as group:
+            for client, door in enumerate(self.doors):
+                for partition in self.keys:
+                    for _ in range(self.plan.tasks):
+                        group.create_task(self._task(client, door, partition, stop))
+
+    async def settle(self) -> dict[bytes, int]:
+        """Read every key once, record it, and give the versions of those present. Raises AssertionError if one can't be read."""
+        final = {}
+        for partition, keys in self.keys.items():
+            for key in keys:
+                outcome = await self._call(0, self.doors[0], partition, Kind.GET, key, None, None)
+                assert outcome.result in (Result.OK, Result.NOT_FOUND), f"final read of {key!r}: {self.troubles[-1]}"
+                if outcome.result is Result.OK:
+                    final[key] = outcome.version or 0
+        return final
+
+    async def _task(self, client: int, door: Door, partition: int, stop: asyncio.Event) -> None:
+        interval = len(self.doors) * len(self.keys) * self.plan.tasks / self.plan.rate
+        due = self.clock() + self.rng.random() * interval
+        while not stop.is_set():
+            with suppress(TimeoutError):
+                await asyncio.wait_for(stop.wait(), max(due - self.clock(), 0.0))
+            if stop.is_set():
+                return
+            due = max(due, self.clock()) + interval * self.rng.uniform(0.8, 1.2)
+            kind, key, value, expected = self._choose(client, partition)
+            await self._call(client, door, partition, kind, key, value, expected)
+
+    def _choose(self, client: int, partition: int) -> tuple[Kind, bytes, bytes | None, int | None]:
+        kinds, weights = zip(*self.plan.mix, strict=True)
+        kind: Kind = self.rng.choices(kinds, weights)[0]
+        key = self.rng.choice(self.keys[partition])
+        value = expected = None
+        if kind in (Kind.PUT, Kind.CREATE, Kind.UPDATE):
+            self._written += 1  # every value is written once, so that a read tells which write it saw
+            value = f"{client}.{self._written}.".encode().ljust(self.plan.value_bytes, b"-")
+        if kind in (Kind.PUT, Kind.UPDATE, Kind.DELETE) and self.rng.random() < self.plan.conditional:
+            expected = self._seen.get(key)
+            if kind is not Kind.PUT and expected == 0:
+                expected = None
+        return kind, key, value, expected
+
+    async def _call(
+        self, client: int, door: Door, partition: int, kind: Kind, key: bytes, value: bytes | None, expected: int | None
+    ) -> Outcome:
+        invoked = self.clock()
+        answer = await door.call(kind, key, value, expected)
+        returned, outcome = self.clock(), answer.outcome
+        self.history.record(
+            client,
+            key,
+            kind,
+            invoked=invoked,
+            returned=returned,
+            outcome=outcome,
+            value=value,
+            expected_version=expected,
+        )
+        if outcome.result in (Result.FAILED, Result.UNKNOWN):
+            self.troubles.append(Trouble(invoked, returned, partition, kind, outcome.result, answer.reason))
+        elif outcome.result is Result.OK and kind is not Kind.GET:
+            self.timeline.acknowledged[partition].append(returned)
+        self._learn(key, kind, outcome)
+        return outcome
+
+    def _learn(self, key: bytes, kind: Kind, outcome: Outcome) -> None:
+        if outcome.result is Result.NOT_FOUND or (kind is Kind.DELETE and outcome.result is Result.OK):
+            self._seen[key] = 0
+        elif outcome.version is not None:
+            self._seen[key] = outcome.version
+
+
+@dataclass(frozen=True)
+class Report:
+    """What a finished load saw. `final` has the versions of the keys that were there at the end."""
+
+    history: History
+    timeline: Timeline
+    troubles: Sequence[Trouble]
+    final: dict[bytes, int]
+    started: float
+    stopped: float
+
+    def faults(self) -> list[str]:
+        """Every breach of the promise: an answer that no order explains, versions going back, acknowledged writes lost."""
+        found = [format_violation(violation) for violation in check(self.history)]
+        return found + version_violations(self.history.operations) + lost_writes(self.history.operations, self.final)
+
+    def troubles_between(self, since: float, until: float) -> list[Trouble]:
+        """Failed and unknown operations that were under way in since..until."""
+        return [trouble for trouble in self.troubles if trouble.returned >= since and trouble.invoked <= until]
+
+    def summary(self) -> str:
+        """Operations by their results, for people."""
+        results = Counter(operation.outcome.result.value for operation in self.history)
+        told = ", ".join(f"{count} {name}" for name, count in results.most_common())
+        rate = self.timeline.rate(self.started, self.stopped)
+        return f"{len(self.history)} operations in {self.stopped - self.started:.1f} s ({told}), {rate:.0f} acknowledged writes/s"
+
+
+class BackgroundWorkload:
+    """A workload on an event loop in a thread of its own, so that a test may block while it breaks things.
+
+    `open_workload` is awaited in that loop. Use it as a context manager; `finish` ends the load and gives the report.
+    """
+
+    def __init__(
+        self, open_workload: Callable[[], Awaitable[Workload]], *, clock: Callable[[], float] = time.monotonic
+    ) -> None:
+        self._open = open_workload
+        self.clock = clock
+        self.workload: Workload | None = None
+        self._ready = Event()
+        self._loop: asyncio.AbstractEventLoop | None = None
+        self._stop: asyncio.Event | None = None
+        self._report: Report | None = None
+        self._error: BaseException | None = None
+        self._thread = Thread(target=self._run, name="workload", daemon=True)
+
+    def __enter__(self) -> Self:
+        self._thread.start()
+        self._ready.wait()
+        self._raise()
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self._end()
+
+    @property
+    def timeline(self) -> Timeline:
+        """The timeline so far; it goes on growing while it is looked at."""
+        assert self.workload is not None
+        return self.workload.timeline
+
+    def acknowledged_since(self, partition: int, moment: float) -> int:
+        """How many writes of a partition were acknowledged after a moment."""
+        times = self.timeline.acknowledged[partition]
+        return len(times) - bisect_right(times, moment)
+
+    def finish(self) -> Report:
+        """Stop the load, wait for its last calls, read all keys. Raises what ended the load, if something did."""
+        self._end()
+        self._raise()
+        assert self._report is not None
+        return self._report
+
+    def _end(self) -> None:
+        if self._thread.is_alive() and self._loop is not None and self._stop is not None:
+            with suppress(RuntimeError):  # the loop has just ended by itself
+                self._loop.call_soon_threadsafe(self._stop.set)
+        self._thread.join()
+
+    def _raise(self) -> None:
+        if self._error is not None:
+            raise self._error
+
+    def _run(self) -> None:
+        try:
+            asyncio.run(self._main())
+        except BaseException as error:  # handed to the test's thread
+            self._error = error
+        finally:
+            self._ready.set()
+
+    async def _main(self) -> None:
+        self._loop, self._stop = asyncio.get_running_loop(), asyncio.Event()
+        self.workload = workload = await self._open()
+        started = self.clock()
+        self._ready.set()
+        try:
+            await workload.run(self._stop)
+            stopped = self.clock()
+            final = await workload.settle()
+            self._report = Report(workload.history, workload.timeline, workload.troubles, final, started, stopped)
+        finally:
+            for door in workload.doors:
+                await door.close()
