@@ -32,7 +32,7 @@ def test_a_folder_with_other_things_is_refused(tmp_path: Path) -> None:
     """--data ~ does no harm."""
     (tmp_path / "letter.txt").write_text("dear")
 
-    with pytest.raises(ConfigurationError, match="not empty"), Folder(tmp_path: Path):
+    with pytest.raises(ConfigurationError, match="not empty"), Folder(tmp_path):
         pass
 
     assert [p.name for p in tmp_path.iterdir()] == ["letter.txt"]
@@ -40,9 +40,9 @@ def test_a_folder_with_other_things_is_refused(tmp_path: Path) -> None:
 
 def test_a_folder_left_by_a_start_that_failed_early_is_used(tmp_path: Path) -> None:
     """Its empty parts are no obstacle."""
-    with Folder(tmp_path: Path):
+    with Folder(tmp_path):
         pass
-    with Folder(tmp_path: Path) as folder:
+    with Folder(tmp_path) as folder:
         assert folder.recall() is None
 
 

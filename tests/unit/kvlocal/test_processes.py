@@ -19,7 +19,7 @@ def roles(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     """A folder of modules that children can be."""
     (tmp_path / "lives.py").write_text(LIVES)
     (tmp_path / "refuses.py").write_text(REFUSES.replace("sys.exit(", "print(").replace("')", "'); sys.exit(2)"))
-    monkeypatch.setenv("PYTHONPATH", str(tmp_path: Path))
+    monkeypatch.setenv("PYTHONPATH", str(tmp_path))
     monkeypatch.setenv("KV_POD", "not-for-children")
     return tmp_path
 
