@@ -89,7 +89,7 @@ def test_a_store_that_forgets_an_acknowledged_write_is_found_out() -> None:
         def apply(self, kind: Kind, key: bytes, value: bytes | None, expected: int | None) -> Outcome:
             before = self.records.get(key)
             outcome = super().apply(kind, key, value, expected)
-            if not self.forgot and self.version >= 700 and before and kind is Kind.PUT and outcome.result is Result.OK:
+            if before and kind is Kind.PUT and outcome.result is Result.OK and self.version % 20 == 0:
                 self.records[key] = before
                 self.forgot = True
             return outcome
