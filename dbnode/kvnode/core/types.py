@@ -77,4 +77,4 @@ class Config:
     me: RunId
     timing: Timing = field(default_factory=Timing)
     window: int = 16 << 20
-    retry: float = 0.2  # seconds between tries of a dial or of a compare-and-set without an answer
+    retry: float = 0.1  # seconds between tries of a dial or of a compare-and-set without an answer

@@ -1,0 +1,99 @@
+"""What every role of a replica has: its log's positions, what it has synced, the newest state it knows."""
+
+from dataclasses import dataclass, field, replace
+
+from kvcoord.contract import PartitionState, ReplicaId
+
+from kvnode.core.effects import Committed, CompareAndSet, Cut, Effect, Persist, ReadState, Write
+from kvnode.core.types import Batch, Config, EpochStart, Meta, Position
+
+
+@dataclass(slots=True)
+class Attempt:
+    """A compare-and-set that is not settled: until a higher version is read or it is won, it is "maybe" (rule 2)."""
+
+    expected_version: int
+    state: PartitionState
+    asked: bool = True  # a question is out
+    retry_at: float = 0.0
+
+
+@dataclass(slots=True)
+class Common:
+    """The part of a replica that outlives its roles. Indices of records; `out` gathers the effects of one step."""
+
+    config: Config
+    meta: Meta
+    end: Position
+    durable: int
+    commit: int  # committed and durable here, so applied by the shell
+    epochs: list[EpochStart]
+    out: list[Effect] = field(default_factory=list)
+
+    @property
+    def state(self) -> PartitionState | None:
+        return self.meta.state
+
+    @property
+    def replica(self) -> ReplicaId:
+        return self.config.me.replica
+
+    @property
+    def in_sync(self) -> bool:
+        """Whether the newest state that this replica knows names it in sync."""
+        return self.state is not None and self.replica in self.state.in_sync
+
+    @property
+    def settled(self) -> bool:
+        """Whether all of the log is durable."""
+        return self.durable == self.end.index
+
+    def emit(self, effect: Effect) -> None:
+        """Add to this step's effects."""
+        self.out.append(effect)
+
+    def persist_state(self, state: PartitionState, version: int) -> None:
+        """Sync a newer state before acting on it (rule 19)."""
+        self.meta = replace(self.meta, state=state, state_version=version)
+        self.emit(Persist(self.meta))
+
+    def accept_epoch(self, epoch: int) -> None:
+        """Sync the highest epoch accepted before it is first used (rule 3)."""
+        if epoch > self.meta.accepted_epoch:
+            self.meta = replace(self.meta, accepted_epoch=epoch)
+            self.emit(Persist(self.meta))
+
+    def append(self, batch: Batch) -> None:
+        """Take a batch that adjoins the end into the log."""
+        if not self.epochs or self.epochs[-1].epoch != batch.epoch:
+            self.epochs.append(EpochStart(batch.epoch, batch.first))
+        self.end = batch.end
+        self.emit(Write(batch))
+
+    def cut(self, after: Position) -> None:
+        """Remove what is after a position that is not below the commit index."""
+        assert after.index >= self.commit, (after, self.commit)
+        assert self.settled, "cutting while writes are under way"
+        while self.epochs and self.epochs[-1].first > after.index:
+            self.epochs.pop()
+        self.end = after
+        self.durable = after.index
+        self.emit(Cut(after))
+
+    def commit_to(self, index: int, *, enough: bool) -> None:
+        """Move the commit index forward, as far as the own log is durable."""
+        index = min(index, self.durable)
+        if index > self.commit:
+            self.commit = index
+            self.emit(Committed(index, enough))
+
+    def ask(self, attempt: Attempt) -> None:
+        """Try a compare-and-set, the first time or again."""
+        attempt.asked = True
+        self.emit(CompareAndSet(attempt.expected_version, attempt.state))
+
+    def ask_again_when_due(self, attempt: Attempt, now: float) -> None:
+        """A compare-and-set without an answer is tried again as it was, and the state read: either may settle it."""
+        if not attempt.asked and now >= attempt.retry_at:
+            self.ask(attempt)
+            self.emit(ReadState())

@@ -1,0 +1,355 @@
+"""The leader of one epoch: replication, commit, lease, the in-sync set, hand-over."""
+
+from collections import deque
+from dataclasses import dataclass, field, replace
+
+from kvcoord.contract import Death, Lost, PartitionState, ReplicaId, RunId, Won
+
+from kvnode.core.common import Attempt, Common
+from kvnode.core.effects import Close, ReadLog, ReadState, Send
+from kvnode.core.messages import Ack, Append, Go, Hello, Leave, Message, Refuse, RefuseReason, Welcome
+from kvnode.core.parting import parting
+from kvnode.core.types import Batch, Position
+
+NEVER = float("-inf")
+ALWAYS = float("inf")
+
+
+@dataclass(slots=True)
+class Follower:
+    """A follower's connection, since its handshake."""
+
+    conn: int
+    run: RunId
+    sent: Position  # the last that was sent, or where the logs part
+    live: bool = False  # everything was sent; new batches go straight out
+    reading: bool = False  # a ReadLog is under way
+    sequence: int = 0
+    sent_at: float = NEVER
+    sent_times: deque[tuple[int, float]] = field(default_factory=deque)
+    sent_commit: int = 0
+    unacked: deque[tuple[int, int, float]] = field(default_factory=deque)  # (last index, bytes, when) of what was sent
+    unacked_bytes: int = 0
+    echo: int = 0
+    round_target: int = 0  # caught up when it reaches in a heartbeat's time what was committed at its beginning
+    round_started: float = NEVER
+    caught_up: bool = False
+
+
+class Leading:
+    """One epoch of leadership by this run."""
+
+    def __init__(self, common: Common, state: PartitionState, now: float) -> None:
+        self.common = common
+        self.epoch = state.epoch
+        self.started = now
+        self.first = common.end.index + 1  # of the epoch's first record
+        self.followers: dict[ReplicaId, Follower] = {}
+        self.by_conn: dict[int, ReplicaId] = {}
+        self.runs: dict[ReplicaId, RunId] = {}
+        self.acked: dict[ReplicaId, int] = {}
+        self.promised: dict[ReplicaId, float] = {}  # when the newest acknowledged message was sent
+        self.heard: dict[ReplicaId, float] = {}
+        self.leaving: set[ReplicaId] = set()
+        self.gone: set[ReplicaId] = set()  # dead by the kubelet's word, broken, or replaced by another incarnation
+        self.attempt: Attempt | None = None
+        self.handing_over = False
+        self.handed_over = False
+        self.deposed = False
+        self.lease_until = NEVER
+        self.effective: tuple[ReplicaId, ...] = ()
+        self._recount()
+
+    # --- what others ask ---------------------------------------------------------------------------------------------
+
+    @property
+    def state(self) -> PartitionState:
+        state = self.common.state
+        assert state is not None
+        return state
+
+    @property
+    def opened(self) -> bool:
+        """Whether the epoch's first record is committed: before that nothing is served."""
+        return self.common.commit >= self.first
+
+    @property
+    def enough(self) -> bool:
+        """Whether what is committed now has minInSync durable copies (rule 8)."""
+        return len(self.effective) >= self.state.min_in_sync
+
+    @property
+    def accepting(self) -> bool:
+        """Whether a write may be proposed."""
+        return self.opened and not self.handing_over
+
+    # --- the log -----------------------------------------------------------------------------------------------------
+
+    def propose(self, batch: Batch, now: float) -> None:
+        """Append a batch of this epoch and send it to every follower that has all before it."""
+        before = self.common.end
+        assert (batch.epoch, batch.first) == (self.epoch, before.index + 1), (batch.epoch, batch.first, before)
+        self.common.append(batch)
+        for follower in self.followers.values():
+            if follower.live:
+                if follower.unacked_bytes < self.common.config.window:
+                    self._send_append(follower, (batch,), now)
+                else:
+                    follower.live = False  # it is fed from the log again once it acknowledges
+
+    def written(self) -> None:
+        """More of the own log is durable."""
+        self._advance()
+
+    def log_read(self, conn: int, after: int, batches: tuple[Batch, ...], now: float) -> None:
+        """Batches for a follower that is not live came from the log."""
+        follower = self._follower(conn)
+        if follower is None:
+            return
+        follower.reading = False
+        if batches and after == follower.sent.index:
+            self._send_append(follower, batches, now)
+            self._feed(follower)
+
+    def _feed(self, follower: Follower) -> None:
+        if follower.live or follower.reading or follower.unacked_bytes >= self.common.config.window:
+            return
+        if follower.sent.index == self.common.end.index:
+            follower.live = True
+        else:
+            follower.reading = True
+            self.common.emit(ReadLog(follower.conn, follower.sent.index))
+
+    def _send_append(self, follower: Follower, batches: tuple[Batch, ...], now: float) -> None:
+        follower.sequence += 1
+        message = Append(
+            epoch=self.epoch,
+            sequence=follower.sequence,
+            prev=follower.sent,
+            commit=self.common.commit,
+            batches=batches,
+            echo=follower.echo,
+            leased=self.opened and now < self.lease_until,
+        )
+        follower.sent_at = now
+        follower.sent_commit = self.common.commit
+        follower.sent_times.append((follower.sequence, now))
+        if batches:
+            size = sum(len(b.data) for b in batches)
+            follower.sent = batches[-1].end
+            follower.unacked.append((batches[-1].last, size, now))
+            follower.unacked_bytes += size
+        self.common.emit(Send(follower.conn, message))
+
+    # --- messages ----------------------------------------------------------------------------------------------------
+
+    def received(self, conn: int, message: Message, now: float) -> None:
+        """A message on a connection that a follower made."""
+        if isinstance(message, Ack):
+            self._ack(conn, message, now)
+        elif isinstance(message, Hello):
+            self._hello(conn, message, now)
+        elif isinstance(message, Leave):
+            replica = self.by_conn.get(conn)
+            if replica is not None and message.epoch == self.epoch:
+                (self.gone if message.broken else self.leaving).add(replica)
+        else:
+            self.common.emit(Close(conn))
+
+    def disconnected(self, conn: int) -> None:
+        """A follower's connection ended; its promise and its acknowledgements stand."""
+        replica = self.by_conn.pop(conn, None)
+        if replica is not None and self.followers[replica].conn == conn:
+            del self.followers[replica]
+
+    def _hello(self, conn: int, hello: Hello, now: float) -> None:
+        common, config = self.common, self.common.config
+        if (hello.cluster_id, hello.partition, hello.to) != (config.cluster_id, config.partition, config.me):
+            self._refuse(conn, RefuseReason.WRONG_ADDRESS)
+            return
+        if hello.epoch > self.epoch:  # a newer epoch fences this one
+            self.deposed = True
+            common.emit(ReadState())
+            self._refuse(conn, RefuseReason.NOT_LEADER)
+            return
+        replica = hello.sender.replica
+        shared = parting(common.epochs, common.end, hello.epochs, hello.end)
+        for other in [r for r in self.state.in_sync if r.pod == replica.pod and r != replica]:
+            self.gone.add(other)  # the pod says itself that its disk is another now
+        if replica in self.state.in_sync and shared.index < max(self.acked.get(replica, 0), common.commit):
+            self.gone.add(replica)  # it has less than it acknowledged (rule 17)
+            self._refuse(conn, RefuseReason.STRANGER)
+            return
+        earlier = self.followers.get(replica)
+        if earlier is not None:
+            self.by_conn.pop(earlier.conn, None)
+            common.emit(Close(earlier.conn))
+        self.leaving.discard(replica)
+        self.gone.discard(replica)
+        self.runs[replica] = hello.sender
+        self.heard[replica] = now
+        self.by_conn[conn] = replica
+        follower = Follower(conn, hello.sender, shared, round_target=common.commit, round_started=now)
+        self.followers[replica] = follower
+        common.emit(Send(conn, Welcome(self.epoch, shared, common.commit)))
+        self._feed(follower)
+
+    def _refuse(self, conn: int, reason: RefuseReason) -> None:
+        self.common.emit(Send(conn, Refuse(self.epoch, reason)))
+        self.common.emit(Close(conn))
+
+    def _ack(self, conn: int, ack: Ack, now: float) -> None:
+        follower = self._follower(conn)
+        if follower is None:
+            return
+        if ack.epoch != self.epoch or ack.durable > self.common.end.index:
+            self.common.emit(Close(conn))
+            return
+        replica = follower.run.replica
+        self.heard[replica] = now
+        follower.echo = ack.number
+        while follower.sent_times and follower.sent_times[0][0] <= ack.heard:
+            sent_at = follower.sent_times.popleft()[1]  # the promise counts from the sending (rule 5)
+            self.promised[replica] = max(sent_at, self.promised.get(replica, NEVER))
+        while follower.unacked and follower.unacked[0][0] <= ack.durable:
+            follower.unacked_bytes -= follower.unacked.popleft()[1]
+        if ack.durable > self.acked.get(replica, 0):
+            self.acked[replica] = ack.durable
+        if not follower.caught_up:
+            self._measure_round(follower, ack.durable, now)
+        self._renew_lease()
+        self._advance()
+        self._feed(follower)
+        self._hand_over_when_ready(now)
+
+    def _measure_round(self, follower: Follower, durable: int, now: float) -> None:
+        if durable >= follower.round_target and self.opened and durable >= self.first:
+            in_time = now - follower.round_started <= 2 * self.common.config.timing.heartbeat
+            follower.caught_up = in_time or durable == self.common.end.index
+            follower.round_target, follower.round_started = self.common.commit, now
+
+    def _follower(self, conn: int) -> Follower | None:
+        replica = self.by_conn.get(conn)
+        return None if replica is None else self.followers[replica]
+
+    # --- commit and lease --------------------------------------------------------------------------------------------
+
+    def _advance(self) -> None:
+        """Committed is what every member of the effective set has durably, from this epoch's first record on."""
+        me, durable = self.common.replica, self.common.durable
+        index = min([durable, *(self.acked.get(r, 0) for r in self.effective if r != me)])
+        if index >= self.first:
+            self.common.commit_to(index, enough=self.enough)
+
+    def _renew_lease(self) -> None:
+        me = self.common.replica
+        oldest = min((self.promised.get(r, NEVER) for r in self.effective if r != me), default=ALWAYS)
+        self.lease_until = oldest + self.common.config.timing.leader_lease
+
+    def _recount(self) -> None:
+        """The effective set: while a change is "maybe" additions count and removals do not (rule 2)."""
+        tried = self.attempt.state.in_sync if self.attempt else ()
+        self.effective = tuple(dict.fromkeys((*self.state.in_sync, *tried)))
+        self._renew_lease()
+
+    # --- the in-sync set ---------------------------------------------------------------------------------------------
+
+    def tick(self, now: float) -> None:
+        """Heartbeats, and changes of the in-sync set that are due."""
+        heartbeat = self.common.config.timing.heartbeat
+        for follower in self.followers.values():
+            if now - follower.sent_at >= heartbeat or follower.sent_commit < self.common.commit:
+                self._send_append(follower, (), now)
+            self._feed(follower)
+        if self.attempt is None:
+            self._change_in_sync(now)
+        else:
+            self.common.ask_again_when_due(self.attempt, now)
+        self._hand_over_when_ready(now)
+
+    def _change_in_sync(self, now: float) -> None:
+        state = self.state
+        stay = [r for r in state.in_sync if not self._lost(r, now)]
+        for replica in [r for r in stay if r in self.leaving]:
+            if len(stay) - 1 >= max(1, state.min_in_sync):  # who goes by choice does not take the last copies along
+                stay.remove(replica)
+        join = [r for r, f in self.followers.items() if self._may_join(r, f)]
+        in_sync = (*stay, *join)
+        if in_sync != state.in_sync:
+            wanted = replace(state, in_sync=in_sync, serial=state.serial + 1)
+            self.attempt = Attempt(self.common.meta.state_version, wanted)
+            self._recount()  # from before it is tried, additions count
+            self.common.ask(self.attempt)
+
+    def _lost(self, replica: ReplicaId, now: float) -> bool:
+        if replica == self.common.replica:
+            return False
+        timeout = self.common.config.timing.follower_timeout
+        follower = self.followers.get(replica)
+        silent = now - self.heard.get(replica, self.started)
+        stuck = now - follower.unacked[0][2] if follower is not None and follower.unacked else 0.0
+        return replica in self.gone or silent > timeout or stuck > timeout
+
+    def _may_join(self, replica: ReplicaId, follower: Follower) -> bool:
+        return (
+            follower.caught_up
+            and replica not in self.state.in_sync
+            and replica not in self.gone
+            and replica not in self.leaving
+            and replica.pod in self.state.replicas
+            and self.acked.get(replica, 0) >= self.first
+        )
+
+    def death(self, death: Death) -> None:
+        """The kubelet says that a follower's container is terminated: no need to wait for the time-out."""
+        for replica, run in self.runs.items():
+            if replica.pod == death.pod and run.run == death.run:
+                self.gone.add(replica)
+
+    def cas_answered(self, expected_version: int, outcome: Won | Lost | None, now: float) -> PartitionState | None:
+        """The state won, if it was; otherwise the change stays "maybe" until a newer state is seen."""
+        attempt = self.attempt
+        if attempt is None or attempt.expected_version != expected_version:
+            return None
+        if isinstance(outcome, Won):
+            return attempt.state
+        attempt.asked = False
+        attempt.retry_at = now + self.common.config.retry
+        if isinstance(outcome, Lost):
+            self.common.emit(ReadState())
+        return None
+
+    def state_changed(self) -> None:
+        """A newer state of this same epoch is known: what was tried is settled."""
+        self.attempt = None
+        for follower in self.followers.values():
+            if follower.run.replica not in self.state.in_sync:
+                follower.caught_up = False  # whoever was taken out proves anew that it keeps up
+                follower.round_target = self.common.end.index
+        self._recount()
+        self._advance()
+
+    # --- hand-over ---------------------------------------------------------------------------------------------------
+
+    def hand_over(self) -> None:
+        """Stop accepting; pass leadership on as soon as a follower has everything."""
+        self.handing_over = True
+
+    def _hand_over_when_ready(self, now: float) -> None:
+        common = self.common
+        if not self.handing_over or self.attempt is not None or not self.opened:
+            return
+        if not (common.settled and common.commit == common.end.index):
+            return
+        for replica in self.state.in_sync:
+            follower = self.followers.get(replica)
+            fresh = now - self.heard.get(replica, NEVER) < common.config.timing.heartbeat * 2
+            if follower is not None and fresh and replica not in self.leaving and replica not in self.gone:
+                common.emit(Send(follower.conn, Go(self.epoch, common.config.me)))
+                self.handed_over = True  # rule 6: from here on this run serves nothing in this epoch
+                return
+
+    def close(self) -> None:
+        """End every follower's connection."""
+        for follower in self.followers.values():
+            self.common.emit(Close(follower.conn))
