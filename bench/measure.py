@@ -22,12 +22,12 @@ class Sample:
 
 @dataclass(frozen=True, slots=True)
 class Series:
-    """One row to be: `measure` is called once per round."""
+    """One cell of the table to be, at `row` and `column`: `measure` is called once per round."""
 
-    name: str
+    row: str
+    column: str
     unit: str
     measure: Callable[[], Awaitable[Sample]]
-    note: str = ""
 
 
 @dataclass
@@ -35,9 +35,9 @@ class Outcome:
     """All rounds of one series."""
 
     group: str
-    name: str
+    row: str
+    column: str
     unit: str
-    note: str = ""
     samples: list[Sample] = field(default_factory=list)
 
     @property
@@ -69,13 +69,13 @@ class Outcome:
 
 async def interleaved(group: str, series: Sequence[Series], rounds: int, say: Callable[[str], None]) -> list[Outcome]:
     """Measure every series once per round, in turn."""
-    outcomes = [Outcome(group, s.name, s.unit, s.note) for s in series]
+    outcomes = [Outcome(group, s.row, s.column, s.unit) for s in series]
     for number in range(1, rounds + 1):
         for one, outcome in zip(series, outcomes, strict=True):
             sample = await one.measure()
             outcome.samples.append(sample)
             latency = f"  p50 {sample.p50 * 1e3:8.2f} ms" if sample.p50 is not None else ""
-            say(f"round {number}/{rounds}  {one.name:<58} {sample.value:>12,.1f} {one.unit}{latency}")
+            say(f"round {number}/{rounds}  {one.row:<44} {one.column:<10} {sample.value:>12,.1f} {one.unit}{latency}")
     return outcomes
 
 

@@ -140,10 +140,9 @@ class LocalCluster:
         stored = self.folder.recall()
         self.is_new = stored is None
         known = reconcile(self.folder.path, stored, self.shape, self.settings.zookeeper, uuid.uuid4())
-        kinds = dict.fromkeys(self.shape.pods, ("grpc", "replication", "http"))
+        names = [f"{pod}/{kind}" for pod in self.shape.pods for kind in ("grpc", "replication", "http")]
         if self.settings.with_router:
-            kinds[self.shape.router] = ("grpc", "http")
-        names = [f"{name}/{kind}" for name, all_kinds in kinds.items() for kind in all_kinds]
+            names += [f"{self.shape.router}/grpc", f"{self.shape.router}/http"]
         wanted = {f"{self.shape.router}/{k}": p for k, p in (self.settings.router_ports or {}).items()}
         ports = assign(names, known.ports, wanted, self._rng)
         self._remembered = replace(known, ports={**known.ports, **ports})

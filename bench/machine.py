@@ -1,0 +1,58 @@
+"""The machine that was measured, for whoever reads the figures."""
+
+import os
+import platform
+import re
+from dataclasses import asdict, dataclass
+from datetime import date
+from pathlib import Path
+
+
+@dataclass(frozen=True, slots=True)
+class Machine:
+    """What figures depend on."""
+
+    cpu: str
+    cores: int
+    memory_gib: int
+    kernel: str
+    python: str
+    file_system: str  # type of what holds the data, and its device
+    date: str
+
+    def to_json(self) -> dict[str, str | int]:
+        return asdict(self)
+
+
+def _first(pattern: str, text: str, otherwise: str) -> str:
+    found = re.search(pattern, text, re.MULTILINE)
+    return found.group(1).strip() if found else otherwise
+
+
+def _file_system(folder: Path) -> str:
+    """Type and device of the mount that holds a folder, by the longest mount point."""
+    best = ("", "unknown")
+    for line in Path("/proc/mounts").read_text().splitlines():
+        device, point, kind = line.split(" ")[:3]
+        if folder.absolute().is_relative_to(point) and len(point) >= len(best[0]):
+            best = (point, f"{kind} on {device}")
+    return best[1]
+
+
+def this_machine(folder: Path, today: date) -> Machine:
+    """This one; `folder` holds the data."""
+    memory = int(_first(r"^MemTotal:\s+(\d+)", Path("/proc/meminfo").read_text(), "0"))
+    return Machine(
+        cpu=_first(r"^model name\s*:(.*)$", Path("/proc/cpuinfo").read_text(), platform.machine()),
+        cores=len(os.sched_getaffinity(0)),
+        memory_gib=round(memory / 2**20),
+        kernel=f"{platform.system()} {platform.release()}",
+        python=platform.python_version(),
+        file_system=_file_system(folder),
+        date=today.isoformat(),
+    )
+
+
+def resident_mib(pid: int) -> float:
+    """Resident memory of a process in MiB."""
+    return int(_first(r"^VmRSS:\s+(\d+)", Path(f"/proc/{pid}/status").read_text(), "0")) / 1024
