@@ -1,0 +1,74 @@
+"""What is committed, made visible: records in log order into the index of keys and the table of sessions."""
+
+from collections import deque
+
+from kvstore.batch import HEADER_BYTES, RECORD_BYTES, RecordType, unpack_record
+from kvstore.index.base import LENGTH_BITS, SEGMENT_SHIFT, Index
+from kvstore.log import LogBatch
+from kvstore.sessions import Sessions
+
+_PUT, _DELETE, _SESSION = int(RecordType.PUT), int(RecordType.DELETE), int(RecordType.SESSION)
+
+
+class Applier:
+    """Holds batches until they are committed, then folds them. For one thread."""
+
+    def __init__(self, index: Index, sessions: Sessions) -> None:
+        self.index = index
+        self.sessions = sessions
+        self.applied = 0
+        """The log index up to which everything is folded."""
+        self.pending_bytes = 0
+        """Bytes of the batches that wait."""
+        self._pending: deque[LogBatch] = deque()
+
+    def add(self, batch: LogBatch) -> None:
+        """A batch that follows the ones before."""
+        self._pending.append(batch)
+        self.pending_bytes += len(batch.data)
+
+    def apply(self, upto: int) -> int:
+        """Fold records of index `upto` and below; returns `applied`. Their batches must have been written."""
+        pending = self._pending
+        while pending and pending[0].header.first <= upto:
+            batch = pending[0]
+            self._fold(batch, upto)
+            self.applied = min(batch.header.last, upto)
+            if batch.header.last > upto:
+                break
+            pending.popleft()
+            self.pending_bytes -= len(batch.data)
+        return self.applied
+
+    def _fold(self, batch: LogBatch, upto: int) -> None:
+        data, at, applied = batch.data, HEADER_BYTES, self.applied
+        changes: dict[bytes, int | None] = {}
+        place = batch.segment << SEGMENT_SHIFT | batch.offset << LENGTH_BITS
+        for _ in range(batch.header.count):
+            _, kind, key_length, value_length, index, version = unpack_record(data, at)
+            if index > upto:
+                break
+            key_at = at + RECORD_BYTES
+            value_at = key_at + key_length
+            end = value_at + value_length
+            if index > applied:
+                if kind == _PUT:
+                    changes[data[key_at:value_at]] = place + (at << LENGTH_BITS) + end - at
+                elif kind == _DELETE:
+                    changes[data[key_at:value_at]] = None
+                elif kind == _SESSION:
+                    self.sessions.apply(data[key_at:value_at], data[value_at:end], version)
+            at = end
+        self.index.apply(changes, min(batch.header.last, upto))
+
+    def cut(self, after_index: int) -> None:
+        """Forget waiting batches behind `after_index`."""
+        while self._pending and self._pending[-1].header.first > after_index:
+            self.pending_bytes -= len(self._pending.pop().data)
+
+    def clear(self) -> None:
+        """Forget everything."""
+        self._pending.clear()
+        self.index.clear()
+        self.sessions.clear()
+        self.applied = self.pending_bytes = 0

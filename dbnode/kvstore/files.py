@@ -1,0 +1,183 @@
+"""The file system as the store needs it: one small seam, replaced in tests by one that fails as disks do."""
+
+import contextlib
+import errno
+import fcntl
+import os
+from pathlib import Path
+from typing import Protocol
+
+from kvstore.errors import LockedError
+
+
+class SyncError(OSError):
+    """A sync failed: what was written since the one before may be on the disk or not, now and after a restart."""
+
+
+class File(Protocol):
+    """An open file that grows at its end. `pread` may run in another thread than the rest."""
+
+    def append(self, data: bytes) -> None:
+        """Write all of it at the end. Raises OSError; then any part of it may have been written."""
+        ...
+
+    def pread(self, length: int, offset: int) -> bytes:
+        """Up to `length` bytes from `offset`; fewer at the end of the file."""
+        ...
+
+    def sync(self) -> None:
+        """Return once everything written is on the disk (fdatasync). Raises SyncError, once: never call it again then."""
+        ...
+
+    def truncate(self, size: int) -> None: ...
+    def size(self) -> int: ...
+    def close(self) -> None: ...
+
+
+class Lock(Protocol):
+    """A held lock."""
+
+    def release(self) -> None: ...
+
+
+class Files(Protocol):
+    """A file system. Everything raises OSError; what names a missing file raises FileNotFoundError."""
+
+    def make_directory(self, path: Path) -> None:
+        """Make it, parents included, durably; fine if it is there."""
+        ...
+
+    def list(self, directory: Path) -> list[str]:
+        """Names in it, sorted."""
+        ...
+
+    def open(self, path: Path, *, create: bool = False) -> File:
+        """An existing file, or a new one (FileExistsError if it is there)."""
+        ...
+
+    def read(self, path: Path) -> bytes: ...
+    def rename(self, source: Path, target: Path) -> None:
+        """Atomically, over what is there; durable after `sync_directory`."""
+        ...
+
+    def remove(self, path: Path) -> None: ...
+    def sync_directory(self, path: Path) -> None: ...
+    def lock_directory(self, path: Path) -> Lock:
+        """Hold the directory for this process until released or dead. Raises LockedError. Leaves no trace in it."""
+        ...
+
+    def free_bytes(self, path: Path) -> int: ...
+
+
+class OsFile:
+    """A real file."""
+
+    def __init__(self, path: Path, flags: int) -> None:
+        self._fd = os.open(path, flags | os.O_RDWR | os.O_APPEND | os.O_CLOEXEC, 0o640)
+
+    def append(self, data: bytes) -> None:
+        written = os.write(self._fd, data)
+        while written < len(data):  # a short write is no failure; the rest says why
+            written += os.write(self._fd, memoryview(data)[written:])
+
+    def pread(self, length: int, offset: int) -> bytes:
+        data = os.pread(self._fd, length, offset)
+        if len(data) == length or not data:
+            return data
+        parts = [data]
+        while data and (length := length - len(data)):
+            offset += len(data)
+            data = os.pread(self._fd, length, offset)
+            parts.append(data)
+        return b"".join(parts)
+
+    def sync(self) -> None:
+        try:
+            os.fdatasync(self._fd)
+        except OSError as e:
+            raise SyncError(*e.args) from e
+
+    def truncate(self, size: int) -> None:
+        os.ftruncate(self._fd, size)
+
+    def size(self) -> int:
+        return os.fstat(self._fd).st_size
+
+    def close(self) -> None:
+        fd, self._fd = self._fd, -1
+        if fd >= 0:
+            os.close(fd)
+
+
+class OsLock:
+    """An flock on a directory; the kernel drops it with the process."""
+
+    def __init__(self, path: Path) -> None:
+        self._fd = os.open(path, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+        try:
+            fcntl.flock(self._fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except OSError as e:
+            os.close(self._fd)
+            if e.errno not in {errno.EAGAIN, errno.EACCES}:
+                raise
+            msg = f"{path} is in use by another process. Stop that process, or give this one its own directory"
+            raise LockedError(msg) from e
+
+    def release(self) -> None:
+        fd, self._fd = self._fd, -1
+        if fd >= 0:
+            os.close(fd)
+
+
+class OsFiles:
+    """This machine's file system."""
+
+    def make_directory(self, path: Path) -> None:
+        made = [p for p in (path, *path.parents) if not p.exists()]
+        path.mkdir(parents=True, exist_ok=True)
+        for p in made:
+            self.sync_directory(p.parent)
+
+    def list(self, directory: Path) -> list[str]:
+        return sorted(entry.name for entry in directory.iterdir())
+
+    def open(self, path: Path, *, create: bool = False) -> OsFile:
+        return OsFile(path, os.O_CREAT | os.O_EXCL if create else 0)
+
+    def read(self, path: Path) -> bytes:
+        return path.read_bytes()
+
+    def rename(self, source: Path, target: Path) -> None:
+        source.rename(target)
+
+    def remove(self, path: Path) -> None:
+        path.unlink()
+
+    def sync_directory(self, path: Path) -> None:
+        fd = os.open(path, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+        try:
+            os.fsync(fd)
+        finally:
+            os.close(fd)
+
+    def lock_directory(self, path: Path) -> OsLock:
+        return OsLock(path)
+
+    def free_bytes(self, path: Path) -> int:
+        stat = os.statvfs(path)
+        return stat.f_bavail * stat.f_frsize
+
+
+def replace_file(files: Files, path: Path, data: bytes) -> None:
+    """Put `data` in place of what `path` holds: after a crash one or the other is there whole; now durable."""
+    temporary = path.with_name(path.name + ".tmp")
+    with contextlib.suppress(FileNotFoundError):
+        files.remove(temporary)
+    file = files.open(temporary, create=True)
+    try:
+        file.append(data)
+        file.sync()
+    finally:
+        file.close()
+    files.rename(temporary, path)
+    files.sync_directory(path.parent)

@@ -1,0 +1,195 @@
+"""The log: segments in a directory, written at the end, read anywhere, cut at a batch's end.
+
+Nothing here is decided twice: an OSError means that the caller must stop using the log (rule 4).
+"""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Final
+
+from kvstore.batch import BatchHeader
+from kvstore.errors import BatchBoundaryError
+from kvstore.files import Files
+from kvstore.index.base import MAX_OFFSET
+from kvstore.segment import HEADER_BYTES, Segment, segment_header, segment_name
+
+MAX_SEGMENT_BYTES: Final = MAX_OFFSET
+
+
+@dataclass(slots=True, eq=False)
+class LogBatch:
+    """A batch on its way into the log. `segment` and `offset` say where it is, once it is written.
+
+    `gap`: it doesn't follow the batch before, because compaction took what was between.
+    """
+
+    header: BatchHeader
+    data: bytes
+    gap: bool = False
+    segment: int = -1
+    offset: int = -1
+
+
+class Log:
+    """The segments of one directory. One thread writes (`write`), others may `read` and `pread` what was written."""
+
+    def __init__(self, files: Files, directory: Path, segment_bytes: int, segments: Sequence[Segment] = ()) -> None:
+        if not HEADER_BYTES < segment_bytes <= MAX_SEGMENT_BYTES:
+            msg = f"segment_bytes is {segment_bytes}; it must be above {HEADER_BYTES} and at most {MAX_SEGMENT_BYTES}"
+            raise ValueError(msg)
+        self._files = files
+        self._directory = directory
+        self._limit = segment_bytes
+        self._segments = tuple(segments)  # ascending; replaced, never changed, so that readers need no lock
+        self._by_number = {s.number: s for s in segments}
+        self._next_number = max(self._by_number, default=-1) + 1
+
+    @property
+    def size(self) -> int:
+        """Size of all segments."""
+        return sum(s.size for s in self._segments)
+
+    @property
+    def segment_count(self) -> int:
+        """How many segments there are."""
+        return len(self._segments)
+
+    def write(self, batches: Sequence[LogBatch], *, sync: bool) -> None:
+        """Append batches, in as few writes as segments allow, and tell each where it is; durable if `sync`."""
+        segment = self._segments[-1] if self._segments else None
+        parts: list[bytes] = []
+        size = segment.size if segment else 0
+        for batch in batches:
+            full = size > HEADER_BYTES and size + len(batch.data) > self._limit
+            if segment is None or full or batch.gap:
+                self._append(segment, parts, size, sync=sync)
+                segment, parts = self._roll(batch, sync=sync), []
+                size = segment.size
+            batch.segment, batch.offset = segment.number, size
+            segment.note(batch.header.first, size)
+            parts.append(batch.data)
+            size += len(batch.data)
+        self._append(segment, parts, size, sync=sync)
+
+    @staticmethod
+    def _append(segment: Segment | None, parts: list[bytes], size: int, *, sync: bool) -> None:
+        if segment is None or not parts:
+            return
+        segment.file.append(parts[0] if len(parts) == 1 else b"".join(parts))
+        if sync:
+            segment.file.sync()
+        segment.size = size
+
+    def _roll(self, batch: LogBatch, *, sync: bool) -> Segment:
+        """A new segment, which is on the disk before anything is written to it."""
+        first = batch.header.first
+        path = self._directory / segment_name(first)
+        file = self._files.open(path, create=True)
+        file.append(segment_header(first, gap=batch.gap))
+        if sync:
+            file.sync()
+            self._files.sync_directory(self._directory)
+        segment = Segment(self._next_number, first, path, file, HEADER_BYTES)
+        self._next_number += 1
+        self._by_number[segment.number] = segment
+        self._segments = (*self._segments, segment)
+        return segment
+
+    def pread(self, segment: int, offset: int, length: int) -> bytes:
+        """Bytes of a segment, by its number. Raises OSError."""
+        return self._by_number[segment].file.pread(length, offset)
+
+    def name(self, segment: int) -> str:
+        """The path of a segment, for messages."""
+        return str(self._by_number[segment].path)
+
+    def read(self, after_index: int, max_bytes: int) -> bytes:
+        """Whole batches behind `after_index`, at least one if there is one, then up to `max_bytes`; verified.
+
+        Raises BatchBoundaryError if `after_index` is inside a batch, CorruptionError, OSError.
+        """
+        parts: list[bytes] = []
+        size = 0
+        for segment in self._from(after_index + 1):
+            for header, _, data in segment.batches(after_index + 1):
+                if header.last <= after_index:
+                    continue
+                if parts and size + len(data) > max_bytes:
+                    return b"".join(parts)
+                _check_boundary(header, after_index)
+                parts.append(data)
+                size += len(data)
+        return b"".join(parts)
+
+    def _from(self, index: int) -> tuple[Segment, ...]:
+        """The segments from the one that may hold `index` on."""
+        segments = self._segments
+        at = max((i for i, s in enumerate(segments) if s.first <= index), default=0)
+        return segments[at:]
+
+    def find_end(self, after_index: int) -> tuple[BatchHeader, int] | None:
+        """The batch whose last index is `after_index`, and the offset behind it; None for 0.
+
+        Raises BatchBoundaryError, CorruptionError, OSError.
+        """
+        if not after_index:
+            return None
+        for segment in self._from(after_index)[:1]:
+            for header, offset, _ in segment.batches(after_index):
+                if header.last >= after_index:
+                    _check_boundary(header, after_index)
+                    if header.last == after_index:
+                        return header, offset + header.length
+        msg = f"no batch of the log ends at index {after_index}"
+        raise BatchBoundaryError(msg)
+
+    def cut(self, after_index: int) -> BatchHeader | None:
+        """Remove everything behind `after_index`, durably; the header of the batch that is now the last.
+
+        Newest first, each step synced, so that a crash on the way leaves a shorter log and no hole. Raises
+        BatchBoundaryError before anything is touched; CorruptionError, OSError.
+        """
+        found = self.find_end(after_index)
+        while self._segments and self._segments[-1].first > after_index:
+            self._remove_last()
+        if not found or not self._segments:
+            return None
+        header, end = found
+        segment = self._segments[-1]
+        if segment.size > end:
+            segment.file.truncate(end)
+            segment.file.sync()
+            segment.forget_from(end)
+            segment.size = end
+        return header
+
+    def _remove_last(self) -> None:
+        segment = self._segments[-1]
+        self._segments = self._segments[:-1]
+        del self._by_number[segment.number]
+        segment.file.close()
+        self._files.remove(segment.path)
+        self._files.sync_directory(self._directory)
+
+    def sync(self) -> None:
+        """Return once every segment and the directory are on the disk."""
+        for segment in self._segments:
+            segment.file.sync()
+        self._files.sync_directory(self._directory)
+
+    def close(self) -> None:
+        """Let go of the files."""
+        for segment in self._segments:
+            segment.file.close()
+        self._segments = ()
+        self._by_number = {}
+
+
+def _check_boundary(header: BatchHeader, after_index: int) -> None:
+    if header.first <= after_index < header.last:
+        msg = (
+            f"index {after_index} is inside the batch {header.first}..{header.last}; "
+            "logs part and meet at the ends of batches only"
+        )
+        raise BatchBoundaryError(msg)

@@ -1,0 +1,116 @@
+"""One file of the log: a header of 24 bytes, then batches one after the other."""
+
+import re
+import struct
+from bisect import bisect_right
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Final
+
+from kvstore.batch import HEADER_BYTES as BATCH_HEADER_BYTES
+from kvstore.batch import BatchHeader, check_batch, read_header
+from kvstore.checksum import crc32c
+from kvstore.errors import CorruptionError, FormatVersionError
+from kvstore.files import File
+
+FORMAT_VERSION: Final = 1
+MAGIC: Final = b"KVC-LOG\n"
+SUFFIX: Final = ".log"
+GAP: Final = 1  # header flag: compaction took what lies between the segment before and this one
+_HEADER = struct.Struct("<8sHHQI")  # magic, format version, flags, first index, crc of what is before it
+HEADER_BYTES: Final = _HEADER.size
+_UNCHECKED = struct.Struct("<8sHHQ")
+_MARK_EVERY: Final = 64 << 10
+_CHUNK: Final = 256 << 10
+
+# What the header of a real batch looks like at any offset: a length below 64 MiB, version 1, no flags, and an epoch
+# and indexes below 2**48. It only makes the search fast; each candidate's checksum decides.
+_LIKE_A_HEADER = re.compile(rb"(?s)(?=.{7}[\x00-\x03]\x01\x00(?:.{6}\x00\x00){3})")
+
+
+def segment_name(first_index: int) -> str:
+    """The file name of the segment whose first batch begins at an index: 20 digits, so names sort as indexes do."""
+    return f"{first_index:020d}{SUFFIX}"
+
+
+def segment_header(first_index: int, *, gap: bool) -> bytes:
+    """A segment's first bytes."""
+    head = _UNCHECKED.pack(MAGIC, FORMAT_VERSION, GAP if gap else 0, first_index)
+    return head + struct.pack("<I", crc32c(head))
+
+
+def read_segment_header(data: bytes, path: Path) -> tuple[int, bool]:
+    """(first index, whether a gap lies before it). Raises CorruptionError, FormatVersionError."""
+    if len(data) < HEADER_BYTES:
+        raise CorruptionError(str(path), 0, f"{len(data)} bytes where the header alone has {HEADER_BYTES}")
+    magic, version, flags, first, crc = _HEADER.unpack_from(data)
+    if magic != MAGIC:
+        raise CorruptionError(str(path), 0, f"starts with {magic!r} instead of {MAGIC!r}")
+    if crc32c(data[: HEADER_BYTES - 4]) != crc:
+        raise CorruptionError(str(path), HEADER_BYTES - 4, "wrong checksum of the segment's header")
+    if version > FORMAT_VERSION:
+        raise FormatVersionError(str(path), version, FORMAT_VERSION)
+    if version != FORMAT_VERSION or flags & ~GAP or not first or path.name != segment_name(first):
+        raise CorruptionError(str(path), 8, f"an impossible header: version {version}, flags {flags}, first {first}")
+    return first, bool(flags & GAP)
+
+
+def later_batch(data: bytes, offset: int, after: int) -> int:
+    """The offset behind `offset` of a whole, valid batch of indexes above `after`; -1 if there is none."""
+    for match in _LIKE_A_HEADER.finditer(data, offset + 1):
+        try:
+            if check_batch(data, match.start()).first > after:
+                return match.start()
+        except CorruptionError:
+            continue
+    return -1
+
+
+@dataclass(slots=True, eq=False)
+class Segment:
+    """An open segment. `size` counts what was written; `number` names it in packed places, in this run only.
+
+    One thread appends (size, marks), others read at the same time: a mark is one tuple, so a reader sees it or not.
+    """
+
+    number: int
+    first: int
+    path: Path
+    file: File
+    size: int
+    marks: list[tuple[int, int]] = field(default_factory=list)  # (a batch's first index, its offset), every 64 KiB
+
+    def note(self, first: int, offset: int) -> None:
+        """Remember, now and then, where a batch is."""
+        if not self.marks or offset - self.marks[-1][1] >= _MARK_EVERY:
+            self.marks.append((first, offset))
+
+    def forget_from(self, offset: int) -> None:
+        """Drop the marks at or behind an offset that is being cut."""
+        while self.marks and self.marks[-1][1] >= offset:
+            self.marks.pop()
+
+    def seek(self, index: int) -> int:
+        """The offset of a batch at or before the one with `index`."""
+        at = bisect_right(self.marks, (index, 1 << 62)) - 1
+        return self.marks[at][1] if at >= 0 else HEADER_BYTES
+
+    def batches(self, index: int) -> Iterator[tuple[BatchHeader, int, bytes]]:
+        """(header, offset, bytes) of batches, from one at or before `index` on; each is verified.
+
+        Raises CorruptionError, OSError.
+        """
+        offset, end, name = self.seek(index), self.size, str(self.path)
+        chunk, base = b"", offset
+        while offset < end:
+            at = offset - base
+            if len(chunk) - at < BATCH_HEADER_BYTES:
+                chunk, base, at = self.file.pread(min(_CHUNK, end - offset), offset), offset, 0
+            header = read_header(chunk, at, file=name, base=base)
+            if header.length > len(chunk) - at:
+                wanted = min(max(_CHUNK, header.length), end - offset)
+                chunk, base, at = self.file.pread(wanted, offset), offset, 0
+            header = check_batch(chunk, at, file=name, base=base)
+            yield header, offset, chunk[at : at + header.length]
+            offset += header.length

@@ -1,0 +1,548 @@
+"""The store: a log, an index over what of it is committed, and what the directory says of itself.
+
+Threads. Two may call at the same time: the caller's thread (everything but `flush`) and one worker (`flush`).
+- The caller's thread owns the end of the log in memory, the index, the sessions and what waits to be applied.
+- Whoever holds `_io` owns the files; `flush` takes it, and so do `cut`, `wipe_for_rebuild` and `close`, which wait for it.
+- Handed over: `_queue` (append puts in, flush takes out, under `_handover`), `_durable` and `_failure` (written under
+  `_io`, read anywhere: one reference each). A batch's place in the files is set before `_durable` reaches it.
+- Reading what was written needs no lock: files only grow there, and lists of segments are replaced, never changed.
+"""
+
+import contextlib
+import os
+import threading
+import uuid
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any, Final, Literal, NamedTuple, Self
+
+import structlog
+from kvcommon.numbers import SEGMENT_BYTES
+
+from kvstore.applier import Applier
+from kvstore.batch import Record, RecordType, check_batch, check_records, decode_record, read_header
+from kvstore.errors import (
+    BatchBoundaryError,
+    CorruptionError,
+    CutBelowCommitError,
+    NotAdjoiningError,
+    StoreClosedError,
+    StoreError,
+    StoreFailedError,
+)
+from kvstore.files import Files, Lock, OsFiles, SyncError
+from kvstore.index.base import Index, unpack_place
+from kvstore.index.hash import HashIndex
+from kvstore.log import Log, LogBatch
+from kvstore.meta import (
+    EPOCHS,
+    EpochStart,
+    Meta,
+    check_owner,
+    epoch_at,
+    read_epochs,
+    read_meta,
+    write_epochs,
+    write_meta,
+)
+from kvstore.recent import RecentBatches
+from kvstore.recovery import recover
+from kvstore.segment import SUFFIX
+from kvstore.sessions import Sessions
+
+Durability = Literal["fsync", "memory"]
+READ_CACHE_BYTES: Final = 16 << 20
+log = structlog.get_logger()
+
+
+class Position(NamedTuple):
+    """A place in a log: the index of a record and the epoch of its batch. (0, 0) is the beginning."""
+
+    epoch: int
+    index: int  # type: ignore[assignment]  # hides tuple.index, which nobody needs here
+
+
+@dataclass(frozen=True, slots=True)
+class StoreOptions:
+    """How a store works; the defaults are the database's. Sizes in bytes."""
+
+    durability: Durability = "fsync"
+    segment_bytes: int = SEGMENT_BYTES
+    read_cache_bytes: int = READ_CACHE_BYTES
+    index: Callable[[], Index] = HashIndex
+    new_incarnation: Callable[[], str] = lambda: uuid.uuid4().hex
+
+
+class Store:
+    """One replica's storage. Make it with `Store.open`; see the module's docstring for who may call what."""
+
+    def __init__(self, directory: Path, files: Files, options: StoreOptions, meta: Meta, lock: Lock) -> None:
+        """For `open` only."""
+        self._directory = directory
+        self._files = files
+        self._options = options
+        self._lock = lock
+        self._meta = meta
+        self._meta_lock = threading.RLock()
+        self._io = threading.Lock()
+        self._handover = threading.Lock()
+        self._failure: StoreError | None = None
+        self._applier = Applier(options.index(), Sessions())
+        self.torn_bytes = 0
+        """Bytes of a torn tail that were cut off at open (rule 17)."""
+        self._reset(Log(files, directory, options.segment_bytes))
+
+    def _reset(self, new_log: Log) -> None:
+        self._log = new_log
+        self._queue: list[LogBatch] = []
+        self._recent = RecentBatches(self._options.read_cache_bytes)
+        self._applier.clear()
+        self._end = self._durable = Position(0, 0)
+        self._committed = self._hint = self._highest_version = 0
+        self._epochs: list[EpochStart] = []
+        self._written_epochs: tuple[EpochStart, ...] = ()
+
+    @classmethod
+    def open(
+        cls,
+        directory: str | os.PathLike[str],
+        *,
+        cluster_id: str,
+        partition: int,
+        pod: str = "",
+        rebuild: bool = False,
+        files: Files | None = None,
+        options: StoreOptions | None = None,
+    ) -> "Store":
+        """Open a directory, or make it; recover its log; bring the index up to the largest commit index in the log.
+
+        With `rebuild` everything but the replication state is wiped first, under a new incarnation: for a directory
+        that can't be opened because of a CorruptionError or StoreFailedError, when another replica has the data.
+        Raises WrongClusterError, FormatVersionError, LockedError (nothing was touched), CorruptionError,
+        StoreFailedError (a sync had failed in an earlier run), OSError.
+        """
+        path, files, options = Path(directory), files or OsFiles(), options or StoreOptions()
+        files.make_directory(path)
+        lock = files.lock_directory(path)
+        try:
+            meta = read_meta(files, path)
+            if meta is None:
+                meta = Meta(cluster_id, partition, options.new_incarnation(), pod)
+                _refuse_headless(files, path)
+                write_meta(files, path, meta)
+            check_owner(meta, path, cluster_id, partition)
+            store = cls(path, files, options, meta, lock)
+            if rebuild or meta.wiping:
+                store._wipe(meta.incarnation if meta.wiping else options.new_incarnation())
+            if store._meta.suspect:
+                msg = f"a sync failed when {path} was last in use, so what it holds is unknown. Open it with rebuild"
+                raise StoreFailedError(msg)
+            store._recover()
+        except BaseException:
+            lock.release()
+            raise
+        return store
+
+    # What it is
+
+    @property
+    def incarnation(self) -> str:
+        """The id of this disk's life; a new one after `wipe_for_rebuild`."""
+        return self._meta.incarnation
+
+    @property
+    def identity(self) -> Meta:
+        """What the directory says of itself."""
+        return self._meta
+
+    @property
+    def end(self) -> Position:
+        """The last record appended, durable or not."""
+        return self._end
+
+    @property
+    def durable(self) -> Position:
+        """The last record on the disk (with durability "memory": written to the system)."""
+        return self._durable
+
+    @property
+    def applied(self) -> int:
+        """The index up to which records are in the index of keys, and visible."""
+        return self._applier.applied
+
+    @property
+    def commit_hint(self) -> int:
+        """The largest commit index in any batch of the log: a lower bound of what is committed."""
+        return self._hint
+
+    @property
+    def committed(self) -> int:
+        """The largest commit index known, from `commit` or from the log; may be beyond `end`."""
+        return self._committed
+
+    @property
+    def epochs(self) -> tuple[EpochStart, ...]:
+        """(epoch, first index) of every epoch in the log, ascending."""
+        return tuple(self._epochs)
+
+    @property
+    def highest_version(self) -> int:
+        """The highest record version that was ever in this log, as far as it has been read."""
+        return self._highest_version
+
+    @property
+    def sessions(self) -> Sessions:
+        """The results of clients' batches, as far as applied."""
+        return self._applier.sessions
+
+    @property
+    def keys(self) -> int:
+        """How many keys have a value."""
+        return len(self._applier.index)
+
+    @property
+    def log_bytes(self) -> int:
+        """Size of the log's files."""
+        return self._log.size
+
+    @property
+    def pending_bytes(self) -> int:
+        """Bytes of batches that are appended but not applied; they are in memory."""
+        return self._applier.pending_bytes
+
+    @property
+    def failure(self) -> StoreError | None:
+        """Why the store does nothing more; None while it works."""
+        return self._failure
+
+    @property
+    def free_bytes(self) -> int:
+        """Free space of the file system. Raises OSError."""
+        return self._files.free_bytes(self._directory)
+
+    # Writing
+
+    def append(self, data: bytes, *, trusted: bool = False, allow_gap: bool = False) -> Position:
+        """Queue whole batches behind the end; no I/O. All or none are taken. Returns the new end.
+
+        `trusted` leaves the checksum out, for bytes made by this process. `allow_gap` takes a batch that begins
+        beyond end + 1, from a log that was compacted. Raises CorruptionError for bytes that aren't valid batches,
+        NotAdjoiningError, FormatVersionError, StoreFailedError, StoreClosedError.
+        """
+        self._check()
+        batches, end, highest = self._split(data, trusted=trusted, allow_gap=allow_gap)
+        for batch in batches:
+            header = batch.header
+            if header.epoch > (self._epochs[-1][0] if self._epochs else 0):
+                self._epochs.append((header.epoch, header.first))
+            self._recent.add(batch, self._durable.index)
+            self._applier.add(batch)
+            self._note_commit(header.commit)
+        self._highest_version = max(self._highest_version, highest)
+        with self._handover:
+            self._queue.extend(batches)
+        self._end = end
+        return end
+
+    def _split(self, data: bytes, *, trusted: bool, allow_gap: bool) -> tuple[list[LogBatch], Position, int]:
+        batches: list[LogBatch] = []
+        (epoch, index), offset, highest = self._end, 0, 0
+        while offset < len(data) or not batches:
+            header = read_header(data, offset) if trusted else check_batch(data, offset)
+            if header.length > len(data) - offset:
+                raise CorruptionError("<bytes>", offset, f"a batch of {header.length} bytes, cut off")
+            highest = max(highest, check_records(data, header, offset))
+            gap = header.first != index + 1
+            if header.first <= index or (gap and not allow_gap) or header.epoch < epoch:
+                msg = (
+                    f"a batch {header.first}..{header.last} of epoch {header.epoch} does not follow "
+                    f"index {index} of epoch {epoch}, where the log ends"
+                )
+                raise NotAdjoiningError(msg)
+            end = offset + header.length
+            batches.append(LogBatch(header, data if header.length == len(data) else data[offset:end], gap))
+            epoch, index, offset = header.epoch, header.last, end
+        return batches, Position(epoch, index), highest
+
+    def _note_commit(self, commit: int) -> None:
+        if commit > self._hint:
+            self._hint = commit
+            self._committed = max(self._committed, commit)
+
+    def flush(self) -> Position:
+        """Write all that is queued, with one write and one sync; returns how far the log is durable.
+
+        For one worker thread; the rest may be called meanwhile. A failure is final (rule 4): StoreFailedError, now
+        and from every later call.
+        """
+        with self._io:
+            self._check()
+            with self._handover:
+                batches, self._queue = self._queue, []
+            if not batches:
+                return self._durable
+            try:
+                self._write(batches)
+            except BaseException as e:
+                raise self._fail("write", e) from e
+            last = batches[-1].header
+            self._durable = Position(last.epoch, last.last)
+            return self._durable
+
+    def _write(self, batches: list[LogBatch]) -> None:
+        known = self._written_epochs[-1][0] if self._written_epochs else 0
+        if batches[-1].header.epoch > known:
+            self._save_epochs(_with_epochs_of(self._written_epochs, batches))
+        self._log.write(batches, sync=self._options.durability == "fsync")
+
+    def _save_epochs(self, epochs: tuple[EpochStart, ...]) -> None:
+        write_epochs(self._files, self._directory, epochs)
+        self._written_epochs = epochs
+
+    def commit(self, index: int) -> int:
+        """Let records up to `index` be seen, as far as they are durable; returns `applied`.
+
+        Call it again after a flush if `index` was beyond `durable`. An index below an earlier one changes nothing.
+        """
+        self._check()
+        self._committed = max(self._committed, index)
+        return self._applier.apply(min(self._committed, self._durable.index))
+
+    def cut(self, after_index: int) -> Position:
+        """Remove everything behind `after_index`, durably; returns the new end. Waits for a running flush.
+
+        Raises CutBelowCommitError below what is committed: wipe_for_rebuild then (rule 15). BatchBoundaryError if
+        `after_index` is no batch's end, NotAdjoiningError if it is beyond the log's. StoreFailedError.
+        """
+        with self._io:
+            self._check()
+            floor = max(min(self._committed, self._end.index), self._applier.applied)
+            if after_index < floor:
+                msg = (
+                    f"a cut behind index {after_index} would take committed records: {floor} is committed. "
+                    "Rebuild this replica from its leader"
+                )
+                raise CutBelowCommitError(msg)
+            if after_index > self._end.index:
+                msg = f"a cut behind index {after_index}, but the log ends at {self._end.index}"
+                raise NotAdjoiningError(msg)
+            if after_index < self._end.index:
+                self._cut(after_index)
+            return self._end
+
+    def _cut(self, after_index: int) -> None:
+        try:
+            end = self._cut_queue(after_index)
+            if end is None:
+                header = self._log.cut(after_index)
+                end = Position(header.epoch, header.last) if header else Position(0, 0)
+                with self._handover:
+                    self._queue = []
+                self._durable = end
+            self._epochs = [e for e in self._epochs if e[1] <= after_index]
+            if self._written_epochs and self._written_epochs[-1][1] > after_index:
+                self._save_epochs(tuple(e for e in self._written_epochs if e[1] <= after_index))
+        except (OSError, CorruptionError) as e:
+            raise self._fail("cut", e) from e
+        self._applier.cut(after_index)
+        self._recent.cut(after_index)
+        self._end = end
+
+    def _cut_queue(self, after_index: int) -> Position | None:
+        """Cut what isn't written yet; None if the cut goes deeper than that."""
+        if after_index < self._durable.index:
+            return None
+        with self._handover:
+            kept = [b for b in self._queue if b.header.first <= after_index]
+            if kept and kept[-1].header.last != after_index:
+                last = kept[-1].header
+                msg = f"index {after_index} is inside the batch {last.first}..{last.last}; cut at a batch's end"
+                raise BatchBoundaryError(msg)
+            if not kept and after_index != self._durable.index:
+                msg = f"no batch of the log ends at index {after_index}"
+                raise BatchBoundaryError(msg)
+            self._queue = kept
+        return Position(kept[-1].header.epoch, after_index) if kept else self._durable
+
+    # Reading
+
+    def get(self, key: bytes) -> Record | None:
+        """The newest committed record of a key: one read of the file, checksum verified; None if it has no value.
+
+        Raises CorruptionError, OSError, StoreFailedError, StoreClosedError.
+        """
+        if self._failure:
+            raise self._failure
+        place = self._applier.index.get(key)
+        if place is None:
+            return None
+        segment, offset, length = unpack_place(place)
+        data = self._log.pread(segment, offset, length)
+        try:
+            record = decode_record(data, base=offset)
+        except CorruptionError as e:
+            raise CorruptionError(self._log.name(segment), offset, e.what) from e
+        if record.key != key or record.type != RecordType.PUT:
+            raise CorruptionError(self._log.name(segment), offset, f"the record here is not the one of key {key!r}")
+        return record
+
+    def read(self, after_index: int, max_bytes: int) -> bytes:
+        """Whole batches behind `after_index`, durable or not: at least one if there is one, then up to `max_bytes`.
+
+        From memory if they are recent. Raises BatchBoundaryError if `after_index` is inside a batch,
+        CorruptionError, OSError, StoreFailedError, StoreClosedError.
+        """
+        self._check()
+        if after_index >= self._end.index:
+            return b""
+        data = self._recent.read(after_index, max_bytes)
+        return self._log.read(after_index, max_bytes) if data is None else data
+
+    # What replication must not forget
+
+    @property
+    def state(self) -> Mapping[str, Any]:
+        """The replication state last saved; the node's own."""
+        return self._meta.replication
+
+    def save_state(self, state: Mapping[str, Any]) -> None:
+        """Keep a JSON object, durably when this returns (rules 3, 19). Blocks for a sync; any thread may call it.
+
+        Raises TypeError if it isn't JSON, StoreFailedError.
+        """
+        self._check()
+        self._save_meta(replication=dict(state))
+
+    def _save_meta(self, **changes: Any) -> None:
+        with self._meta_lock:
+            meta = replace(self._meta, **changes)
+            try:
+                write_meta(self._files, self._directory, meta)
+            except OSError as e:
+                raise self._fail("write of the meta file", e) from e
+            self._meta = meta
+
+    def wipe_for_rebuild(self) -> str:
+        """Become an empty replica under a new incarnation, which is durable before anything is wiped (rules 4, 15).
+
+        The replication state stays. Also heals a store that has failed, if the disk lets it. Returns the
+        incarnation. Raises StoreFailedError, StoreClosedError.
+        """
+        with self._io:
+            if isinstance(self._failure, StoreClosedError):
+                raise self._failure
+            self._wipe(self._options.new_incarnation())
+            self._failure = None
+            return self._meta.incarnation
+
+    def _wipe(self, incarnation: str) -> None:
+        self._save_meta(incarnation=incarnation, wiping=True)
+        self._log.close()
+        try:
+            for name in reversed(self._files.list(self._directory)):
+                if name.endswith(SUFFIX) or name == EPOCHS:
+                    self._files.remove(self._directory / name)
+            self._files.sync_directory(self._directory)
+        except OSError as e:
+            raise self._fail("wipe", e) from e
+        self._save_meta(wiping=False, suspect=False)
+        self._reset(Log(self._files, self._directory, self._options.segment_bytes))
+        self.torn_bytes = 0
+        log.warning("store wiped", directory=str(self._directory), incarnation=incarnation)
+
+    # Opening and closing
+
+    def _recover(self) -> None:
+        table = read_epochs(self._files, self._directory)
+        epochs = table or ()
+        last_epoch = 0
+
+        def visit(batch: LogBatch, highest_version: int) -> None:
+            nonlocal last_epoch
+            header = batch.header
+            if epoch_at(epochs, header.first) != header.epoch or header.epoch < last_epoch:
+                what = (
+                    f"says epoch {epoch_at(epochs, header.first)} at index {header.first}, the log epoch {header.epoch}"
+                )
+                raise CorruptionError(str(self._directory / EPOCHS), 0, what)
+            last_epoch = header.epoch
+            self._end = Position(header.epoch, header.last)
+            self._highest_version = max(self._highest_version, highest_version)
+            self._note_commit(header.commit)
+            self._applier.add(batch)
+            self._applier.apply(self._hint)
+
+        self._log, self.torn_bytes = recover(self._files, self._directory, self._options.segment_bytes, visit)
+        self._durable = self._end
+        self._epochs = [e for e in epochs if e[1] <= self._end.index]
+        self._written_epochs = tuple(self._epochs)
+        if len(self._epochs) != len(epochs):
+            self._save_epochs(self._written_epochs)
+        for name in self._files.list(self._directory):
+            if name.endswith(".tmp"):
+                with contextlib.suppress(FileNotFoundError):
+                    self._files.remove(self._directory / name)
+        log.info(
+            "store opened",
+            directory=str(self._directory),
+            incarnation=self.incarnation,
+            end=self._end.index,
+            epoch=self._end.epoch,
+            applied=self.applied,
+            keys=self.keys,
+            torn_bytes=self.torn_bytes,
+        )
+
+    def close(self) -> None:
+        """Write and sync what is queued, unless the store failed, and let go of the directory. Twice is fine."""
+        if isinstance(self._failure, StoreClosedError):
+            return
+        try:
+            if self._failure is None:
+                self.flush()
+                if self._options.durability == "memory":
+                    with self._io:
+                        self._log.sync()
+        finally:
+            with self._io:
+                self._failure = StoreClosedError(f"the store in {self._directory} is closed")
+                self._log.close()
+                self._lock.release()
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.close()
+
+    def _check(self) -> None:
+        if self._failure:
+            raise self._failure
+
+    def _fail(self, what: str, cause: BaseException) -> StoreFailedError:
+        """Refuse everything from here on, and try to leave a note for the next run."""
+        failure = StoreFailedError(
+            f"a {what} in {self._directory} failed: {cause}. What is on its disk is unknown; "
+            "this replica must leave and be rebuilt under a new incarnation"
+        )
+        self._failure = failure
+        if isinstance(cause, SyncError):
+            with contextlib.suppress(OSError), self._meta_lock:
+                write_meta(self._files, self._directory, replace(self._meta, suspect=True))
+        log.error("store failed", directory=str(self._directory), during=what, error=repr(cause))
+        return failure
+
+
+def _with_epochs_of(known: tuple[EpochStart, ...], batches: list[LogBatch]) -> tuple[EpochStart, ...]:
+    epochs = list(known)
+    for batch in batches:
+        if batch.header.epoch > (epochs[-1][0] if epochs else 0):
+            epochs.append((batch.header.epoch, batch.header.first))
+    return tuple(epochs)
+
+
+def _refuse_headless(files: Files, directory: Path) -> None:
+    found = [n for n in files.list(directory) if n.endswith(SUFFIX) or n == EPOCHS]
+    if found:
+        raise CorruptionError(str(directory / "meta"), 0, f"missing, but {found[0]} is there")
