@@ -1,0 +1,68 @@
+"""The operator under test, installed by helm as a person does it."""
+
+from dataclasses import dataclass
+from pathlib import Path
+
+from tests.e2e.kube import Kube, Object, is_ready, wait_until
+
+ROOT = Path(__file__).resolve().parents[2]
+CHART = ROOT / "charts" / "kvcluster"
+
+
+@dataclass(frozen=True)
+class Release:
+    """The helm release and the Deployment that it makes."""
+
+    kube: Kube
+    namespace: str = "kvcluster-system"
+    name: str = "kvcluster"
+
+    @property
+    def deployment(self) -> str:
+        """The operator's Deployment."""
+        return f"{self.name}-operator"
+
+    def install(self, repository: str, tag: str, build: str) -> None:
+        """Install and wait until the operator is ready. Helm makes CRDs but never changes them, so that is done here.
+
+        `build` tells images of the same tag apart, so that an operator that an earlier run kept is replaced.
+        """
+        self.kube.kubectl("apply", "--server-side", "--force-conflicts", "-f", str(CHART / "crds"))
+        image = f"image.repository={repository},image.tag={tag},podAnnotations.build={build}"
+        place = ["-n", self.namespace, "--create-namespace"]
+        self.kube.helm(
+            "upgrade", "--install", self.name, str(CHART), *place, "--set", image, "--wait", "--timeout", "120s"
+        )
+
+    def uninstall(self) -> None:
+        """Remove the release and its namespace; the CRD stays, as helm has it."""
+        self.kube.helm("uninstall", self.name, "-n", self.namespace, "--ignore-not-found", "--wait", "--timeout", "60s")
+        self.kube.delete_namespace(self.namespace)
+
+    def pods(self) -> list[Object]:
+        """The operator's pods."""
+        return self.kube.list("pods", self.namespace, f"app.kubernetes.io/instance={self.name}")
+
+    def scale(self, replicas: int) -> None:
+        """Change the number of operators, and wait until so many are there and ready."""
+        target = f"deployment/{self.deployment}"
+        self.kube.kubectl("scale", target, "-n", self.namespace, f"--replicas={replicas}")
+        wait_until(
+            f"{replicas} operators",
+            lambda: len(self.pods()) == replicas and all(is_ready(pod) for pod in self.pods()),
+            60,
+            interval=0.5,
+        )
+
+    def restart(self) -> None:
+        """Replace the operator's pods, and wait until the new ones are ready and the old ones gone."""
+        old = {pod["metadata"]["uid"] for pod in self.pods()}
+        self.kube.kubectl(
+            "delete", "pods", "-n", self.namespace, "-l", f"app.kubernetes.io/instance={self.name}", "--wait=false"
+        )
+
+        def replaced() -> bool:
+            pods = self.pods()
+            return bool(pods) and all(is_ready(pod) and pod["metadata"]["uid"] not in old for pod in pods)
+
+        wait_until("a new operator ready", replaced, 90, interval=0.5)
