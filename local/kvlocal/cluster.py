@@ -6,13 +6,14 @@ import signal
 import time
 import uuid
 from collections.abc import Callable, Mapping
+from contextlib import suppress
 from dataclasses import dataclass, replace
 from pathlib import Path
 from types import TracebackType
 from typing import Any, Self
 
 from kvcommon.errors import KVClusterError
-from kvcoord.contract import Coordination, PartitionState
+from kvcoord.contract import Coordination, CoordinationUnavailableError, Death, PartitionState
 from kvcoord.open import open_coordination
 
 from kvlocal import birth, probe
@@ -37,6 +38,7 @@ class Settings:
     zookeeper: str = ""  # host:port,...; empty: a SQLite file
     router_ports: Mapping[str, int] | None = None  # wanted, by "grpc" and "http"
     with_router: bool = True
+    word_of_death: bool = False  # tell coordination of a process's death at once, as the operator does in Kubernetes
     node_arguments: tuple[str, ...] = ()  # more flags for every node
 
 
@@ -58,6 +60,7 @@ class LocalCluster:
         self._on_exit = on_exit
         self._rng = rng or random.Random()
         self._children: dict[str, Child] = {}
+        self._reports: set[asyncio.Task[None]] = set()
         self._coordination: Coordination | None = None
         self._remembered: Remembered | None = None
         self.is_new = True
@@ -111,8 +114,8 @@ class LocalCluster:
 
     # -- from start to stop ----------------------------------------------------------------------------------------
 
-    async def start(self) -> None:
-        """Start every process and wait until all are ready.
+    async def start(self, on_step: Callable[[str], None] = lambda _: None) -> None:
+        """Start every process and wait until all are ready; `on_step` hears of what is done.
 
         Raises ConfigurationError for a folder or spec that can't be used, ClusterStartError when it takes too long.
         """
@@ -120,14 +123,17 @@ class LocalCluster:
         try:
             self._prepare()
             for name in self.names:
-                self._children[name] = Child(self._command(name), self._on_exit)
+                self._children[name] = Child(self._command(name), self._exited)
                 self._children[name].start()
             self._coordination = open_coordination(self.folder.coordination_url(self.remembered))
             await self._coordination.start()
+            on_step(f"{len(self.names)} processes started")
             await birth.found(self._coordination, self.remembered.cluster_id, self.shape)
             async with asyncio.timeout(START_SECONDS):
-                await birth.give_birth(self._coordination, self.shape)
+                born = await birth.give_birth(self._coordination, self.shape)
+            on_step(f"{len(born)} partitions born" if born else "its data found again")
             await self.wait_ready()
+            on_step("all ready")
         except TimeoutError:
             reason = await self._unready()
             await self.stop()
@@ -159,10 +165,9 @@ class LocalCluster:
         log = self.folder.log(name)
         if name == self.shape.router:
             return Command(name, "kvrouter.main", common, log)
-        partition = name.removeprefix(f"{self.shape.name}-p").partition("-")[0]
         own = (
             "--pod", name,
-            "--partition", partition,
+            "--partition", str(self._partition_of(name)),
             "--data-dir", str(self.folder.data(name)),
             "--advertise-host", HOST,
             "--replication-port", str(self.port(name, "replication")),
@@ -171,6 +176,28 @@ class LocalCluster:
         environment = {"KV_TERMINATION_LOG": str(self.folder.run(name))}
         return Command(name, "kvnode.main", (*common, *own, *self.settings.node_arguments), log, environment)
 
+    def _exited(self, one: Exit) -> None:
+        if self.settings.word_of_death and one.name in self.shape.pods:
+            report = asyncio.create_task(self._report_death(one.name, self._run_of(one.name)))
+            self._reports.add(report)
+            report.add_done_callback(self._reports.discard)
+        self._on_exit(one)
+
+    def _run_of(self, pod: str) -> str:
+        """Which run a node is or was, as it wrote down itself; empty when it never got so far."""
+        file = self.folder.run(pod)
+        return file.read_text().strip() if file.exists() else ""
+
+    async def _report_death(self, pod: str, run: str) -> None:
+        """Rule 7: this run's process is terminated; its parent has seen it end."""
+        with suppress(CoordinationUnavailableError):  # then its promises run out by themselves
+            versioned = await self.coordination.read_partition(self._partition_of(pod))
+            if run and versioned:
+                await self.coordination.report_death(Death(pod, run, "", versioned.value.epoch))
+
+    def _partition_of(self, pod: str) -> int:
+        return int(pod.removeprefix(f"{self.shape.name}-p").partition("-")[0])
+
     async def stop(self) -> None:
         """End every process, the router first, then all nodes at once; give the folder back."""
         try:
@@ -178,6 +205,8 @@ class LocalCluster:
             if router:
                 await router.end(END_SECONDS)
             await asyncio.gather(*(child.end(END_SECONDS) for child in self._children.values()))
+            for report in self._reports:
+                report.cancel()
             if self._coordination:
                 await self._coordination.close()
         finally:

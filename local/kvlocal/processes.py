@@ -46,8 +46,8 @@ class Exit:
 
 
 def _environment(command: Command) -> dict[str, str]:
-    """This process's, without the settings that are meant for other nodes."""
-    inherited = {k: v for k, v in os.environ.items() if not k.startswith("KV_")}
+    """This process's, without the settings that are meant for other nodes; how to log is for all."""
+    inherited = {k: v for k, v in os.environ.items() if not k.startswith("KV_") or k.startswith("KV_LOG_")}
     return {**inherited, "PYTHONUNBUFFERED": "1", **command.environment}
 
 

@@ -1,0 +1,110 @@
+"""One `kvlocal run`: from the manifest to Ctrl-C."""
+
+import asyncio
+import signal
+import time
+from collections.abc import Callable, Coroutine
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from kvlocal.cluster import LocalCluster, Settings
+from kvlocal.manifest import load_shape
+from kvlocal.processes import Exit
+from kvlocal.screen import Screen
+
+DEFAULT_DATA = Path(".kvcluster")
+
+
+@dataclass(frozen=True, slots=True)
+class Options:
+    """What the command line asked for."""
+
+    manifest: Path
+    data: Path | None
+    zookeeper: str
+    port: int
+    http_port: int
+    demo: bool
+    exit_after_demo: bool
+
+
+async def run_until_stopped(options: Options, screen: Screen) -> int:
+    """Run the cluster until a signal (or the demonstration's end, if so asked); the exit code.
+
+    Raises ConfigurationError or ClusterStartError.
+    """
+    shape = load_shape(options.manifest)
+    folder = options.data or DEFAULT_DATA / shape.name
+    settings = Settings(options.zookeeper, {"grpc": options.port, "http": options.http_port}, word_of_death=True)
+    cluster = LocalCluster(shape, folder, settings, on_exit=_teller(screen))
+    size = f"{shape.partitions} partition{'s' * (shape.partitions != 1)} x {shape.replicas} replica{'s' * (shape.replicas != 1)}"
+    screen.title(f"{shape.name}: {size} and a router")
+    return await _until_signal(lambda: _work(cluster, options, screen), cluster, screen)
+
+
+def _teller(screen: Screen) -> Callable[[Exit], None]:
+    def tell(one: Exit) -> None:
+        if not one.asked:
+            screen.said(str(one))
+
+    return tell
+
+
+async def _work(cluster: LocalCluster, options: Options, screen: Screen) -> int:
+    await cluster.start(lambda step: screen.done(step))
+    await _introduce(cluster, screen)
+    code = 0
+    if options.demo:
+        from kvlocal.demo import demonstrate  # gRPC: not before the cluster's own processes have started
+
+        screen.title("A failover")
+        code = 0 if await demonstrate(cluster, screen) else 1
+    if options.exit_after_demo:
+        return code
+    screen.line("\nUp until Ctrl-C.")
+    await asyncio.Event().wait()
+    return code
+
+
+async def _introduce(cluster: LocalCluster, screen: Screen) -> None:
+    shape = cluster.shape
+    rows = []
+    for partition in range(shape.partitions):
+        state = await cluster.state(partition)
+        leader = state.leader.replica.pod if state.leader else "none yet"
+        rows.append((str(partition), leader, str(state.epoch), f"{len(state.in_sync)} of {len(state.replicas)}"))
+    screen.line()
+    screen.table(("PARTITION", "LEADER", "EPOCH", "IN SYNC"), rows)
+    screen.line()
+    screen.pairs(
+        [
+            ("Router", cluster.router_address),
+            ("Try", f"kvctl --server {cluster.router_address} put greeting hello"),
+            ("Logs", str(cluster.folder.path / "logs")),
+        ]
+    )
+
+
+async def _until_signal(work: Callable[[], Coroutine[Any, Any, int]], cluster: LocalCluster, screen: Screen) -> int:
+    """Do the work until it or the person's patience ends; then end every process."""
+    loop = asyncio.get_running_loop()
+    stop = asyncio.Event()
+    for number in (signal.SIGINT, signal.SIGTERM):
+        loop.add_signal_handler(number, stop.set)
+    task, stopped = asyncio.create_task(work()), asyncio.create_task(stop.wait())
+    try:
+        await asyncio.wait({task, stopped}, return_when=asyncio.FIRST_COMPLETED)
+        if task.done():
+            return task.result()
+        task.cancel()
+        await asyncio.gather(task, return_exceptions=True)
+        return 0
+    finally:
+        stopped.cancel()
+        began = time.monotonic()
+        await cluster.stop()
+        if (not task.cancelled() and task.exception() is None) or stop.is_set():
+            screen.line(
+                f"\nEnded in {time.monotonic() - began:.1f} s. The data is in {cluster.folder.path}; run again to find it."
+            )
