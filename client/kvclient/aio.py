@@ -1,0 +1,280 @@
+"""The asyncio client."""
+
+import asyncio
+import random
+from collections.abc import Sequence
+from typing import Literal, Self
+
+import grpc
+from kvcommon.numbers import CLIENT_DEADLINE, GRPC_PORT
+from kvproto.v1 import kv_pb2
+
+from kvclient.engine import Engine, Limits, partition_parts
+from kvclient.errors import ClientClosedError, KVClusterError, UnavailableError, exception_of
+from kvclient.grpc_source import GrpcTopologySource
+from kvclient.grpc_transport import ChannelFactory, GrpcTransport, parse_addresses
+from kvclient.operations import (
+    CREATE,
+    DELETE,
+    GET,
+    LINEARIZABLE,
+    PUT,
+    UPDATE,
+    Operation,
+    ReadMode,
+    ReadProfile,
+    Record,
+    check_key,
+    check_operations,
+    check_value,
+    check_version,
+    read_profile,
+)
+from kvclient.placement import DirectPlacement, Placement, RouterPlacement
+from kvclient.retry import Backoff
+from kvclient.transport import TopologySource, Transport
+from kvclient.units import Call, Group
+
+Mode = Literal["direct", "router"]
+
+
+class AsyncClient:
+    """A cluster, from one asyncio application. One client serves any number of tasks, on one event loop.
+
+    Calls that run at the same time are gathered into batches per partition. Every call has a deadline: `timeout`
+    seconds, or the client's. Within it refused and unanswered operations are sent again where that is safe. All calls
+    raise:
+
+    - InvalidArgumentError: a key, value or option can't be sent;
+    - UnavailableError, among them DeadlineExceededError and ResourceExhaustedError: a write was certainly not applied;
+    - OutcomeUnknownError: a write may have been applied.
+
+    Reads of one client never go back: none is older than what this client has already read or written.
+    """
+
+    def __init__(self, engine: Engine, *, timeout: float = CLIENT_DEADLINE) -> None:
+        """For an engine with another transport (the router, the simulation); others use `connect`."""
+        self._engine = engine
+        self._timeout = timeout
+
+    @classmethod
+    async def connect(
+        cls,
+        seeds: Sequence[str] | str,
+        *,
+        mode: Mode = "direct",
+        timeout: float = CLIENT_DEADLINE,
+        limits: Limits | None = None,
+        backoff: Backoff | None = None,
+        credentials: grpc.ChannelCredentials | None = None,
+        rng: random.Random | None = None,
+        transport: Transport | None = None,
+        source: TopologySource | None = None,
+    ) -> "AsyncClient":
+        """A client of the cluster that the seeds (host:port of nodes or routers) belong to.
+
+        `direct`: learns the map from any seed and goes straight to the nodes. `router`: sends everything to the seeds,
+        which must be routers (or one address in front of them). Raises UnavailableError when no seed has told the map
+        within `timeout` seconds.
+        """
+        addresses = parse_addresses((seeds,) if isinstance(seeds, str) else seeds, GRPC_PORT)
+        rng = rng or random.SystemRandom()
+        channels = ChannelFactory(credentials)
+        placement: Placement = DirectPlacement(rng) if mode == "direct" else RouterPlacement(addresses, rng)
+        engine = Engine(
+            transport=transport or GrpcTransport(channels),
+            source=source or GrpcTopologySource(addresses, channels, rng, seeds_only=mode == "router"),
+            placement=placement,
+            rng=rng,
+            loop=asyncio.get_running_loop(),
+            limits=limits,
+            backoff=backoff,
+        )
+        engine.start()
+        try:
+            async with asyncio.timeout(timeout):
+                await engine.wait_for_map()
+        except TimeoutError:
+            trouble = engine.trouble or "no answer"
+            await engine.close()
+            raise UnavailableError(f"no map within {timeout} s from {', '.join(addresses)} ({trouble})") from None
+        except BaseException:
+            await engine.close()
+            raise
+        return cls(engine, timeout=timeout)
+
+    async def __aenter__(self) -> Self:
+        return self
+
+    async def __aexit__(self, *_: object) -> None:
+        await self.close()
+
+    async def close(self) -> None:
+        """End all connections. Calls still waiting fail: what was sent as unknown, the rest as not applied."""
+        await self._engine.close()
+
+    async def get(
+        self,
+        key: bytes,
+        *,
+        read_mode: ReadMode = ReadMode.LINEARIZABLE,
+        max_lag: float | None = None,
+        timeout: float | None = None,
+    ) -> Record | None:
+        """The newest record of a key; None when there is none.
+
+        `max_lag` in seconds goes with BOUNDED: how far behind the leader the answering replica may be.
+        """
+        profile = LINEARIZABLE
+        if read_mode is not ReadMode.LINEARIZABLE or max_lag is not None:
+            profile = read_profile(read_mode, max_lag)
+        result = await self._call(GET, key, b"", None, timeout, profile)
+        if result.HasField("record"):
+            record = result.record
+            return Record(key, record.value, record.version)
+        if result.error.code == kv_pb2.ERROR_CODE_NOT_FOUND:
+            return None
+        raise exception_of(result.error)
+
+    async def put(
+        self, key: bytes, value: bytes, *, expected_version: int | None = None, timeout: float | None = None
+    ) -> int:
+        """Write a key, whether it exists or not; returns the new version.
+
+        With `expected_version` (0: the key must not exist) raises VersionMismatchError when the key has another.
+        """
+        check_value(value)
+        return self._version(await self._call(PUT, key, value, expected_version, timeout, None))
+
+    async def create(self, key: bytes, value: bytes, *, timeout: float | None = None) -> int:
+        """Write a key that must not exist; returns its version. Raises AlreadyExistsError."""
+        check_value(value)
+        return self._version(await self._call(CREATE, key, value, None, timeout, None))
+
+    async def update(
+        self, key: bytes, value: bytes, *, expected_version: int | None = None, timeout: float | None = None
+    ) -> int:
+        """Write a key that must exist; returns its new version. Raises NotFoundError, VersionMismatchError."""
+        check_value(value)
+        return self._version(await self._call(UPDATE, key, value, expected_version, timeout, None))
+
+    async def delete(self, key: bytes, *, expected_version: int | None = None, timeout: float | None = None) -> int:
+        """Remove a key that must exist; returns the deletion's version. Raises NotFoundError, VersionMismatchError."""
+        return self._version(await self._call(DELETE, key, b"", expected_version, timeout, None))
+
+    async def batch(
+        self,
+        operations: Sequence[Operation],
+        *,
+        read_mode: ReadMode = ReadMode.LINEARIZABLE,
+        max_lag: float | None = None,
+        timeout: float | None = None,
+    ) -> list[Record | KVClusterError]:
+        """Do up to 1,000 operations; returns one record or error per operation, in order (errors are not raised).
+
+        Not atomic. Operations on one partition are applied in their order. A missing key of a get is a NotFoundError
+        here. When an answer was lost and a batch of reads and writes has to be sent again, its writes are not applied
+        again, but its reads run again and may see them. Raises InvalidArgumentError when nothing can be sent.
+        """
+        check_operations(operations)
+        profile = read_profile(read_mode, max_lag)
+        messages = [operation.message() for operation in operations]
+        results = await self.run_batch(messages, profile, self._deadline(timeout))
+        return [_outcome(o.key, result) for o, result in zip(operations, results, strict=True)]
+
+    async def run_batch(
+        self,
+        operations: Sequence[kv_pb2.Operation],
+        profile: ReadProfile,
+        deadline: float,
+        pair: tuple[bytes, int] | None = None,
+        age: float = 0.0,
+    ) -> list[kv_pb2.Result]:
+        """As `batch`, in protos, unchecked: what the router forwards.
+
+        `deadline` is by the loop's clock. A caller's own `pair`, `age` seconds old, is passed on with every part.
+        """
+        results: list[kv_pb2.Result] = [kv_pb2.Result()] * len(operations)
+        left = list(range(len(operations)))
+        while left:
+            parts = partition_parts([self._engine.partition_of(operations[i].key) for i in left])
+            chosen = [(p, [left[at] for at in positions]) for p, positions in parts.items()]
+            answers = await asyncio.gather(
+                *(
+                    self._part([operations[i] for i in at], p, profile, deadline=deadline, pair=pair, age=age)
+                    for p, at in chosen
+                )
+            )
+            left = []
+            for (p, at), answer in zip(chosen, answers, strict=True):
+                for i, result in zip(at, answer, strict=True):
+                    results[i] = result
+                    if result.error.code == kv_pb2.ERROR_CODE_MOVED and self._moved(operations[i], p, deadline):
+                        left.append(i)  # the map changed under a group: split it anew
+            left.sort()
+        return results
+
+    async def _part(
+        self,
+        operations: list[kv_pb2.Operation],
+        partition: int | None,
+        profile: ReadProfile,
+        *,
+        deadline: float,
+        pair: tuple[bytes, int] | None,
+        age: float,
+    ) -> list[kv_pb2.Result]:
+        if partition is None or self._engine.closed:
+            message = "the client was closed" if self._engine.closed else "no map is known yet; nothing was applied"
+            error = kv_pb2.Error(code=kv_pb2.ERROR_CODE_UNAVAILABLE, message=message)
+            return [kv_pb2.Result(error=error)] * len(operations)
+        future: asyncio.Future[list[kv_pb2.Result]] = self._engine.loop.create_future()
+        reads = all(operation.kind == GET for operation in operations)
+        group = Group(operations, deadline, future, None if reads else pair, age)
+        await self._engine.submit(group, partition, profile if reads else None)
+        return await future
+
+    def _moved(self, operation: kv_pb2.Operation, partition: int | None, deadline: float) -> bool:
+        owner = self._engine.partition_of(operation.key)
+        return owner is not None and owner != partition and self._engine.loop.time() < deadline
+
+    async def run_call(self, call: Call, profile: ReadProfile | None) -> kv_pb2.Result:
+        """One operation, in protos, unchecked."""
+        engine = self._engine
+        partition = engine.partition_of(call.key)
+        if engine.closed or partition is None:
+            raise ClientClosedError("the client was closed" if engine.closed else "no map is known yet")
+        if not engine.try_submit(call, partition, profile):
+            await engine.submit(call, partition, profile)
+        return await call.future
+
+    async def _call(  # noqa: PLR0917 - every operation passes here: keywords would cost a tenth of the call
+        self,
+        kind: "kv_pb2.OperationKind.ValueType",
+        key: bytes,
+        value: bytes,
+        expected: int | None,
+        timeout: float | None,
+        profile: ReadProfile | None,
+    ) -> kv_pb2.Result:
+        check_key(key)
+        if expected is not None:
+            check_version(expected)
+        loop = self._engine.loop
+        deadline = loop.time() + (self._timeout if timeout is None else timeout)
+        return await self.run_call(Call(kind, key, value, expected, deadline, loop.create_future()), profile)
+
+    def _deadline(self, timeout: float | None) -> float:
+        return self._engine.loop.time() + (self._timeout if timeout is None else timeout)
+
+    @staticmethod
+    def _version(result: kv_pb2.Result) -> int:
+        if result.HasField("record"):
+            return result.record.version
+        raise exception_of(result.error)
+
+
+def _outcome(key: bytes, result: kv_pb2.Result) -> Record | KVClusterError:
+    if result.HasField("record"):
+        return Record(key, result.record.value, result.record.version)
+    return exception_of(result.error)

@@ -1,0 +1,395 @@
+"""One partition's way to whoever serves it.
+
+A lane gathers what waits into batches, keeps a few of them under way, and sends again what may be sent again.
+
+Writes and reads have lanes of their own, so that a write batch sent again never runs a bystander's read again.
+"""
+
+import asyncio
+from collections import deque
+from collections.abc import Iterable
+from typing import TYPE_CHECKING
+
+from kvcommon.numbers import MAX_BATCH_BYTES, MAX_BATCH_OPERATIONS
+from kvproto.v1 import kv_pb2
+
+from kvclient.connection import Connection
+from kvclient.operations import ReadMode, ReadProfile
+from kvclient.retry import Next, Seen, after_answer
+from kvclient.topology import Endpoint
+from kvclient.units import Call, Pair, Unit
+
+if TYPE_CHECKING:
+    from kvclient.engine import Engine
+
+
+class Batch:
+    """Units that travel together. `maybe`: sent, and the answer was lost: it may have been applied."""
+
+    __slots__ = ("count", "deadline", "first_sent", "foreign", "lane", "maybe", "request", "units")
+
+    def __init__(self, lane: "Lane", units: list[Unit], request: kv_pb2.BatchRequest, *, foreign: bool) -> None:
+        self.lane = lane
+        self.units = units
+        self.request = request
+        self.count = len(request.operations)
+        self.deadline = max(unit.deadline for unit in units)
+        self.foreign = foreign
+        self.maybe = False
+        self.first_sent: float | None = None
+
+    @property
+    def done(self) -> bool:
+        """Whether nobody waits for it any more."""
+        return all(unit.done for unit in self.units)
+
+
+class Lane:
+    """Operations of one partition and one read profile (None: writes)."""
+
+    __slots__ = (
+        "_connection",
+        "_endpoint",
+        "_engine",
+        "_failures",
+        "_hint",
+        "_hold",
+        "_scheduled",
+        "inflight",
+        "partition",
+        "profile",
+        "queue",
+        "resend",
+    )
+
+    def __init__(self, engine: "Engine", partition: int, profile: ReadProfile | None) -> None:
+        self.partition = partition
+        self.profile = profile
+        self.queue: deque[Unit] = deque()
+        self.resend: deque[Batch] = deque()  # in the order of their first sending
+        self.inflight: dict[int, Batch] = {}  # by request id, so in the order of sending
+        self._engine = engine
+        self._connection: Connection | None = None
+        self._endpoint: Endpoint | None = None  # of the connection, or of the last one
+        self._hint: tuple[Endpoint, int] | None = None  # a refusal named this leader, when the partition's epoch was
+        self._hold: asyncio.TimerHandle | None = None
+        self._failures = 0
+        self._scheduled = False
+
+    def add(self, unit: Unit) -> None:
+        """Take a unit; it is sent with whatever else arrives in this turn of the loop."""
+        self.queue.append(unit)
+        if not self._scheduled and len(self.inflight) < self._engine.limits.batches_per_partition:
+            self._schedule()
+
+    def add_first(self, units: Iterable[Unit]) -> None:
+        """Take units back, before all that wait."""
+        self.queue.extendleft(reversed(tuple(units)))
+        self._schedule()
+
+    def pump(self) -> None:
+        """Send as much as may be under way."""
+        self._scheduled = False
+        limit = self._engine.limits.batches_per_partition
+        while self._hold is None and len(self.inflight) < limit and (self.resend or self.queue):
+            connection = self._connected()
+            if connection is None or not connection.is_open:
+                return  # a topology, or `opened`, will pump again
+            batch = self.resend.popleft() if self.resend else self._gather()
+            if batch is None:
+                return
+            self._send(connection, batch)
+
+    def answered(self, batch: Batch, response: kv_pb2.BatchResponse) -> None:
+        """Take an answer."""
+        del self.inflight[batch.request.id]
+        results = response.results
+        if len(results) != batch.count:
+            self._recover([batch])
+            self._failed(f"{len(results)} results for {batch.count} operations; a defect of the server", None)
+            return
+        seen = self._distribute(batch, results)
+        what = after_answer(seen, writes=self.profile is None, maybe=batch.maybe, foreign=batch.foreign)
+        if what is Next.DONE:
+            self._failures = 0
+        else:
+            self._after(batch, what, unknown=bool(seen & Seen.UNKNOWN))
+        if (self.queue or self.resend) and not self._scheduled:
+            self._schedule()
+
+    def lost(self, reason: str) -> None:
+        """The connection is gone."""
+        self._connection = self._hint = None
+        self._recover(tuple(self.inflight.values()))
+        self.inflight.clear()
+        self._failed(reason, None)
+
+    def retarget(self) -> None:
+        """Go where the topology now says; what the old place has not answered is sent to the new one at once."""
+        target = self._target(self._connection.endpoint if self._connection else None)
+        if target is None or target == self._endpoint:
+            return
+        if self._connection is not None:
+            self._engine.leave(self._connection, self)
+            self._connection = None
+            self._recover(tuple(self.inflight.values()))
+            self.inflight.clear()
+        self._failures = 0
+        self._release_hold()
+        if self.queue or self.resend:
+            self._schedule()
+
+    def take_queue(self) -> tuple[Unit, ...]:
+        """Give up everything that is certainly not applied and waits; for another map."""
+        units = tuple(self.queue)
+        self.queue.clear()
+        return units
+
+    def expire(self, now: float) -> float:
+        """End what is past its deadline; returns the earliest deadline left."""
+        for request_id, batch in tuple(self.inflight.items()):
+            self._expire_units(batch.units, now, sent=self.profile is None)
+            if batch.done:  # the server owes an answer that nobody waits for: make room
+                del self.inflight[request_id]
+                if self._connection is not None:
+                    self._connection.inflight.pop(request_id, None)
+                self._engine.release(batch.units)
+                self._schedule()
+        for batch in tuple(self.resend):
+            self._expire_units(batch.units, now, sent=True)
+            if batch.done:
+                self.resend.remove(batch)
+                self._engine.release(batch.units)
+        if any(unit.done or unit.deadline <= now for unit in self.queue):
+            self._expire_units(self.queue, now, sent=False)
+            self._engine.release([unit for unit in self.queue if unit.done])
+            self.queue = deque(unit for unit in self.queue if not unit.done)
+        return min((unit.deadline for unit in self._units() if not unit.done), default=float("inf"))
+
+    def abandon(self) -> None:
+        """End everything: the client is closed."""
+        self._release_hold()
+        self._expire_units(
+            [u for batch in (*self.inflight.values(), *self.resend) for u in batch.units],
+            float("inf"),
+            sent=self.profile is None,
+        )
+        self._expire_units(self.queue, float("inf"), sent=False)
+        self.inflight.clear()
+        self.resend.clear()
+        self.queue.clear()
+
+    def _units(self) -> Iterable[Unit]:
+        for batch in self.inflight.values():
+            yield from batch.units
+        for batch in self.resend:
+            yield from batch.units
+        yield from self.queue
+
+    def _schedule(self) -> None:
+        if not self._scheduled:
+            self._scheduled = True
+            self._engine.loop.call_soon(self.pump)
+
+    def _target(self, current: Endpoint | None) -> Endpoint | None:
+        view = self._engine.view
+        if self._hint is not None:
+            endpoint, epoch = self._hint
+            state = view.partitions.get(self.partition)
+            if state is not None and state.epoch <= epoch:
+                return endpoint
+            self._hint = None
+        return self._engine.placement.target(view, self.partition, self.profile, current)
+
+    def _connected(self) -> Connection | None:
+        if self._connection is None:
+            target = self._target(None)
+            if target is None:
+                self._engine.poke()
+                return None
+            self._endpoint = target
+            self._connection = self._engine.join(target, self)
+        return self._connection
+
+    def _gather(self) -> Batch | None:
+        """The next batch of what waits: at most 1,000 operations and 4 MiB, a caller's own pair alone."""
+        units: list[Unit] = []
+        count = size = 0
+        queue = self.queue
+        pair: Pair | None = None
+        while queue and pair is None:
+            unit = queue[0]
+            if unit.done:  # its caller gave up
+                self._engine.release([queue.popleft()])
+                continue
+            pair = unit.pair
+            if units and (
+                pair is not None or count + unit.count > MAX_BATCH_OPERATIONS or size + unit.size > MAX_BATCH_BYTES
+            ):
+                break
+            units.append(queue.popleft())
+            count += unit.count
+            size += unit.size
+        return self._batch(units, units[0].pair) if units else None
+
+    def _batch(self, units: list[Unit], pair: Pair | None) -> Batch:
+        engine = self._engine
+        request = kv_pb2.BatchRequest()
+        for unit in units:
+            unit.fill(request.operations)
+        if self.profile is None:
+            request.client_id, request.sequence = pair or engine.next_pair()
+            request.observed_version = engine.observed()
+        else:
+            request.read_mode = self.profile.mode.value
+            if self.profile.mode is not ReadMode.LINEARIZABLE:
+                request.max_lag_ms = self.profile.max_lag_ms
+                request.observed_version = engine.observed(self.partition)
+        return Batch(self, units, request, foreign=pair is not None)
+
+    def _send(self, connection: Connection, batch: Batch) -> None:
+        now = self._engine.loop.time()
+        request = batch.request
+        if batch.first_sent is None:
+            batch.first_sent = now - batch.units[0].age
+        else:  # the earlier message may still be in a transport's hands
+            request = kv_pb2.BatchRequest()
+            request.CopyFrom(batch.request)
+            batch.request = request
+        request.id = self._engine.next_id()
+        request.timeout_ms = max(1, int((batch.deadline - now) * 1000))
+        if self.profile is None:
+            request.age_ms = int((now - batch.first_sent) * 1000)
+        self.inflight[request.id] = batch
+        connection.send(batch, request)
+
+    def _distribute(self, batch: Batch, results: Iterable[kv_pb2.Result]) -> Seen:
+        """Give each unit its results."""
+        seen = Seen.NOTHING
+        highest = 0
+        final: list[Unit] = []
+        if batch.count == len(batch.units):
+            for unit, result in zip(batch.units, results, strict=True):
+                version = result.record.version
+                highest = max(highest, version)
+                what = unit.take_one(result) if type(unit) is Call else unit.take((result,))
+                if what is Seen.FINAL:
+                    final.append(unit)
+                else:
+                    seen |= what
+        else:
+            answers = list(results)
+            highest = max(result.record.version for result in answers)
+            at = 0
+            for unit in batch.units:
+                what = unit.take(answers[at : at + unit.count])
+                at += unit.count
+                if what is Seen.FINAL:
+                    final.append(unit)
+                else:
+                    seen |= what
+        if highest:
+            self._engine.observe(self.partition, highest)
+        self._engine.release(final)
+        return seen | Seen.FINAL if final else seen
+
+    def _after(self, batch: Batch, what: Next, *, unknown: bool) -> None:
+        """Do with a batch that was not wholly answered what `after_answer` decided."""
+        left = [unit for unit in batch.units if not unit.done]
+        refusal = next((unit.refusal for unit in left if unit.refusal is not None), None)
+        if what is Next.RESEND:
+            batch.maybe = batch.maybe or unknown
+            self._keep([batch])
+        elif what is Next.REGATHER:
+            self._engine.release([unit for unit in batch.units if unit.done])
+            for unit in left:
+                unit.shrink()
+            self._engine.route(left, self)
+        else:
+            for unit in left:
+                said = unit.refusal or kv_pb2.Error()
+                unit.fail(said if what is Next.DELIVER else _unknown(f"last refusal: {said.message}"))
+            self._engine.release(batch.units)
+        if refusal is not None:
+            self._failed(refusal.message, refusal)
+
+    def _recover(self, batches: Iterable[Batch]) -> None:
+        """Keep what was sent and not answered: writes as they were, reads back to the queue."""
+        batches = [batch for batch in batches if not self._dropped(batch)]
+        if self.profile is None:
+            for batch in batches:
+                batch.maybe = True
+            self._keep(batches)
+        else:
+            units = [unit for batch in batches for unit in batch.units]
+            self._engine.release([unit for unit in units if unit.done])
+            for unit in units:
+                unit.shrink()
+            self.queue.extendleft(reversed([unit for unit in units if not unit.done]))
+
+    def _keep(self, batches: Iterable[Batch]) -> None:
+        kept = [*self.resend, *(batch for batch in batches if not self._dropped(batch))]
+        self.resend = deque(sorted(kept, key=lambda batch: batch.first_sent or 0.0))
+
+    def _dropped(self, batch: Batch) -> bool:
+        if not batch.done:
+            return False
+        self._engine.release(batch.units)
+        return True
+
+    def _failed(self, reason: str, refusal: kv_pb2.Error | None) -> None:
+        """Wait a little, and find out who serves."""
+        said = refusal or kv_pb2.Error(code=kv_pb2.ERROR_CODE_UNAVAILABLE, message=reason)
+        for unit in (*self.queue, *(unit for batch in self.resend for unit in batch.units)):
+            unit.refusal = said
+        self._failures += 1
+        if self._connection is not None and refusal is not None:
+            self._follow_hint(refusal)
+        if self._hold is None:
+            delay = self._engine.backoff.delay(self._failures, self._engine.rng)
+            self._hold = self._engine.loop.call_later(delay, self._unhold)
+        self._engine.poke()
+
+    def _follow_hint(self, refusal: kv_pb2.Error) -> None:
+        """A NOT_LEADER that names the leader is newer than our topology; one that is itself refused is forgotten."""
+        assert self._connection is not None
+        if refusal.code == kv_pb2.ERROR_CODE_TOO_STALE:
+            self._engine.placement.failed(self._connection.endpoint)
+        if refusal.code != kv_pb2.ERROR_CODE_NOT_LEADER:
+            return
+        self._hint = None
+        endpoint = self._engine.view.at(self.partition, refusal.leader) if refusal.leader else None
+        state = self._engine.view.partitions.get(self.partition)
+        if endpoint is not None and state is not None and endpoint != self._connection.endpoint:
+            self._hint = (endpoint, state.epoch)
+
+    def _unhold(self) -> None:
+        self._hold = None
+        self.retarget()
+        self.pump()
+
+    def _release_hold(self) -> None:
+        if self._hold is not None:
+            self._hold.cancel()
+            self._hold = None
+
+    def _expire_units(self, units: Iterable[Unit], now: float, *, sent: bool) -> None:
+        for unit in units:
+            if unit.deadline <= now or now == float("inf"):
+                unit.fail(_unknown(_last(unit)) if sent else _deadline(unit, closed=now == float("inf")))
+
+
+def _last(unit: Unit) -> str:
+    return f"last refusal: {unit.refusal.message}" if unit.refusal is not None else "no answer came"
+
+
+def _unknown(why: str) -> kv_pb2.Error:
+    message = f"the write may or may not have been applied, and that could not be found out in time ({why}); read the key before writing it again"
+    return kv_pb2.Error(code=kv_pb2.ERROR_CODE_OUTCOME_UNKNOWN, message=message)
+
+
+def _deadline(unit: Unit, *, closed: bool) -> kv_pb2.Error:
+    if closed:
+        return kv_pb2.Error(code=kv_pb2.ERROR_CODE_UNAVAILABLE, message="the client was closed; not applied")
+    message = f"the deadline passed and nothing was applied ({_last(unit)}); try again, or allow more time"
+    return kv_pb2.Error(code=kv_pb2.ERROR_CODE_DEADLINE_EXCEEDED, message=message)
