@@ -1,0 +1,270 @@
+"""The gRPC door: KeyValue and Cluster, health and reflection, on the request service."""
+
+import asyncio
+from collections.abc import AsyncIterator, Callable, Sequence
+from typing import Any
+
+from grpc import aio
+from grpc_health.v1 import health, health_pb2, health_pb2_grpc
+from grpc_reflection.v1alpha import reflection
+from kvcommon.clock import Clock
+from kvcommon.errors import KVClusterError
+from kvcommon.numbers import MAX_BATCH_BYTES, MAX_BATCH_OPERATIONS, MAX_GRPC_MESSAGE_BYTES
+from kvcoord.view import ClusterWatch
+from kvproto.errors import abort_with
+from kvproto.v1 import cluster_pb2, cluster_pb2_grpc, kv_pb2, kv_pb2_grpc
+
+from kvnode.operations import Code, Kind, Operation, Outcome, ReadMode, Request
+from kvnode.service import Service
+from kvnode.topology import topology_of
+
+Context = aio.ServicerContext[Any, Any]
+
+MAX_UNANSWERED = 64  # batches of one stream
+_ADVICE = {
+    Code.NOT_FOUND: "the key does not exist",
+    Code.ALREADY_EXISTS: "the key exists",
+    Code.OUTCOME_UNKNOWN: "leadership ended before the write was known to be committed; it may or may not be applied",
+}
+
+
+class KeyValueDoor(kv_pb2_grpc.KeyValueServicer):
+    """The data API on one node."""
+
+    def __init__(self, service: Service, clock: Clock, watch: ClusterWatch, partition: int) -> None:
+        self._service, self._clock, self._watch, self._partition = service, clock, watch, partition
+
+    # --- one operation -----------------------------------------------------------------------------------------------
+
+    async def Get(self, request: kv_pb2.GetRequest, context: Context) -> kv_pb2.Record:  # noqa: N802 - gRPC's name
+        return await self._one((Kind.GET, request.key, b"", None), request, context)
+
+    async def Put(self, request: kv_pb2.PutRequest, context: Context) -> kv_pb2.Record:  # noqa: N802 - gRPC's name
+        return await self._one((Kind.PUT, request.key, request.value, _expected(request)), request, context)
+
+    async def Create(self, request: kv_pb2.CreateRequest, context: Context) -> kv_pb2.Record:  # noqa: N802
+        return await self._one((Kind.CREATE, request.key, request.value, _expected(request)), request, context)
+
+    async def Update(self, request: kv_pb2.UpdateRequest, context: Context) -> kv_pb2.Record:  # noqa: N802
+        return await self._one((Kind.UPDATE, request.key, request.value, _expected(request)), request, context)
+
+    async def Delete(self, request: kv_pb2.DeleteRequest, context: Context) -> kv_pb2.Record:  # noqa: N802
+        return await self._one((Kind.DELETE, request.key, b"", _expected(request)), request, context)
+
+    async def _one(self, operation: Operation, message: Any, context: Context) -> kv_pb2.Record:
+        request = Request([operation], observed=message.observed_version, size=len(operation[1]) + len(operation[2]))
+        if operation[0] == Kind.GET:
+            request.read_mode, request.max_lag = _freshness(message)
+        request.deadline = self._deadline(context.time_remaining())
+        outcomes = await self._service.call(request)
+        outcome = outcomes[0] if outcomes else Outcome(Code.OUTCOME_UNKNOWN)
+        if outcome.code:
+            await abort_with(context, self._error(outcome))
+        return kv_pb2.Record(version=outcome.version, value=outcome.value)
+
+    # --- batches -----------------------------------------------------------------------------------------------------
+
+    async def Batch(self, request: kv_pb2.BatchRequest, context: Context) -> kv_pb2.BatchResponse:  # noqa: N802
+        wrong = _wrong_batch(request)
+        if wrong:
+            await abort_with(context, kv_pb2.Error(code=kv_pb2.ERROR_CODE_INVALID_ARGUMENT, message=wrong))
+        outcomes = await self._service.call(self._request(request, self._deadline(context.time_remaining())))
+        if outcomes is None:
+            outcomes = [Outcome(Code.OUTCOME_UNKNOWN)] * len(request.operations)
+        return self._response(request, outcomes)
+
+    async def Pipeline(  # noqa: N802 - gRPC's name
+        self, requests: AsyncIterator[kv_pb2.BatchRequest], context: Context
+    ) -> AsyncIterator[kv_pb2.BatchResponse]:
+        """Batches in, answers out as they come; ends with UNAVAILABLE when the writes' outcome can't be told here.
+
+        The client then sends what is unanswered again, with the same pairs, to whoever leads.
+        """
+        answers: asyncio.Queue[kv_pb2.BatchResponse | str | None] = asyncio.Queue()
+        room = asyncio.Semaphore(MAX_UNANSWERED)
+
+        async def read() -> None:
+            async for message in requests:
+                await room.acquire()
+                wrong = _wrong_batch(message)
+                if wrong:
+                    bad = Outcome(Code.INVALID_ARGUMENT, message=wrong)
+                    answers.put_nowait(self._response(message, [bad] * len(message.operations)))
+                    continue
+                timeout = message.timeout_ms / 1000 if message.timeout_ms else None
+                self._service.submit(self._request(message, self._deadline(timeout)), self._answer(message, answers))
+            answers.put_nowait(None)
+
+        reader = asyncio.create_task(read(), name="pipeline reader")
+        try:
+            while (answer := await self._next(answers, reader)) is not None:
+                if isinstance(answer, str):
+                    await abort_with(context, kv_pb2.Error(code=kv_pb2.ERROR_CODE_NOT_LEADER, message=answer))
+                room.release()
+                yield answer
+        finally:
+            reader.cancel()
+
+    @staticmethod
+    async def _next(
+        answers: "asyncio.Queue[kv_pb2.BatchResponse | str | None]", reader: asyncio.Task[None]
+    ) -> kv_pb2.BatchResponse | str | None:
+        if answers.empty() and reader.done() and not reader.cancelled() and reader.exception() is not None:
+            return None
+        return await answers.get()
+
+    def _answer(
+        self, message: kv_pb2.BatchRequest, answers: "asyncio.Queue[kv_pb2.BatchResponse | str | None]"
+    ) -> Callable[[Sequence[Outcome] | None], None]:
+        def answer(outcomes: Sequence[Outcome] | None) -> None:
+            if outcomes is not None:
+                answers.put_nowait(self._response(message, outcomes))
+            elif message.client_id:
+                answers.put_nowait("leadership ended; send the unanswered batches again with their pairs")
+            else:
+                unknown = [Outcome(Code.OUTCOME_UNKNOWN)] * len(message.operations)
+                answers.put_nowait(self._response(message, unknown))
+
+        return answer
+
+    def _request(self, message: kv_pb2.BatchRequest, deadline: float) -> Request:
+        operations: list[Operation] = []
+        size = 0
+        for op in message.operations:
+            key, value = op.key, op.value
+            size += len(key) + len(value)
+            expected = op.expected_version if op.HasField("expected_version") else None
+            operations.append((op.kind, key, value, expected))
+        mode, lag = _freshness(message)
+        return Request(
+            operations,
+            pair=(message.client_id, message.sequence) if message.client_id else None,
+            age=message.age_ms / 1000,
+            read_mode=mode,
+            max_lag=lag,
+            observed=message.observed_version,
+            deadline=deadline,
+            size=size,
+        )
+
+    def _response(self, message: kv_pb2.BatchRequest, outcomes: Sequence[Outcome]) -> kv_pb2.BatchResponse:
+        result, record = kv_pb2.Result, kv_pb2.Record
+        return kv_pb2.BatchResponse(
+            id=message.id,
+            results=[
+                result(error=self._error(out)) if out[0] else result(record=record(version=out[1], value=out[2]))
+                for out in outcomes
+            ],
+        )
+
+    def _error(self, outcome: Outcome) -> kv_pb2.Error:
+        error = kv_pb2.Error(
+            code=outcome.code,  # type: ignore[arg-type]  # the numbers are the same
+            message=outcome.message or _ADVICE.get(Code(outcome.code), ""),
+            partition=self._partition,
+        )
+        if outcome.code in (Code.ALREADY_EXISTS, Code.VERSION_MISMATCH):
+            error.found_version = outcome.version
+        elif outcome.code in (Code.NOT_LEADER, Code.MOVED, Code.UNAVAILABLE):
+            view = self._watch.view
+            leader = view.leader_of(self._partition)
+            error.leader = leader.grpc_address if leader else ""
+            error.map_version = view.slot_map.version if view.slot_map else 0
+        return error
+
+    def _deadline(self, remaining: float | None) -> float:
+        return float("inf") if remaining is None else self._clock.now() + remaining
+
+
+def _expected(message: Any) -> int | None:
+    return int(message.expected_version) if message.HasField("expected_version") else None
+
+
+def _freshness(message: Any) -> tuple[int, float]:
+    """(read mode, largest lag in seconds)."""
+    return message.read_mode or ReadMode.LINEARIZABLE, message.max_lag_ms / 1000
+
+
+def _wrong_batch(message: kv_pb2.BatchRequest) -> str:
+    """What is wrong with a batch as a whole; empty: nothing."""
+    count = len(message.operations)
+    if not 1 <= count <= MAX_BATCH_OPERATIONS:
+        return f"a batch of {count} operations; 1 to {MAX_BATCH_OPERATIONS} are possible"
+    if message.ByteSize() > MAX_BATCH_BYTES + (1 << 20):
+        return f"a batch of {message.ByteSize()} bytes; at most {MAX_BATCH_BYTES} are possible"
+    if message.client_id and (len(message.client_id) != 16 or not message.sequence):
+        return f"client_id of {len(message.client_id)} bytes, sequence {message.sequence}; 16 bytes and 1 or more go"
+    if message.read_mode == kv_pb2.READ_MODE_BOUNDED and not message.max_lag_ms:
+        return "read_mode BOUNDED without max_lag_ms; give at least 1"
+    return ""
+
+
+class ClusterDoor(cluster_pb2_grpc.ClusterServicer):
+    """The cluster as this node sees it, and the node itself."""
+
+    def __init__(self, watch: ClusterWatch, status: Callable[[], cluster_pb2.NodeStatus]) -> None:
+        self._watch, self._status = watch, status
+
+    async def GetTopology(  # noqa: N802 - gRPC's name
+        self,
+        request: cluster_pb2.GetTopologyRequest,
+        context: Context,  # noqa: ARG002
+    ) -> cluster_pb2.Topology:
+        return topology_of(self._watch.view)
+
+    async def WatchTopology(  # noqa: N802 - gRPC's name
+        self,
+        request: cluster_pb2.WatchTopologyRequest,
+        context: Context,  # noqa: ARG002
+    ) -> AsyncIterator[cluster_pb2.Topology]:
+        async for view in self._watch.changes():
+            yield topology_of(view)
+
+    async def GetNodeStatus(  # noqa: N802 - gRPC's name
+        self,
+        request: cluster_pb2.GetNodeStatusRequest,
+        context: Context,  # noqa: ARG002
+    ) -> cluster_pb2.NodeStatus:
+        return self._status()
+
+
+class GrpcServer:
+    """The gRPC port: both services, health and reflection."""
+
+    def __init__(self, key_value: KeyValueDoor, cluster: ClusterDoor) -> None:
+        self.server = aio.server(
+            options=[
+                ("grpc.max_receive_message_length", MAX_GRPC_MESSAGE_BYTES),
+                ("grpc.max_send_message_length", -1),
+                ("grpc.so_reuseport", 0),
+                ("grpc.keepalive_permit_without_calls", 1),
+                ("grpc.http2.min_ping_interval_without_data_ms", 500),
+                ("grpc.http2.min_recv_ping_interval_without_data_ms", 500),
+            ]
+        )
+        kv_pb2_grpc.add_KeyValueServicer_to_server(key_value, self.server)
+        cluster_pb2_grpc.add_ClusterServicer_to_server(cluster, self.server)
+        self.health = health.aio.HealthServicer()
+        health_pb2_grpc.add_HealthServicer_to_server(self.health, self.server)
+        names = ("kvcluster.v1.KeyValue", "kvcluster.v1.Cluster", health.SERVICE_NAME, reflection.SERVICE_NAME)
+        reflection.enable_server_reflection(names, self.server)
+
+    async def start(self, host: str, port: int) -> int:
+        """Serve; returns the port. Raises KVClusterError when it can't be had."""
+        try:
+            bound = self.server.add_insecure_port(f"{host}:{port}")
+        except RuntimeError as e:
+            msg = f"can't serve gRPC on {host}:{port}; set another --grpc-port, or end what holds this one"
+            raise KVClusterError(msg) from e
+        await self.server.start()
+        return bound
+
+    async def set_serving(self, *, serving: bool) -> None:
+        """What health checks are told."""
+        status = health_pb2.HealthCheckResponse.SERVING if serving else health_pb2.HealthCheckResponse.NOT_SERVING
+        for name in ("", "kvcluster.v1.KeyValue"):
+            await self.health.set(name, status)
+
+    async def close(self, grace: float) -> None:
+        """Stop taking calls; those under way have `grace` seconds."""
+        await self.server.stop(grace)

@@ -1,0 +1,377 @@
+"""The request path of a node: typed batches in, outcomes out; it knows no door's protocol.
+
+Writes of all doors and connections are gathered: what arrived in one turn of the event loop becomes one log batch, one
+fsync and one frame per follower, while earlier batches are still under way. Conditions are evaluated on the index
+overlaid with what is appended and not committed; every answer that depends on that waits for its commit (rule 9).
+"""
+
+import asyncio
+from collections import deque
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field, replace
+
+from kvcommon.clock import Clock
+from kvcommon.numbers import DEDUPLICATION_WINDOW, MAX_KEY_BYTES, MAX_VALUE_BYTES
+from kvcommon.slotmap import SlotMap
+from kvcommon.slots import slot_of
+from kvcommon.versions import VersionClock, version_partition
+from kvstore.batch import RecordTuple, RecordType, encode_batch
+from kvstore.sessions import Expired, session_key
+from kvstore.store import Store
+
+from kvnode.core.types import Role
+from kvnode.operations import Code, Kind, Operation, Outcome, ReadMode, Request
+from kvnode.sessions import decode_outcomes, encode_outcomes
+from kvnode.shell.host import Host
+
+MAX_IN_FLIGHT = 8  # log batches that are not committed yet
+MAX_LOG_BATCH_BYTES = 4 << 20
+MAX_QUEUED_BYTES = 64 << 20  # of requests waiting or under way
+MIN_FREE_BYTES = 256 << 20  # below this much free disk a leader takes no more writes
+
+Answer = Callable[[Sequence[Outcome] | None], None]
+"""Called once with one outcome per operation, or None: the writes' outcome is unknown, a repeat of the pair may tell."""
+
+
+@dataclass(slots=True)
+class _Pending:
+    """A request whose answer waits for a commit."""
+
+    request: Request
+    answers: list[Answer]
+    outcomes: list[Outcome] = field(default_factory=list)
+
+
+class Service:
+    """Serves one replica's partition."""
+
+    def __init__(self, host: Host, *, slot_map: Callable[[], SlotMap | None]) -> None:
+        self._host = host
+        self._core = host.core
+        self._store: Store = host.store
+        self._clock: Clock = host.clock
+        self._versions: VersionClock = host.versions
+        self._partition = host.config.partition
+        self._slot_map = slot_map
+        self._queue: deque[_Pending] = deque()
+        self._queued_bytes = 0
+        self._flush_scheduled = False
+        self._in_flight: deque[tuple[int, list[_Pending], list[bytes]]] = deque()  # (last index, who waits, keys)
+        self._overlay: dict[bytes, tuple[int, int, bytes | None]] = {}  # key -> (index, version, value or deleted)
+        self._sessions: dict[tuple[bytes, int], _Pending] = {}  # pairs under way
+        self.disk_full = False
+        self.closing = False
+        host.watcher = self
+
+    # --- the way in --------------------------------------------------------------------------------------------------
+
+    def submit(self, request: Request, answer: Answer) -> None:
+        """Do the request; `answer` is called once, perhaps before this returns."""
+        refused = self._refusal(request)
+        if refused is not None:
+            answer([refused] * len(request.operations))
+            return
+        invalid = [invalid_operation(op) for op in request.operations]
+        if any(invalid):
+            request, answer = _without_invalid(request, invalid, answer)
+        if any(op[0] != Kind.GET for op in request.operations):
+            self._submit_writes(request, answer)
+        else:
+            answer(self._read(request))
+
+    async def call(self, request: Request) -> Sequence[Outcome] | None:
+        """`submit` for one who waits."""
+        done: asyncio.Future[Sequence[Outcome] | None] = asyncio.get_running_loop().create_future()
+
+        def answer(outcomes: Sequence[Outcome] | None) -> None:
+            if not done.done():
+                done.set_result(outcomes)
+
+        self.submit(request, answer)
+        return await done
+
+    def _refusal(self, request: Request) -> Outcome | None:
+        """Why nothing of the request can be done here."""
+        if request.observed and VersionClock.too_far_ahead(request.observed, self._clock.wall_ms()):
+            text = f"observed_version {request.observed} is more than 1 s ahead of this node's clock"
+            return Outcome(Code.INVALID_ARGUMENT, message=text)
+        slot_map = self._slot_map()
+        if slot_map is None:
+            return Outcome(Code.UNAVAILABLE, message="this node does not know the map yet; try again")
+        owners, mine = slot_map.owners, self._partition
+        for op in request.operations:
+            slot = slot_of(op[1])
+            if owners[slot] != mine:
+                text = f"slot {slot} belongs to partition {owners[slot]}, not to {mine}; nothing of the batch was done"
+                return Outcome(Code.MOVED, message=text)
+        return None
+
+    # --- reads -------------------------------------------------------------------------------------------------------
+
+    def _read(self, request: Request) -> list[Outcome]:
+        unfit = self._unfit_to_read(request)
+        if unfit is not None:
+            return [unfit] * len(request.operations)
+        get = self._get
+        return [get(op[1]) for op in request.operations]
+
+    def _unfit_to_read(self, request: Request) -> Outcome | None:
+        """Why this replica can't read as fresh as asked; `now` is taken after the request was read (rule 5)."""
+        now = self._clock.now()
+        leased = now < self._core.lease_until
+        if request.read_mode == ReadMode.LINEARIZABLE:
+            return None if leased else self._not_serving("reads")
+        if leased:
+            return None
+        ours = bool(request.observed) and version_partition(request.observed) == self._partition
+        if ours and (request.observed > self._store.highest_version or self._store.applied < self._core.end.index):
+            return Outcome(Code.TOO_STALE, message="this replica may not have applied observed_version yet")
+        if request.read_mode == ReadMode.BOUNDED and now - self._core.fresh_at > request.max_lag:
+            text = f"this replica can't show that it is within {request.max_lag * 1000:.0f} ms of its leader"
+            return Outcome(Code.TOO_STALE, message=text)
+        return None
+
+    def _get(self, key: bytes) -> Outcome:
+        record = self._store.get(key)
+        return Outcome(Code.NOT_FOUND) if record is None else Outcome(Code.OK, record[3], record[2])
+
+    def _not_serving(self, what: str) -> Outcome:
+        """A leader that can't serve right now, or no leader."""
+        if self._core.role is Role.LEADER and not self.closing:
+            return Outcome(Code.UNAVAILABLE, message=f"the leader can't serve {what} right now; try again")
+        return Outcome(Code.NOT_LEADER, message=f"{self._host.config.me.replica.pod} does not lead this partition")
+
+    # --- writes ------------------------------------------------------------------------------------------------------
+
+    def _submit_writes(self, request: Request, answer: Answer) -> None:
+        refused = self._unfit_to_write(request)
+        if refused is not None:
+            answer([refused] * len(request.operations))
+            return
+        if request.pair is not None and self._answer_repeat(request, request.pair, answer):
+            return
+        pending = _Pending(request, [answer])
+        if request.pair is not None:
+            self._sessions[request.pair] = pending
+        self._queue.append(pending)
+        self._queued_bytes += request.size
+        self._schedule()
+
+    def _unfit_to_write(self, request: Request) -> Outcome | None:
+        core = self._core
+        if not core.accepting:
+            return self._not_serving("writes")
+        if not core.enough:
+            need, have = core.state.min_in_sync if core.state else 0, len(core.describe_in_sync())
+            return Outcome(Code.TOO_FEW_REPLICAS, message=f"{have} replicas in sync, minInSync is {need}")
+        if self._queued_bytes + request.size > MAX_QUEUED_BYTES:
+            text = (
+                f"{self._queued_bytes} bytes of requests are waiting; at most {MAX_QUEUED_BYTES} may. Send less at once"
+            )
+            return Outcome(Code.RESOURCE_EXHAUSTED, message=text)
+        if self.disk_full:
+            return Outcome(Code.RESOURCE_EXHAUSTED, message="the leader's disk is nearly full; reads go on")
+        return None
+
+    def _answer_repeat(self, request: Request, pair: tuple[bytes, int], answer: Answer) -> bool:
+        """Answer a batch that was here before with what came of it then (rule 10)."""
+        under_way = self._sessions.get(pair)
+        if under_way is not None:
+            under_way.answers.append(answer)
+            return True
+        first = self._store.sessions.lookup(*pair)
+        if isinstance(first, Expired) or (first is None and request.age > DEDUPLICATION_WINDOW):
+            text = "a repeat past the deduplication window; what came of the first is no longer known"
+            answer([Outcome(Code.OUTCOME_UNKNOWN, message=text)] * len(request.operations))
+            return True
+        if first is None:
+            return False
+        before = decode_outcomes(first)
+        if len(before) != len(request.operations):
+            text = f"sequence {pair[1]} was used for another batch, of {len(before)} operations; count sequences up"
+            answer([Outcome(Code.INVALID_ARGUMENT, message=text)] * len(request.operations))
+            return True
+        answer(self._with_reads(request, before))
+        return True
+
+    def _with_reads(self, request: Request, before: Sequence[Outcome | None]) -> list[Outcome]:
+        """A repeat's outcomes. A Get is read again, unless the batch wrote its key afterwards: it would see that."""
+        unfit = self._unfit_to_read(request)
+        outcomes: list[Outcome] = []
+        for i, (op, out) in enumerate(zip(request.operations, before, strict=True)):
+            if out is not None:
+                outcomes.append(out)
+            elif unfit is not None:
+                outcomes.append(unfit)
+            elif any(later[1] == op[1] and later[0] != Kind.GET for later in request.operations[i + 1 :]):
+                text = "the batch was applied before; what this key held before it can't be read again"
+                outcomes.append(Outcome(Code.UNAVAILABLE, message=text))
+            else:
+                outcomes.append(self._get(op[1]))
+        return outcomes
+
+    def _schedule(self) -> None:
+        if not self._flush_scheduled and len(self._in_flight) < MAX_IN_FLIGHT:
+            self._flush_scheduled = True
+            asyncio.get_running_loop().call_soon(self._flush)
+
+    def _flush(self) -> None:
+        """Make one log batch of what is queued."""
+        self._flush_scheduled = False
+        if not self._queue or len(self._in_flight) >= MAX_IN_FLIGHT:
+            return
+        if not self._core.accepting:
+            self._refuse_queue(self._not_serving("writes"))
+            return
+        first = self._core.end.index + 1
+        records: list[RecordTuple] = []
+        waiting: list[_Pending] = []
+        keys: list[bytes] = []
+        size, now = 0, self._clock.now()
+        while self._queue and size < MAX_LOG_BATCH_BYTES:
+            pending = self._queue.popleft()
+            if now >= pending.request.deadline:
+                text = "the deadline passed before the write was begun"
+                self._settle(pending, [Outcome(Code.DEADLINE_EXCEEDED, message=text)] * len(pending.request.operations))
+                continue
+            size += pending.request.size
+            self._evaluate(pending, first, records, keys)
+            waiting.append(pending)
+        if records:
+            data = encode_batch(self._core.epoch, first, self._core.commit, records)
+            last = first + len(records) - 1
+            self._in_flight.append((last, waiting, keys))
+            self._host.propose(data, first, last)
+        else:
+            self._answer_without_records(waiting)
+        if self._queue:
+            self._schedule()
+
+    def _answer_without_records(self, waiting: list[_Pending]) -> None:
+        """Refusals only: they wait for what they depend on, or need the lease as a read does."""
+        if self._in_flight:
+            self._in_flight[-1][1].extend(waiting)
+        elif self._clock.now() < self._core.lease_until:
+            for pending in waiting:
+                self._settle(pending, pending.outcomes)
+        else:
+            for pending in waiting:
+                self._settle(pending, [self._not_serving("writes")] * len(pending.request.operations))
+
+    def _evaluate(self, pending: _Pending, first: int, records: list[RecordTuple], keys: list[bytes]) -> None:
+        """Decide each operation's outcome on index and overlay, and add the records that it makes."""
+        request, overlay, outcomes = pending.request, self._overlay, pending.outcomes
+        if request.observed:
+            self._versions.observe(request.observed)
+        wall = self._clock.wall_ms()
+        before = len(records)
+        for kind, key, value, expected in request.operations:
+            if kind == Kind.PUT and expected is None:
+                version = self._versions.next(wall)
+            else:
+                refused = self._evaluate_condition(kind, key, expected)
+                if refused is not None:
+                    outcomes.append(refused)
+                    continue
+                version = self._versions.next(wall)
+            if kind == Kind.DELETE:
+                overlay[key] = (first + len(records), version, None)
+                records.append((RecordType.DELETE, key, b"", version, 0))
+            else:
+                overlay[key] = (first + len(records), version, value)
+                records.append((RecordType.PUT, key, value, version, 0))
+            keys.append(key)
+            outcomes.append(Outcome(Code.OK, version))
+        if request.pair is not None and len(records) > before:
+            result = encode_outcomes(request.operations, outcomes)
+            records.append((RecordType.SESSION, session_key(*request.pair), result, self._versions.next(wall), 0))
+
+    def _evaluate_condition(self, kind: int, key: bytes, expected: int | None) -> Outcome | None:
+        """A Get's outcome, or why a write is refused; None: it may go on."""
+        over = self._overlay.get(key)
+        if over is not None:
+            found, value = (over[1], over[2]) if over[2] is not None else (0, b"")
+        else:
+            record = self._store.get(key)
+            found, value = (record[3], record[2]) if record is not None else (0, b"")
+        if kind == Kind.GET:
+            return Outcome(Code.OK, found, value or b"") if found else Outcome(Code.NOT_FOUND)
+        if kind == Kind.CREATE and found:
+            return Outcome(Code.ALREADY_EXISTS, found)
+        if kind in (Kind.UPDATE, Kind.DELETE) and not found:
+            return Outcome(Code.NOT_FOUND)
+        if expected is not None and expected != found:
+            return Outcome(Code.VERSION_MISMATCH, found, message=f"expected version {expected}, found {found}")
+        return None
+
+    # --- the way out -------------------------------------------------------------------------------------------------
+
+    def committed(self, index: int, *, enough: bool) -> None:
+        """Answer whoever waited for what is committed and applied now."""
+        overlay, in_flight = self._overlay, self._in_flight
+        while in_flight and in_flight[0][0] <= index:
+            _, waiting, keys = in_flight.popleft()
+            for key in keys:
+                over = overlay.get(key)
+                if over is not None and over[0] <= index:
+                    del overlay[key]
+            for pending in waiting:
+                self._settle(pending, pending.outcomes if enough else _unknown(pending))
+        if self._queue:
+            self._schedule()
+
+    def role_changed(self, role: Role, epoch: int) -> None:  # noqa: ARG002 - the signature is Watcher's
+        """What was proposed and is not committed has an unknown outcome; what was only queued was not done."""
+        in_flight = list(self._in_flight)
+        self._in_flight.clear()
+        self._overlay.clear()
+        for _, waiting, _ in in_flight:
+            for pending in waiting:
+                self._settle(pending, None)
+        self._refuse_queue(self._not_serving("writes"))
+
+    def _refuse_queue(self, why: Outcome) -> None:
+        queue = list(self._queue)
+        self._queue.clear()
+        for pending in queue:
+            self._settle(pending, [why] * len(pending.request.operations))
+
+    def _settle(self, pending: _Pending, outcomes: Sequence[Outcome] | None) -> None:
+        self._queued_bytes -= pending.request.size
+        if pending.request.pair is not None:
+            self._sessions.pop(pending.request.pair, None)
+        for answer in pending.answers:
+            answer(outcomes)
+
+
+def invalid_operation(op: Operation) -> Outcome | None:
+    """What is wrong with an operation by itself, whoever gets it."""
+    kind, key, value, expected = op
+    if not 0 < len(key) <= MAX_KEY_BYTES:
+        text = f"a key of {len(key)} bytes; 1 to {MAX_KEY_BYTES} are possible"
+    elif len(value) > MAX_VALUE_BYTES:
+        text = f"a value of {len(value)} bytes; at most {MAX_VALUE_BYTES} are possible"
+    elif not Kind.GET <= kind <= Kind.DELETE:
+        text = f"operation kind {kind} is unknown; GET, PUT, CREATE, UPDATE and DELETE are 1 to 5"
+    elif kind == Kind.CREATE and expected is not None:
+        text = f"expected_version {expected} with Create: a key that must not exist has no version; leave it out"
+    else:
+        return None
+    return Outcome(Code.INVALID_ARGUMENT, message=text)
+
+
+def _without_invalid(request: Request, invalid: Sequence[Outcome | None], answer: Answer) -> tuple[Request, Answer]:
+    """The request without its invalid operations, and an answer that puts their outcomes back in place."""
+
+    def merged(outcomes: Sequence[Outcome] | None) -> None:
+        rest = iter(outcomes or ())
+        answer(None if outcomes is None else [bad or next(rest) for bad in invalid])
+
+    valid = [op for op, bad in zip(request.operations, invalid, strict=True) if bad is None]
+    return replace(request, operations=valid), merged
+
+
+def _unknown(pending: _Pending) -> list[Outcome]:
+    """Committed, but by fewer replicas than minInSync asks for (rule 8)."""
+    text = "fewer than minInSync replicas have the write; it may or may not survive"
+    return [Outcome(Code.OUTCOME_UNKNOWN, message=text)] * len(pending.request.operations)

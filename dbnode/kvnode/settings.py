@@ -1,0 +1,28 @@
+"""The settings of a database node."""
+
+from typing import Literal
+
+from kvcommon.numbers import GRPC_PORT, HTTP_PORT, REPLICATION_PORT
+from kvcommon.settings import Settings
+from pydantic import Field
+
+
+class NodeSettings(Settings):
+    """A database node of KVCluster: one replica of one partition."""
+
+    pod: str = Field(min_length=1, description="this pod's name, unique in the cluster")
+    partition: int = Field(ge=0, lt=1024, description="the partition that this node has a replica of")
+    cluster_id: str = Field(min_length=1, description="the cluster's UUID")
+    coordination: str = Field(
+        description="zookeeper://h1:2181,h2:2181/kvcluster/<id> or sqlite:///path/coordination.db"
+    )
+    data_dir: str = Field(default="/data", description="folder of this replica's log")
+    host: str = Field(default="0.0.0.0", description="address to listen on")  # noqa: S104 - a pod's own address
+    advertise_host: str = Field(default="127.0.0.1", description="address that others reach this node at")
+    dns_name: str = Field(default="", description="DNS name that others may check")
+    grpc_port: int = Field(default=GRPC_PORT, ge=0, le=65535, description="port for clients, 0: any free one")
+    replication_port: int = Field(default=REPLICATION_PORT, ge=0, le=65535, description="port for other replicas")
+    http_port: int = Field(default=HTTP_PORT, ge=0, le=65535, description="port of probes and metrics")
+    durability: Literal["fsync", "memory"] = Field(default="fsync", description="what a write waits for")
+    termination_log: str = Field(default="", description="file that gets the run id, for the kubelet")
+    shutdown_timeout: float = Field(default=5.0, gt=0, description="seconds to hand over and leave after SIGTERM")

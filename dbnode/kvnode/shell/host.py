@@ -1,0 +1,306 @@
+"""Drives one replica's core: every event goes in here, every effect is carried out here, in order."""
+
+import asyncio
+from collections import deque
+from collections.abc import Callable
+from dataclasses import asdict
+from typing import Any, Protocol
+
+import structlog
+from kvcommon.clock import Clock
+from kvcommon.versions import VersionClock
+from kvcoord.contract import (
+    Coordination,
+    CoordinationUnavailableError,
+    Death,
+    MemberInfo,
+    PartitionState,
+    ReplicaId,
+    RunId,
+    Versioned,
+)
+from kvstore.batch import RecordType, encode_batch, iter_batches
+from kvstore.store import Store
+
+from kvnode.core import effects as ef
+from kvnode.core import events as ev
+from kvnode.core.messages import Message
+from kvnode.core.replica import Replica
+from kvnode.core.types import Batch, Config, EpochStart, LogView, Meta, Position, Role
+from kvnode.shell.disk import Disk
+from kvnode.shell.transport import Connection, Network
+
+log = structlog.get_logger()
+
+TICK = 0.05
+READ_LOG_BYTES = 1 << 20
+
+
+class Watcher(Protocol):
+    """Who waits for commits: the request service."""
+
+    def committed(self, index: int, *, enough: bool) -> None:
+        """Everything up to `index` is committed and applied."""
+        ...
+
+    def role_changed(self, role: Role, epoch: int) -> None:
+        """Whatever was proposed in an earlier epoch and is not committed has an unknown outcome now."""
+        ...
+
+
+def meta_to_json(meta: Meta) -> dict[str, Any]:
+    """The core's meta as the store's opaque blob."""
+    return {"accepted_epoch": meta.accepted_epoch, "state_version": meta.state_version, "state": _state_json(meta)}
+
+
+def _state_json(meta: Meta) -> dict[str, Any] | None:
+    return None if meta.state is None else asdict(meta.state)
+
+
+def meta_from_json(blob: Any) -> Meta:
+    """The core's meta from the store's blob; empty for a new replica."""
+    if not blob:
+        return Meta()
+    state = blob["state"]
+    return Meta(blob["accepted_epoch"], None if state is None else _state_from_json(state), blob["state_version"])
+
+
+def _state_from_json(state: dict[str, Any]) -> PartitionState:
+    leader = state["leader"]
+    run = None if leader is None else RunId(ReplicaId(**leader["replica"]), leader["run"])
+    in_sync = tuple(ReplicaId(**r) for r in state["in_sync"])
+    return PartitionState(**{**state, "leader": run, "in_sync": in_sync, "replicas": tuple(state["replicas"])})
+
+
+def log_view(store: Store) -> LogView:
+    """What the core needs to know of a store just opened."""
+    epochs = tuple(EpochStart(e, f) for e, f in store.epochs)
+    return LogView(Position(store.end.epoch, store.end.index), store.applied, epochs, torn=store.torn_bytes > 0)
+
+
+class Host:
+    """One replica of one partition, alive: the core, its store, its connections, its coordination."""
+
+    def __init__(
+        self,
+        config: Config,
+        store: Store,
+        *,
+        coordination: Coordination,
+        network: Network,
+        clock: Clock,
+        disk: Callable[..., Disk],
+    ) -> None:
+        self.config, self.store, self.clock = config, store, clock
+        self.versions = VersionClock(config.partition, store.highest_version)
+        self.core = Replica(config, meta_from_json(store.state), log_view(store), clock.now())
+        self.members: dict[str, MemberInfo] = {}
+        self.watcher: Watcher | None = None
+        self.rebuild: asyncio.Future[str] = asyncio.get_running_loop().create_future()
+        self._coordination, self._network = coordination, network
+        self._disk = disk(store, written=self._written, failed=self._write_failed)
+        self._connections: dict[int, Connection] = {}
+        self._numbers = 0
+        self._queue: deque[ev.Event] = deque()
+        self._stepping = False
+        self._tasks: set[asyncio.Task[None]] = set()
+        self._handlers: dict[type[Any], Callable[[Any], None]] = {
+            ef.Write: lambda e: self._disk.write(e.batch, trusted=e.batch.epoch == self._led_epoch),
+            ef.Send: self._send,
+            ef.Committed: self._committed,
+            ef.ReadLog: self._read_log,
+            ef.Persist: lambda e: self.store.save_state(meta_to_json(e.meta)),
+            ef.Cut: self._cut,
+            ef.Dial: lambda e: self._spawn(self._dial(e.to), f"dial {e.to}"),
+            ef.Close: self._close_connection,
+            ef.CompareAndSet: lambda e: self._spawn(self._compare_and_set(e), "compare and set"),
+            ef.ReadState: lambda _: self._spawn(self._read_state(), "read state"),
+            ef.OpenEpoch: self._open_epoch,
+            ef.RoleChanged: self._role_changed,
+            ef.Rebuild: self._rebuild,
+        }
+        self._led_epoch = 0
+
+    # --- life --------------------------------------------------------------------------------------------------------
+
+    async def start(self) -> None:
+        """Listen for replicas, watch coordination, tick."""
+        await self._network.listen(lambda: self._connection(dialed=False))
+        self._spawn(self._tick(), "tick")
+        self._spawn(self._watch_state(), "watch state")
+        self._spawn(self._watch_members(), "watch members")
+        self._spawn(self._watch_deaths(), "watch deaths")
+
+    async def close(self) -> None:
+        """Stop at once; what the log took is flushed first."""
+        for task in self._tasks:
+            task.cancel()
+        await asyncio.gather(*self._tasks, return_exceptions=True)
+        await self._network.close()
+        for connection in list(self._connections.values()):
+            connection.abort()
+        await self._disk.close()
+
+    def step(self, event: ev.Event) -> None:
+        """Take an event; effects that cause events have them taken before this returns, in order."""
+        self._queue.append(event)
+        if self._stepping:
+            return
+        self._stepping = True
+        try:
+            while self._queue:
+                for effect in self.core.step(self._queue.popleft(), self.clock.now()):
+                    self._handlers[type(effect)](effect)
+        finally:
+            self._stepping = False
+
+    def propose(self, data: bytes, first: int, last: int) -> None:
+        """Put a batch of the epoch that this replica leads into the log; the caller encoded it for `next_index`."""
+        self.step(ev.Proposed(Batch(self.core.epoch, first, last, data)))
+
+    # --- effects -----------------------------------------------------------------------------------------------------
+
+    def _send(self, effect: ef.Send) -> None:
+        connection = self._connections.get(effect.conn)
+        if connection is not None:
+            connection.send(effect.message)
+
+    def _close_connection(self, effect: ef.Close) -> None:
+        connection = self._connections.get(effect.conn)
+        if connection is not None:
+            connection.close()
+
+    def _cut(self, effect: ef.Cut) -> None:
+        log.warning("log cut", after=effect.after.index, epoch=effect.after.epoch)
+        self.store.cut(effect.after.index)
+
+    def _committed(self, effect: ef.Committed) -> None:
+        self.store.commit(effect.index)
+        if self.watcher is not None:
+            self.watcher.committed(effect.index, enough=effect.enough)
+
+    def _read_log(self, effect: ef.ReadLog) -> None:
+        data = self.store.read(effect.after, READ_LOG_BYTES)
+        batches = tuple(Batch(h.epoch, h.first, h.last, d) for h, d in iter_batches(data, verify=False))
+        self._queue.append(ev.LogRead(effect.conn, effect.after, batches))
+
+    def _open_epoch(self, effect: ef.OpenEpoch) -> None:
+        self._led_epoch = effect.epoch
+        self.versions.observe(self.store.highest_version)
+        version = self.versions.next(self.clock.wall_ms())
+        first = self.core.end.index + 1
+        records = [(int(RecordType.EPOCH), b"", b"", version, first)]
+        data = encode_batch(effect.epoch, first, self.core.commit, records)
+        self._queue.appendleft(ev.Proposed(Batch(effect.epoch, first, first, data), internal=True))
+
+    def _role_changed(self, effect: ef.RoleChanged) -> None:
+        log.info("role", role=effect.role.value, epoch=effect.epoch, end=self.core.end.index, commit=self.core.commit)
+        if effect.role is Role.FAILED:
+            log.error("replica failed", reason=self.core.failure)
+        if self.watcher is not None:
+            self.watcher.role_changed(effect.role, effect.epoch)
+
+    def _rebuild(self, effect: ef.Rebuild) -> None:
+        if not self.rebuild.done():
+            self.rebuild.set_result(effect.reason)
+
+    async def _compare_and_set(self, effect: ef.CompareAndSet) -> None:
+        try:
+            outcome = await self._coordination.compare_and_set_partition(
+                self.config.partition, effect.expected_version, effect.state
+            )
+        except CoordinationUnavailableError as e:
+            log.info("partition state not changed: no answer", error=str(e))
+            self.step(ev.CasAnswered(effect.expected_version, None))
+            return
+        self.step(ev.CasAnswered(effect.expected_version, outcome))
+
+    async def _read_state(self) -> None:
+        try:
+            self._state_seen(await self._coordination.read_partition(self.config.partition))
+        except CoordinationUnavailableError as e:
+            log.info("partition state not read", error=str(e))
+
+    def _state_seen(self, versioned: Versioned[PartitionState] | None) -> None:
+        if versioned is not None:
+            self.step(ev.StateSeen(versioned.value, versioned.version))
+
+    # --- connections -------------------------------------------------------------------------------------------------
+
+    def _connection(self, *, dialed: bool) -> Connection:
+        self._numbers += 1
+        return Connection(self._numbers, self, dialed=dialed)
+
+    async def _dial(self, to: RunId) -> None:
+        member = self.members.get(to.replica.pod)
+        made: list[Connection] = []
+
+        def make() -> Connection:
+            made.append(self._connection(dialed=True))
+            return made[0]
+
+        try:
+            if member is None or member.run != to.run:
+                self.step(ev.DialFailed(to))
+                return
+            await self._network.dial(member.replication_address, make)
+        except (OSError, TimeoutError) as e:
+            log.debug("leader not reached", leader=str(to), error=str(e) or "timed out")
+            self.step(ev.DialFailed(to))
+            return
+        self._connections[made[0].number] = made[0]
+        self.step(ev.Dialed(made[0].number, to))
+
+    def accepted(self, connection: Connection) -> None:
+        """A replica dialed us."""
+        self._connections[connection.number] = connection
+
+    def received(self, connection: Connection, message: Message) -> None:
+        """A message came."""
+        if connection.number in self._connections:
+            self.step(ev.Received(connection.number, message))
+
+    def disconnected(self, connection: Connection) -> None:
+        """A connection ended."""
+        if self._connections.pop(connection.number, None) is not None:
+            self.step(ev.Disconnected(connection.number))
+
+    def _written(self, end: Position) -> None:
+        self.step(ev.Written(end))
+
+    def _write_failed(self, reason: str) -> None:
+        self.step(ev.WriteFailed(reason))
+
+    # --- what goes on in the background ------------------------------------------------------------------------------
+
+    def _spawn(self, work: Any, name: str) -> None:
+        task: asyncio.Task[None] = asyncio.create_task(work, name=name)
+        self._tasks.add(task)
+        task.add_done_callback(self._ended)
+
+    def _ended(self, task: asyncio.Task[None]) -> None:
+        self._tasks.discard(task)
+        if not task.cancelled() and task.exception() is not None and not self.rebuild.done():
+            self.rebuild.set_exception(task.exception() or RuntimeError(task.get_name()))
+
+    async def _tick(self) -> None:
+        tick = ev.Tick()
+        while True:
+            self.step(tick)
+            await asyncio.sleep(TICK)
+
+    async def _watch_state(self) -> None:
+        async for versioned in self._coordination.watch_partition(self.config.partition):
+            self._state_seen(versioned)
+
+    async def _watch_members(self) -> None:
+        async for members in self._coordination.watch_members():
+            self.members = {**self.members, **members}
+
+    async def _watch_deaths(self) -> None:
+        known: dict[str, Death] = {}
+        async for deaths in self._coordination.watch_deaths():
+            for pod, death in deaths.items():
+                if known.get(pod) != death:
+                    known[pod] = death
+                    self.step(ev.DeathReported(death))

@@ -1,0 +1,160 @@
+"""Replication frames: length, CRC32C, then a message. Batches travel as the bytes that are in the log.
+
+    u32 length of the payload | u32 CRC32C of the payload | payload: u8 kind, u8 version, body
+
+Little-endian. The two frequent messages are fixed structs, the rare ones JSON.
+"""
+
+import json
+import struct
+from collections.abc import Callable
+from typing import Any, Final
+
+from kvcommon.errors import KVClusterError
+from kvcoord.contract import ReplicaId, RunId
+from kvstore.batch import iter_batches
+from kvstore.checksum import crc32c
+from kvstore.errors import StoreError
+
+from kvnode.core.messages import Ack, Append, Go, Hello, Leave, Message, Refuse, RefuseReason, Welcome
+from kvnode.core.types import Batch, EpochStart, Position
+
+VERSION: Final = 1
+MAX_FRAME_BYTES: Final = 80 << 20  # above the largest batch of a log
+_FRAME = struct.Struct("<II")
+_KIND = struct.Struct("<BB")
+_APPEND = struct.Struct("<BBQQQQQQB")
+_ACK = struct.Struct("<BBQQQQ")
+FRAME_BYTES: Final = _FRAME.size
+
+_HELLO, _WELCOME, _REFUSE, _APPEND_KIND, _ACK_KIND, _GO, _LEAVE = range(1, 8)
+
+
+class WireError(KVClusterError):
+    """Bytes on a replication connection that are no frame of ours; the connection ends."""
+
+
+def encode(message: Message) -> bytes:
+    """A message as one frame."""
+    if isinstance(message, Append):
+        fields = (message.epoch, message.sequence, message.prev.epoch, message.prev.index, message.commit, message.echo)
+        head = _APPEND.pack(_APPEND_KIND, VERSION, *fields, message.leased)
+        payload = head + b"".join(b.data for b in message.batches) if message.batches else head
+    elif isinstance(message, Ack):
+        payload = _ACK.pack(_ACK_KIND, VERSION, message.epoch, message.number, message.heard, message.durable)
+    else:
+        kind, body = _rare(message)
+        payload = _KIND.pack(kind, VERSION) + json.dumps(body).encode()
+    return _FRAME.pack(len(payload), crc32c(payload)) + payload
+
+
+def _rare(message: Message) -> tuple[int, dict[str, Any]]:
+    match message:
+        case Hello():
+            return _HELLO, {
+                "cluster_id": message.cluster_id,
+                "partition": message.partition,
+                "sender": _run(message.sender),
+                "to": _run(message.to),
+                "epoch": message.epoch,
+                "end": [message.end.epoch, message.end.index],
+                "commit": message.commit,
+                "epochs": [[e.epoch, e.first] for e in message.epochs],
+            }
+        case Welcome():
+            parting = [message.parting.epoch, message.parting.index]
+            return _WELCOME, {"epoch": message.epoch, "parting": parting, "commit": message.commit}
+        case Refuse():
+            return _REFUSE, {"epoch": message.epoch, "reason": int(message.reason)}
+        case Go():
+            return _GO, {"epoch": message.epoch, "run": _run(message.run)}
+        case Leave():
+            return _LEAVE, {"epoch": message.epoch, "broken": message.broken}
+        case _:
+            raise AssertionError(message)
+
+
+def _run(run: RunId) -> list[str]:
+    return [run.replica.pod, run.replica.incarnation, run.run]
+
+
+def _to_run(row: list[str]) -> RunId:
+    pod, incarnation, run = (str(x) for x in row)
+    return RunId(ReplicaId(pod, incarnation), run)
+
+
+def _to_position(row: list[int]) -> Position:
+    epoch, index = (int(x) for x in row)
+    return Position(epoch, index)
+
+
+def decode(payload: bytes) -> Message:
+    """The message in a frame's payload, whose CRC was checked. Raises WireError."""
+    try:
+        kind, version = _KIND.unpack_from(payload)
+        if version != VERSION:
+            raise WireError(f"a replication message of version {version}; this release speaks version {VERSION}")
+        if kind == _APPEND_KIND:
+            return _append(payload)
+        if kind == _ACK_KIND:
+            _, _, epoch, number, heard, durable = _ACK.unpack(payload)
+            return Ack(epoch, number, heard, durable)
+        return _DECODERS[kind](json.loads(payload[_KIND.size :]))
+    except (struct.error, StoreError, KeyError, ValueError, TypeError, AttributeError, RecursionError) as e:
+        raise WireError(f"not a replication message: {type(e).__name__}: {e}") from e
+
+
+def _append(payload: bytes) -> Append:
+    _, _, epoch, sequence, prev_epoch, prev_index, commit, echo, leased = _APPEND.unpack_from(payload)
+    batches: tuple[Batch, ...] = ()
+    if len(payload) > _APPEND.size:  # the frame's CRC covered the batches; the log checks each batch's own
+        found = iter_batches(payload[_APPEND.size :], verify=False)
+        batches = tuple(Batch(h.epoch, h.first, h.last, data) for h, data in found)
+    return Append(epoch, sequence, Position(prev_epoch, prev_index), commit, batches, echo, bool(leased))
+
+
+_DECODERS: dict[int, Callable[[dict[str, Any]], Message]] = {
+    _HELLO: lambda b: Hello(
+        str(b["cluster_id"]),
+        int(b["partition"]),
+        _to_run(b["sender"]),
+        _to_run(b["to"]),
+        int(b["epoch"]),
+        _to_position(b["end"]),
+        int(b["commit"]),
+        tuple(EpochStart(int(e), int(f)) for e, f in b["epochs"]),
+    ),
+    _WELCOME: lambda b: Welcome(int(b["epoch"]), _to_position(b["parting"]), int(b["commit"])),
+    _REFUSE: lambda b: Refuse(int(b["epoch"]), RefuseReason(int(b["reason"]))),
+    _GO: lambda b: Go(int(b["epoch"]), _to_run(b["run"])),
+    _LEAVE: lambda b: Leave(int(b["epoch"]), bool(b["broken"])),
+}
+
+
+class Decoder:
+    """Bytes in, messages out; holds at most one unfinished frame. Raises WireError, after which it is of no use."""
+
+    def __init__(self) -> None:
+        self._buffer = bytearray()
+
+    def feed(self, data: bytes) -> list[Message]:
+        """The messages that these bytes complete."""
+        buffer = self._buffer
+        buffer += data
+        messages: list[Message] = []
+        at = 0
+        while len(buffer) - at >= FRAME_BYTES:
+            length, crc = _FRAME.unpack_from(buffer, at)
+            if length > MAX_FRAME_BYTES:
+                raise WireError(f"a frame of {length} bytes; at most {MAX_FRAME_BYTES} are possible")
+            end = at + FRAME_BYTES + length
+            if len(buffer) < end:
+                break
+            payload = bytes(memoryview(buffer)[at + FRAME_BYTES : end])
+            if crc32c(payload) != crc:
+                raise WireError(f"wrong checksum of a frame of {length} bytes")
+            messages.append(decode(payload))
+            at = end
+        if at:
+            del buffer[:at]
+        return messages

@@ -1,0 +1,86 @@
+"""What a node says of itself: status, readiness, metrics."""
+
+from collections.abc import Mapping
+
+from google.protobuf.json_format import MessageToDict
+from kvproto.v1 import cluster_pb2
+from prometheus_client import CollectorRegistry
+from prometheus_client.core import GaugeMetricFamily, Metric
+from prometheus_client.registry import Collector
+
+from kvnode.core.types import Role
+from kvnode.shell.host import Host
+
+_ROLES = {
+    Role.LEADER: cluster_pb2.ROLE_LEADER,
+    Role.FOLLOWER: cluster_pb2.ROLE_FOLLOWER,
+    Role.CLAIMING: cluster_pb2.ROLE_CLAIMING,
+    Role.FAILED: cluster_pb2.ROLE_FAILED,
+}
+
+
+class Reporter(Collector):
+    """Reads a host when asked; decides nothing."""
+
+    def __init__(self, host: Host, registry: CollectorRegistry) -> None:
+        self.host = host
+        registry.register(self)
+
+    def status(self) -> cluster_pb2.NodeStatus:
+        """The API's status of this node."""
+        core, store, me = self.host.core, self.host.store, self.host.config.me
+        return cluster_pb2.NodeStatus(
+            pod=me.replica.pod,
+            partition=self.host.config.partition,
+            incarnation=me.replica.incarnation,
+            run=me.run,
+            role=_ROLES[core.role],
+            serving=self.not_ready() is None and core.in_sync,
+            in_sync=core.in_sync,
+            epoch=core.epoch,
+            end_index=core.end.index,
+            durable_index=core.durable,
+            commit_index=core.commit,
+            applied_index=store.applied,
+            keys=store.keys,
+            log_bytes=store.log_bytes,
+            message=core.failure or (self.not_ready() or ""),
+        )
+
+    def status_json(self) -> Mapping[str, object]:
+        """The same as a JSON object with the proto's field names."""
+        return MessageToDict(self.status(), preserving_proto_field_name=True, always_print_fields_with_no_presence=True)
+
+    def not_ready(self) -> str | None:
+        """None when the role is known and served: a leader leads, a follower follows; otherwise why not."""
+        core = self.host.core
+        if core.role is Role.FAILED:
+            return f"failed: {core.failure}"
+        if core.state is None:
+            return "the partition's state is not known yet"
+        if core.role is Role.LEADER:
+            return None if core.accepting else "the leader's epoch is not open yet"
+        return None if core.connected else "not connected to the partition's leader"
+
+    def collect(self) -> list[Metric]:
+        """Prometheus metrics of this moment."""
+        core, store = self.host.core, self.host.store
+        rows: list[tuple[str, str, float]] = [
+            ("leader", "1 while this replica leads its partition", core.role is Role.LEADER),
+            ("in_sync", "1 while the in-sync set names this replica", core.in_sync),
+            ("in_sync_replicas", "size of the in-sync set", len(core.describe_in_sync())),
+            ("epoch", "epoch led or followed", core.epoch),
+            ("end_index", "last index of the log", core.end.index),
+            ("durable_index", "last durable index of the log", core.durable),
+            ("commit_index", "last committed index", core.commit),
+            ("keys", "keys with a value", store.keys),
+            ("log_bytes", "size of the log on disk", store.log_bytes),
+        ]
+        labels = ["pod", "partition"]
+        values = [self.host.config.me.replica.pod, str(self.host.config.partition)]
+        families: list[Metric] = []
+        for name, text, value in rows:
+            family = GaugeMetricFamily(f"kvcluster_node_{name}", text, labels=labels)
+            family.add_metric(values, float(value))
+            families.append(family)
+        return families
