@@ -17,10 +17,23 @@ from kvoperator.names import (
 from kvoperator.spec import parse_spec
 from kvproto.v1 import cluster_pb2, cluster_pb2_grpc
 
-from tests.e2e.kube import Kube, Object, holds, is_ready, wait_until
+from tests.e2e.kube import Kube, KubeError, Object, holds, is_ready, wait_until
 from tests.e2e.platforms import Platform
 
 KIND = "kvclusters.kvcluster.dev"
+CHANNEL_OPTIONS = (
+    ("grpc.max_send_message_length", -1),
+    ("grpc.max_receive_message_length", -1),
+    # So that a channel whose router lost its machine finds another behind the Service.
+    ("grpc.keepalive_time_ms", 2000),
+    ("grpc.keepalive_timeout_ms", 2000),
+    ("grpc.keepalive_permit_without_calls", 1),
+    ("grpc.max_reconnect_backoff_ms", 1000),
+)
+
+
+class UnansweredError(KubeError):
+    """No server answered; while something is waited for, that means: not yet."""
 
 
 @dataclass
@@ -76,22 +89,23 @@ class Cluster:
 
     # --- what it says --------------------------------------------------------------------------------------------
 
-    def topology(self) -> cluster_pb2.Topology:
-        """What the routers know, through the Service."""
-        stub = cluster_pb2_grpc.ClusterStub(self.channel(self.address()))
+    def topology(self, via: str = "") -> cluster_pb2.Topology:
+        """What the router at `via` knows, or some router, through the Service. Raises UnansweredError."""
+        address = via or self.address()
+        stub = cluster_pb2_grpc.ClusterStub(self.channel(address))
         try:
             return stub.GetTopology(cluster_pb2.GetTopologyRequest(), timeout=5, wait_for_ready=True)
         except grpc.RpcError as error:
-            raise AssertionError(f"{self.name}: no topology through the Service {self.address()}: {error}") from error
+            raise UnansweredError([self.name, "GetTopology", address], str(error)) from error
 
     def node_status(self, pod: str) -> cluster_pb2.NodeStatus:
         """What a node says of itself. Raises grpc.RpcError when it can't be reached."""
         stub = cluster_pb2_grpc.ClusterStub(self.channel(self.pod_address(self.pod(pod))))
         return stub.GetNodeStatus(cluster_pb2.GetNodeStatusRequest(), timeout=5)
 
-    def partition(self, number: int) -> cluster_pb2.Partition:
+    def partition(self, number: int, via: str = "") -> cluster_pb2.Partition:
         """Who leads a partition and who is in sync."""
-        return next(one for one in self.topology().partitions if one.partition == number)
+        return next(one for one in self.topology(via).partitions if one.partition == number)
 
     def partitions(self) -> list[cluster_pb2.Partition]:
         """All partitions, ascending."""
@@ -121,8 +135,7 @@ class Cluster:
     def channel(self, address: str) -> grpc.Channel:
         """A blocking channel, one per address."""
         if address not in self._channels:
-            options = [("grpc.max_send_message_length", -1), ("grpc.max_receive_message_length", -1)]
-            self._channels[address] = grpc.insecure_channel(address, options)
+            self._channels[address] = grpc.insecure_channel(address, CHANNEL_OPTIONS)
         return self._channels[address]
 
     def close(self) -> None:
@@ -153,10 +166,7 @@ class Cluster:
         return [is_ready(pod) for pod in self.pods()].count(True) >= wanted
 
     def _all_in_sync(self) -> bool:
-        try:
-            partitions = self.partitions()
-        except AssertionError:
-            return False
+        partitions = self.partitions()
         return bool(partitions) and all(p.leader and sorted(p.in_sync) == sorted(p.replicas) for p in partitions)
 
 

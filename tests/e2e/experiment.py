@@ -1,0 +1,100 @@
+"""A fault under load: four clients, two through routers and two straight to nodes, on keys they fight over."""
+
+import random
+from collections.abc import Sequence
+from types import TracebackType
+from typing import Self
+
+from kvclient import AsyncClient
+
+from tests.e2e.cluster import Cluster, partition_of
+from tests.e2e.kube import wait_until
+from tests.support.doors import ClientDoor
+from tests.support.workload import BackgroundWorkload, Report, Trouble, Workload, contended_keys
+
+KEYS = 60
+LEAST_RATE = 100.0  # acknowledged writes a second before the fault
+NOTICED = 1.0  # seconds without an acknowledged write that somebody would notice
+
+
+class Experiment:
+    """Use as a context manager: the load runs inside. Then: `strike`, break something, `finish`, look at `gap`.
+
+    `routers` are host:port addresses for the clients that go through a router; the Service's when left out.
+    """
+
+    def __init__(self, cluster: Cluster, name: str, *, routers: Sequence[str] = (), nodes: Sequence[str] = ()) -> None:
+        self.cluster = cluster
+        self.name = name
+        self.routers = list(routers) or [cluster.address()]
+        self.nodes = list(nodes) or [cluster.pod_address(pod) for pod in cluster.node_pods()]
+        self.load = BackgroundWorkload(self._open)
+        self.partitions = range(len(cluster.partitions()))
+        self._where = partition_of(cluster)
+        self.struck = self.ended = 0.0
+        self._warm = 0.0
+        self._report: Report | None = None
+
+    async def _open(self) -> Workload:
+        where = self._where
+        keys = contended_keys(KEYS, where, self.partitions, self.name)
+        doors = [ClientDoor(await AsyncClient.connect(self.routers, mode="router")) for _ in range(2)]
+        doors += [ClientDoor(await AsyncClient.connect(self.nodes, mode="direct")) for _ in range(2)]
+        return Workload(doors, keys, where, rng=random.Random(self.name))
+
+    def __enter__(self) -> Self:
+        self.load.__enter__()
+        self.flow(count=20)  # connections are made, maps are known
+        self._warm = self.load.clock()
+        self.flow(count=100)
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self.load.__exit__(kind, error, trace)
+
+    def flow(self, *, count: int = 100, seconds: float = 60.0) -> None:
+        """Wait until, from now on, so many writes were acknowledged in every partition."""
+        now = self.load.clock()
+
+        def flowing() -> bool:
+            return all(self.load.acknowledged_since(partition, now) >= count for partition in self.partitions)
+
+        wait_until(f"{count} more writes in every partition", flowing, seconds, interval=0.05)
+
+    def strike(self) -> float:
+        """The moment of the fault; to be called just before it. Asserts that the load is what it is to be."""
+        self.struck = self.load.clock()
+        rate = self.load.timeline.rate(self._warm, self.struck)
+        print(f"\n{self.name}: {rate:.0f} acknowledged writes/s before the fault")
+        assert rate >= LEAST_RATE, (
+            f"only {rate:.0f} acknowledged writes/s before the fault; the test asks for {LEAST_RATE}"
+        )
+        return self.struck
+
+    def finish(self) -> Report:
+        """Let writes flow once more, end the load, judge the history, print gaps. AssertionError if the promise was broken."""
+        self.flow()
+        self.ended = self.load.clock()
+        self._report = report = self.load.finish()
+        print(f"{self.name}: {report.summary()}")
+        for partition in self.partitions:
+            usual = report.timeline.gap(partition, self._warm, self.struck)
+            print(f"{self.name}: p{partition} gap {self.gap(partition):.2f} s (before the fault {usual:.2f} s)")
+        for trouble in report.troubles[:20]:
+            print(f"{self.name}: {trouble.invoked - self.struck:+.2f} s {trouble}")
+        faults = report.faults()
+        assert not faults, f"{len(faults)} breaches of the promise:\n" + "\n".join(faults[:5])
+        return report
+
+    def gap(self, partition: int, since: float | None = None, until: float | None = None) -> float:
+        """The longest time without an acknowledged write after the fault, in seconds."""
+        assert self._report is not None
+        start = self.struck if since is None else since
+        return self._report.timeline.gap(partition, start, self.ended if until is None else until)
+
+    def troubles(self, since: float, until: float) -> list[Trouble]:
+        """Failed and unknown operations under way in this time."""
+        assert self._report is not None
+        return self._report.troubles_between(since, until)

@@ -1,0 +1,112 @@
+"""Two KVClusters in one namespace from birth to deletion: they don't meet, and each takes with it only what is its own."""
+
+import asyncio
+from collections.abc import Iterator
+from typing import Any
+
+import pytest
+from kvclient import AsyncClient
+
+from tests.e2e.cluster import KIND, Cluster
+from tests.e2e.conftest import KEEP, empty_namespace, remove_namespace
+from tests.e2e.kube import Kube, wait_until
+from tests.e2e.platforms import Platform
+from tests.e2e.release import Release
+
+NAMESPACE = "kv-e2e-two"
+MADE = "statefulsets,deployments,services,poddisruptionbudgets,pods"
+
+
+def small(name: str, image: str, retention: str) -> dict[str, Any]:
+    """The smallest KVCluster there is."""
+    return {
+        "apiVersion": "kvcluster.dev/v1alpha1",
+        "kind": "KVCluster",
+        "metadata": {"name": name},
+        "spec": {
+            "image": image,
+            "partitions": 1,
+            "replicas": 1,
+            "storage": {"size": "1Gi", "retention": retention},
+            "resources": {"requests": {"cpu": "20m", "memory": "96Mi"}},
+            "zookeeper": {"replicas": 1, "resources": {"requests": {"cpu": "20m", "memory": "128Mi"}}},
+            "router": {"replicas": 1, "resources": {"requests": {"cpu": "20m", "memory": "64Mi"}}},
+        },
+    }
+
+
+def put(cluster: Cluster, key: bytes, value: bytes) -> None:
+    async def run() -> None:
+        async with await AsyncClient.connect(cluster.address(), mode="router", timeout=20) as client:
+            await client.put(key, value)
+
+    asyncio.run(run())
+
+
+def get(cluster: Cluster, key: bytes) -> bytes | None:
+    async def run() -> bytes | None:
+        async with await AsyncClient.connect(cluster.address(), mode="router", timeout=20) as client:
+            record = await client.get(key)
+            return record.value if record else None
+
+    return asyncio.run(run())
+
+
+def left_of(cluster: Cluster, kinds: str) -> list[str]:
+    """Objects of a KVCluster that are still there."""
+    selector = f"kvcluster.dev/cluster={cluster.name}"
+    objects = cluster.kube.list(kinds, cluster.namespace, selector)
+    return [f"{one['kind']}/{one['metadata']['name']}" for one in objects]
+
+
+@pytest.fixture(scope="module")
+def two(kube: Kube, platform: Platform, operator: Release, image: str) -> Iterator[tuple[Cluster, Cluster]]:
+    """`deleted` takes its volumes with it, `retained` leaves them. The operator is restarted in the middle of it all."""
+    empty_namespace(kube, NAMESPACE)
+    pair = Cluster(kube, platform, NAMESPACE, "deleted"), Cluster(kube, platform, NAMESPACE, "retained")
+    kube.apply(small("deleted", image, "Delete"), NAMESPACE)
+    kube.apply(small("retained", image, "Retain"), NAMESPACE)
+    operator.restart()
+    for one in pair:
+        one.wait_available(180)
+    yield pair
+    for one in pair:
+        one.close()
+    if not KEEP:
+        remove_namespace(kube, NAMESPACE)
+
+
+def test_two_clusters_in_one_namespace_do_not_meet(two: tuple[Cluster, Cluster]) -> None:
+    deleted, retained = two
+    assert deleted.topology().cluster_id != retained.topology().cluster_id
+    put(deleted, b"whose", b"deleted's")
+    put(retained, b"whose", b"retained's")
+    assert (get(deleted, b"whose"), get(retained, b"whose")) == (b"deleted's", b"retained's")
+    assert {member.pod for member in deleted.topology().members} == {"deleted-p0-0"}
+    assert {member.pod for member in retained.topology().members} == {"retained-p0-0"}
+
+
+def test_deleting_one_removes_what_was_made_and_nothing_of_the_other(two: tuple[Cluster, Cluster]) -> None:
+    deleted, retained = two
+    others = left_of(retained, f"{MADE},persistentvolumeclaims")
+    deleted.kube.kubectl("delete", KIND, deleted.name, "-n", NAMESPACE, "--timeout=90s")
+    wait_until(
+        "nothing left of it, volumes included", lambda: not left_of(deleted, f"{MADE},persistentvolumeclaims"), 90
+    )
+    assert left_of(retained, f"{MADE},persistentvolumeclaims") == others
+    assert get(retained, b"whose") == b"retained's"
+
+
+def test_retained_volumes_are_taken_up_again_with_their_data(two: tuple[Cluster, Cluster], image: str) -> None:
+    _, retained = two
+    identity = retained.topology().cluster_id
+    claims = left_of(retained, "persistentvolumeclaims")
+    assert len(claims) == 2, f"one of the node and one of ZooKeeper: {claims}"
+    retained.kube.kubectl("delete", KIND, retained.name, "-n", NAMESPACE, "--timeout=90s")
+    wait_until("nothing left but volumes", lambda: not left_of(retained, MADE), 90)
+    assert left_of(retained, "persistentvolumeclaims") == claims
+    retained.close()
+    retained.kube.apply(small("retained", image, "Retain"), NAMESPACE)
+    retained.wait_available(120)
+    assert retained.topology().cluster_id == identity
+    assert get(retained, b"whose") == b"retained's"

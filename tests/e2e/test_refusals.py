@@ -1,0 +1,132 @@
+"""What can't be done is refused with a sentence that says why, and does no harm."""
+
+import copy
+from collections.abc import Callable
+from typing import Any
+
+import grpc
+import pytest
+from kvcommon.numbers import MAX_KEY_BYTES, MAX_VALUE_BYTES
+from kvproto.v1 import kv_pb2, kv_pb2_grpc
+
+from tests.e2e.cluster import Cluster
+from tests.e2e.conftest import empty_namespace, remove_namespace
+from tests.e2e.kube import Kube, KubeError, condition, wait_until
+from tests.e2e.platforms import Platform
+from tests.e2e.release import Release
+from tests.e2e.test_lifecycle import small
+
+Manifest = dict[str, Any]
+NO_SUCH_IMAGE = "registry.invalid/no/such-image:1"
+
+
+def put_at(path: str, value: object) -> Callable[[Manifest], None]:
+    """A change of one field of the spec."""
+
+    def change(manifest: Manifest) -> None:
+        *parents, last = path.split(".")
+        place = manifest["spec"]
+        for parent in parents:
+            place = place.setdefault(parent, {})
+        place[last] = value
+
+    return change
+
+
+def refusal(kube: Kube, manifest: Manifest, namespace: str, change: Callable[[Manifest], None]) -> str:
+    """What `kubectl apply` says to the changed manifest. AssertionError when it is taken."""
+    changed = copy.deepcopy(manifest)
+    change(changed)
+    try:
+        said = kube.apply(changed, namespace, "--dry-run=server")
+    except KubeError as error:
+        return error.output
+    raise AssertionError(f"was accepted: {said}")
+
+
+@pytest.mark.parametrize(
+    ("path", "value", "sentence"),
+    [
+        ("zookeeper.replicas", 2, "odd"),
+        ("zookeeper.replicas", 0, "zookeeper.replicas"),
+        ("minInSync", 4, "minInSync must not be larger than replicas"),
+        ("shards", 3, 'unknown field "spec.shards"'),
+        ("storage.size", "much", "spec.storage.size"),
+    ],
+)
+def test_a_new_cluster_that_can_not_be_is_refused(
+    shared: Cluster, example: Manifest, path: str, value: object, sentence: str
+) -> None:
+    manifest = copy.deepcopy(example)
+    manifest["metadata"]["name"] = "never"
+    assert sentence in refusal(shared.kube, manifest, shared.namespace, put_at(path, value))
+
+
+@pytest.mark.parametrize(
+    ("path", "value", "sentence"),
+    [
+        ("storage.size", "512Mi", "a volume can't shrink"),
+        ("partitions", 4, "partitions can't be changed yet"),
+        ("replicas", 5, "replicas can't be changed yet"),
+    ],
+)
+def test_a_change_that_can_not_be_is_refused(
+    shared: Cluster, example: Manifest, path: str, value: object, sentence: str
+) -> None:
+    before = shared.resource()["metadata"]["generation"]
+    assert sentence in refusal(shared.kube, example, shared.namespace, put_at(path, value))
+    assert shared.resource()["metadata"]["generation"] == before
+
+
+def test_an_image_that_does_not_exist_is_named_in_the_status(
+    kube: Kube, platform: Platform, operator: Release, image: str
+) -> None:
+    namespace = "kv-e2e-image"
+    empty_namespace(kube, namespace)
+    try:
+        kube.apply(small("imageless", NO_SUCH_IMAGE, "Delete"), namespace)
+        broken = Cluster(kube, platform, namespace, "imageless")
+
+        def degraded() -> str | None:
+            found = condition(broken.resource(), "Degraded")
+            named = found is not None and found["status"] == "True" and NO_SUCH_IMAGE in found["message"]
+            return f"{found['reason']}: {found['message']}" if found and named else None
+
+        print("\n" + wait_until("Degraded, naming the image", degraded, 120, interval=0.5))
+        available = condition(broken.resource(), "Available")
+        assert available is not None
+        assert available["status"] == "False"
+    finally:
+        remove_namespace(kube, namespace)
+
+
+@pytest.mark.parametrize("door", ["router", "node"])
+@pytest.mark.parametrize(
+    ("request_", "code", "sentence"),
+    [
+        (kv_pb2.PutRequest(key=b"", value=b"v"), grpc.StatusCode.INVALID_ARGUMENT, "key"),
+        (kv_pb2.PutRequest(key=b"k" * (MAX_KEY_BYTES + 1), value=b"v"), grpc.StatusCode.INVALID_ARGUMENT, "4097"),
+        (kv_pb2.PutRequest(key=b"k", value=b"v" * (MAX_VALUE_BYTES + 1)), grpc.StatusCode.INVALID_ARGUMENT, "1048577"),
+    ],
+    ids=["empty key", "long key", "big value"],
+)
+def test_a_request_that_can_not_be_is_refused_by_every_door(
+    cluster: Cluster, door: str, request_: kv_pb2.PutRequest, code: grpc.StatusCode, sentence: str
+) -> None:
+    address = cluster.address() if door == "router" else cluster.pod_address(cluster.pod(cluster.partition(0).leader))
+    stub = kv_pb2_grpc.KeyValueStub(cluster.channel(address))
+    with pytest.raises(grpc.RpcError) as refused:
+        stub.Put(request_, timeout=10)
+    assert isinstance(refused.value, grpc.Call)
+    assert refused.value.code() is code
+    assert sentence in (refused.value.details() or "")
+
+
+def test_a_request_past_its_deadline_ends_and_leaves_the_door_open(cluster: Cluster) -> None:
+    stub = kv_pb2_grpc.KeyValueStub(cluster.channel(cluster.address()))
+    with pytest.raises(grpc.RpcError) as late:
+        stub.Put(kv_pb2.PutRequest(key=b"late", value=b"v"), timeout=0.0001)
+    assert isinstance(late.value, grpc.Call)
+    assert late.value.code() is grpc.StatusCode.DEADLINE_EXCEEDED
+    written = stub.Put(kv_pb2.PutRequest(key=b"in time", value=b"v"), timeout=10)
+    assert stub.Get(kv_pb2.GetRequest(key=b"in time"), timeout=10).version == written.version
