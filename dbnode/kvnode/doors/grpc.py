@@ -207,14 +207,14 @@ class ClusterDoor(cluster_pb2_grpc.ClusterServicer):
 
     async def GetTopology(  # noqa: N802 - gRPC's name
         self,
-        request: cluster_pb2.GetTopologyRequest,
+        request: cluster_pb2.GetTopologyRequest,  # noqa: ARG002 - gRPC's signature
         context: Context,  # noqa: ARG002
     ) -> cluster_pb2.Topology:
         return topology_of(self._watch.view)
 
     async def WatchTopology(  # noqa: N802 - gRPC's name
         self,
-        request: cluster_pb2.WatchTopologyRequest,
+        request: cluster_pb2.WatchTopologyRequest,  # noqa: ARG002 - gRPC's signature
         context: Context,  # noqa: ARG002
     ) -> AsyncIterator[cluster_pb2.Topology]:
         async for view in self._watch.changes():
@@ -222,7 +222,7 @@ class ClusterDoor(cluster_pb2_grpc.ClusterServicer):
 
     async def GetNodeStatus(  # noqa: N802 - gRPC's name
         self,
-        request: cluster_pb2.GetNodeStatusRequest,
+        request: cluster_pb2.GetNodeStatusRequest,  # noqa: ARG002 - gRPC's signature
         context: Context,  # noqa: ARG002
     ) -> cluster_pb2.NodeStatus:
         return self._status()

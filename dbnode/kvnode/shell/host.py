@@ -194,7 +194,9 @@ class Host:
         self._queue.appendleft(ev.Proposed(Batch(effect.epoch, first, first, data), internal=True))
 
     def _role_changed(self, effect: ef.RoleChanged) -> None:
-        log.info("role", role=effect.role.value, epoch=effect.epoch, end=self.core.end.index, commit=self.core.commit)
+        log.info(
+            "role changed", to=effect.role.value, epoch=effect.epoch, end=self.core.end.index, commit=self.core.commit
+        )
         if effect.role is Role.FAILED:
             log.error("replica failed", reason=self.core.failure)
         if self.watcher is not None:
