@@ -221,9 +221,10 @@ async def _may_rebuild(
 
 def _write_termination_log(settings: NodeSettings, run_id: str) -> None:
     """Tell the kubelet which run this container is, so that its word of death can name it (rule 7)."""
-    if settings.termination_log:
+    path = Path(settings.termination_log)
+    if path.is_file():
         try:
-            Path(settings.termination_log).write_text(run_id)
+            path.write_text(run_id)
         except OSError as e:
             log.warning("termination log not written; failover waits for the lease", error=str(e))
 

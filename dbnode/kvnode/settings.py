@@ -24,5 +24,7 @@ class NodeSettings(Settings):
     replication_port: int = Field(default=REPLICATION_PORT, ge=0, le=65535, description="port for other replicas")
     http_port: int = Field(default=HTTP_PORT, ge=0, le=65535, description="port of probes and metrics")
     durability: Literal["fsync", "memory"] = Field(default="fsync", description="what a write waits for")
-    termination_log: str = Field(default="", description="file that gets the run id, for the kubelet")
+    termination_log: str = Field(
+        default="/dev/termination-log", description="file that gets the run id for the kubelet, where it exists"
+    )
     shutdown_timeout: float = Field(default=5.0, gt=0, description="seconds to hand over and leave after SIGTERM")
