@@ -44,6 +44,7 @@ class Cluster:
     platform: Platform
     namespace: str
     name: str
+    available_after: float = 0.0  # seconds from kubectl apply
     _channels: dict[str, grpc.Channel] = field(default_factory=dict)
 
     # --- objects -------------------------------------------------------------------------------------------------

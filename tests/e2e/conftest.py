@@ -1,6 +1,5 @@
 """One cluster, one image, one operator and one KVCluster for all tests that don't need their own."""
 
-import os
 import shutil
 import time
 from collections.abc import Generator, Iterator
@@ -11,9 +10,10 @@ import pytest
 import yaml
 
 from tests.e2e import image as images
-from tests.e2e.cluster import KIND, Cluster
+from tests.e2e.cluster import Cluster
 from tests.e2e.collect import collect
 from tests.e2e.kube import Kube, KubeError
+from tests.e2e.namespaces import KEEP, empty_namespace, remove_namespace
 from tests.e2e.platforms import Platform, choose
 from tests.e2e.release import Release
 
@@ -21,7 +21,6 @@ ROOT = Path(__file__).resolve().parents[2]
 EXAMPLE = ROOT / "examples" / "kvcluster.yaml"
 NAMESPACE = "kv-e2e"
 REPORTS = ROOT / ".kvcluster" / "e2e-failures"
-KEEP = bool(os.environ.get("E2E_KEEP"))  # leave everything in place at the end, for a look at it
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
@@ -97,23 +96,18 @@ def example(image: str) -> dict[str, Any]:
 
 
 @pytest.fixture(scope="session")
-def shared(
-    kube: Kube, platform: Platform, operator: Release, example: dict[str, Any], request: pytest.FixtureRequest
-) -> Iterator[Cluster]:
-    """The example's KVCluster, Available; how long that took is in `request.config.stash[STARTED]`."""
+def shared(kube: Kube, platform: Platform, operator: Release, example: dict[str, Any]) -> Iterator[Cluster]:
+    """The example's KVCluster, Available; `available_after` says how long that took."""
     made = Cluster(kube, platform, NAMESPACE, example["metadata"]["name"])
     empty_namespace(kube, NAMESPACE)
     began = time.monotonic()
     kube.apply(example, NAMESPACE)
     made.wait_available(240)
-    request.config.stash[STARTED] = time.monotonic() - began
+    made.available_after = time.monotonic() - began
     yield made
     made.close()
     if not KEEP:
         remove_namespace(kube, NAMESPACE)
-
-
-STARTED = pytest.StashKey[float]()
 
 
 @pytest.fixture
@@ -121,23 +115,3 @@ def cluster(shared: Cluster) -> Cluster:
     """The shared KVCluster with every replica in sync, whatever the test before did to it."""
     shared.wait_whole()
     return shared
-
-
-def empty_namespace(kube: Kube, name: str) -> None:
-    """A new namespace; what an earlier run left there is removed first."""
-    remove_namespace(kube, name)
-    kube.kubectl("create", "namespace", name)
-
-
-def remove_namespace(kube: Kube, name: str) -> None:
-    """Delete the KVClusters of a namespace, then itself. If no operator takes part, its finalizers are taken off."""
-    found = kube.kubectl("get", "namespace", name, "--ignore-not-found", "-o", "name")
-    if not found.strip():
-        return
-    try:
-        kube.kubectl("delete", KIND, "--all", "-n", name, "--timeout=90s")
-    except KubeError:
-        for one in kube.list(KIND, name):
-            patch = '{"metadata":{"finalizers":null}}'
-            kube.kubectl("patch", KIND, one["metadata"]["name"], "-n", name, "--type=merge", "-p", patch)
-    kube.delete_namespace(name)

@@ -8,8 +8,8 @@ import pytest
 from kvclient import AsyncClient
 
 from tests.e2e.cluster import KIND, Cluster
-from tests.e2e.conftest import KEEP, empty_namespace, remove_namespace
 from tests.e2e.kube import Kube, wait_until
+from tests.e2e.namespaces import KEEP, empty_namespace, remove_namespace
 from tests.e2e.platforms import Platform
 from tests.e2e.release import Release
 

@@ -10,8 +10,8 @@ from kvcommon.numbers import MAX_KEY_BYTES, MAX_VALUE_BYTES
 from kvproto.v1 import kv_pb2, kv_pb2_grpc
 
 from tests.e2e.cluster import Cluster
-from tests.e2e.conftest import empty_namespace, remove_namespace
 from tests.e2e.kube import Kube, KubeError, condition, wait_until
+from tests.e2e.namespaces import empty_namespace, remove_namespace
 from tests.e2e.platforms import Platform
 from tests.e2e.release import Release
 from tests.e2e.test_lifecycle import small
