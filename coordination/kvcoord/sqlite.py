@@ -179,8 +179,8 @@ class SqliteCoordination(CellCoordination):
             with suppress(asyncio.CancelledError):
                 await self._keeper
         self._wake()
-        with suppress(TimeoutError):
-            await asyncio.wait_for(asyncio.get_running_loop().run_in_executor(self._thread, self._let_go), CALL_TIMEOUT)
+        letting_go = asyncio.get_running_loop().run_in_executor(self._thread, self._let_go)
+        await asyncio.wait([letting_go], timeout=CALL_TIMEOUT)
         self._thread.shutdown(wait=False)
 
     @property
@@ -252,7 +252,7 @@ class SqliteCoordination(CellCoordination):
     async def _keep(self) -> None:
         """Look for changes often and keep the session alive every second, for as long as this is open."""
         next_heartbeat = 0.0
-        while True:
+        while not self._closed:
             now = self._clock.now()
             beat = now >= next_heartbeat
             if beat:
@@ -288,7 +288,8 @@ class SqliteCoordination(CellCoordination):
         call = asyncio.get_running_loop().run_in_executor(self._thread, self._run, do)
         call.add_done_callback(_forget)
         try:
-            result = await asyncio.wait_for(asyncio.shield(call), self._call_timeout)
+            async with asyncio.timeout(self._call_timeout):
+                result = await asyncio.shield(call)
         except TimeoutError:
             self._connected = False
             raise CoordinationUnavailableError(f"{self._path} gave no answer within {self._call_timeout} s") from None
