@@ -7,6 +7,7 @@ whose heartbeat has run out, by the machine's boot clock or by another boot, is 
 
 import asyncio
 import sqlite3
+import time
 import uuid
 from collections.abc import AsyncGenerator, Callable, Mapping
 from concurrent.futures import ThreadPoolExecutor
@@ -60,10 +61,8 @@ class SqliteFile:
         path.parent.mkdir(parents=True, exist_ok=True)
         self._session = session
         self._clock = clock
-        self._db = _connect(path, "FULL")
-        self._db.executescript(SCHEMA)
-        self._heartbeats = _connect(path.with_name(path.name + "-sessions"), "OFF")
-        self._heartbeats.executescript(SESSIONS_SCHEMA)
+        self._db = _connect(path, "FULL", SCHEMA)
+        self._heartbeats = _connect(path.with_name(path.name + "-sessions"), "OFF", SESSIONS_SCHEMA)
         self._data_version = -1
 
     def close(self) -> None:
@@ -315,11 +314,28 @@ def _living_members(file: SqliteFile) -> dict[str, bytes]:
     return file.members()
 
 
-def _connect(path: Path, synchronous: str) -> sqlite3.Connection:
+def _connect(path: Path, synchronous: str, schema: str) -> sqlite3.Connection:
+    """A connection, after waiting for other processes that are making the same file.
+
+    SQLite's own busy time-out does not hold while the journal mode changes (https://sqlite.org/wal.html#busy).
+    """
+    deadline = time.monotonic() + BUSY_TIMEOUT
     connection = sqlite3.connect(path, timeout=BUSY_TIMEOUT, isolation_level=None, check_same_thread=False)
-    connection.execute("PRAGMA journal_mode = WAL")
-    connection.execute(f"PRAGMA synchronous = {synchronous}")
-    return connection
+    while True:
+        try:
+            connection.execute("PRAGMA journal_mode = WAL")
+            connection.execute(f"PRAGMA synchronous = {synchronous}")
+            connection.executescript(schema)
+        except sqlite3.OperationalError:
+            if time.monotonic() > deadline:
+                connection.close()
+                raise
+            time.sleep(0.01)
+        except sqlite3.Error:
+            connection.close()
+            raise
+        else:
+            return connection
 
 
 def _forget(call: "asyncio.Future[T]") -> None:
