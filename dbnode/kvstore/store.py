@@ -178,7 +178,7 @@ class Store:
 
     @property
     def committed(self) -> int:
-        """The largest commit index known, from `commit` or from the log; may be beyond `end`."""
+        """The largest index known to be committed, by `commit` or by the log; `cut` goes no deeper."""
         return self._committed
 
     @property
@@ -303,11 +303,12 @@ class Store:
     def commit(self, index: int) -> int:
         """Let records up to `index` be seen, as far as they are durable; returns `applied`.
 
-        Call it again after a flush if `index` was beyond `durable`. An index below an earlier one changes nothing.
+        Call it again after a flush if `index` was beyond `durable`: nothing of it is remembered for records to come,
+        which may be another leader's. An index below an earlier one changes nothing.
         """
         self._check()
-        self._committed = max(self._committed, index)
-        return self._applier.apply(min(self._committed, self._durable.index))
+        self._committed = max(self._committed, min(index, self._end.index))
+        return self._applier.apply(min(index, self._durable.index))
 
     def cut(self, after_index: int) -> Position:
         """Remove everything behind `after_index`, durably; returns the new end. Waits for a running flush.
@@ -317,7 +318,7 @@ class Store:
         """
         with self._io:
             self._check()
-            floor = max(min(self._committed, self._end.index), self._applier.applied)
+            floor = self._committed
             if after_index < floor:
                 msg = (
                     f"a cut behind index {after_index} would take committed records: {floor} is committed. "

@@ -1,0 +1,67 @@
+"""What the store's tests share."""
+
+from collections.abc import Iterable
+from pathlib import Path
+from typing import Any
+
+from kvstore.batch import Record, RecordType, encode_batch
+from kvstore.files import Files
+from kvstore.index.hash import HashIndex
+from kvstore.store import Store, StoreOptions
+
+DATA = Path("/data")
+CLUSTER = "6b1f2a3c-0000-4000-8000-000000000001"
+PUT, DELETE, EPOCH, SESSION = RecordType.PUT, RecordType.DELETE, RecordType.EPOCH, RecordType.SESSION
+
+
+class Incarnations:
+    """Names for incarnations, one after the other."""
+
+    def __init__(self) -> None:
+        self.made = 0
+
+    def __call__(self) -> str:
+        self.made += 1
+        return f"incarnation-{self.made}"
+
+
+def open_store(files: Files, directory: Path = DATA, **changes: Any) -> Store:
+    """A store with small segments."""
+    names = ("durability", "segment_bytes", "read_cache_bytes", "index", "new_incarnation")
+    options: dict[str, Any] = {"segment_bytes": 400, "index": HashIndex, "new_incarnation": Incarnations()}
+    options |= {k: changes.pop(k) for k in names if k in changes}
+    arguments: dict[str, Any] = {"cluster_id": CLUSTER, "partition": 3} | changes
+    return Store.open(directory, files=files, options=StoreOptions(**options), **arguments)
+
+
+def put(key: bytes, value: bytes, version: int = 1) -> Record:
+    return Record(PUT, key, value, version)
+
+
+def delete(key: bytes, version: int = 1) -> Record:
+    return Record(DELETE, key, b"", version)
+
+
+def batch(first: int, *records: Record, epoch: int = 1, commit: int = 0) -> bytes:
+    return encode_batch(epoch, first, commit, records)
+
+
+def fill(store: Store, count: int, *, start: int | None = None, epoch: int = 1, commit: bool = True) -> None:
+    """Batches of one put each, k1=v1 and so on, flushed one by one."""
+    first = store.end.index + 1 if start is None else start
+    for i in range(first, first + count):
+        store.append(batch(i, put(b"k%d" % i, b"v%d" % i, i), epoch=epoch, commit=min(store.applied, i - 1)))
+        store.flush()
+        if commit:
+            store.commit(i)
+
+
+def fold(records: Iterable[Record]) -> dict[bytes, Record]:
+    """The keys' newest records."""
+    state: dict[bytes, Record] = {}
+    for record in records:
+        if record.type == PUT:
+            state[record.key] = record
+        elif record.type == DELETE:
+            state.pop(record.key, None)
+    return state

@@ -1,0 +1,207 @@
+"""The store against a model, through crashes at any moment."""
+
+import contextlib
+from dataclasses import dataclass
+from random import Random
+
+import hypothesis.strategies as st
+import pytest
+from hypothesis import HealthCheck, settings
+from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, precondition, rule
+from kvstore.batch import BatchHeader, Record, iter_records, read_header
+from kvstore.errors import BatchBoundaryError, CutBelowCommitError, StoreError
+from kvstore.sessions import Sessions, session_key
+from kvstore.store import Store
+
+from tests.support.faulty_files import CrashError, FaultyFiles
+from tests.unit.kvstore.support import DELETE, EPOCH, PUT, SESSION, batch, fold, open_store
+
+KEYS = [b"a", b"b", b"key", b"a longer key"]
+CLIENTS = [b"%016d" % i for i in range(2)]
+records = st.one_of(
+    st.builds(Record, st.just(PUT), st.sampled_from(KEYS), st.binary(max_size=60), st.integers(0, 2**63)),
+    st.builds(Record, st.just(DELETE), st.sampled_from(KEYS), st.just(b""), st.integers(0, 2**63)),
+    st.builds(Record, st.just(EPOCH), st.just(b""), st.just(b""), st.integers(0, 2**63)),
+    st.builds(
+        Record,
+        st.just(SESSION),
+        st.builds(session_key, st.sampled_from(CLIENTS), st.integers(0, 5)),
+        st.binary(max_size=9),
+        st.integers(0, 1 << 30),
+    ),
+)
+
+
+@dataclass(frozen=True)
+class ModelBatch:
+    header: BatchHeader
+    data: bytes
+    records: list[Record]
+
+
+class StoreMachine(RuleBasedStateMachine):
+    """`batches` is all that was appended and not cut; `durable` what must survive; `floor` where a cut may have gone."""
+
+    store: Store
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.files = FaultyFiles()
+        self.batches: list[ModelBatch] = []
+        self.durable = 0
+        self.committed = 0
+        self.applied = 0
+        self.epoch = 1
+
+    @initialize()
+    def start(self) -> None:
+        self.store = open_store(self.files, read_cache_bytes=1500)
+
+    @property
+    def end(self) -> int:
+        return self.batches[-1].header.last if self.batches else 0
+
+    def starts(self) -> tuple[tuple[int, int], ...]:
+        starts: dict[int, int] = {}
+        for b in self.batches:
+            starts.setdefault(b.header.epoch, b.header.first)
+        return tuple(starts.items())
+
+    # What the node does
+
+    @rule(batches=st.lists(st.lists(records, min_size=1, max_size=4), min_size=1, max_size=3), new_epoch=st.booleans())
+    def append(self, batches: list[list[Record]], new_epoch: bool) -> None:
+        self.epoch += new_epoch
+        data = b""
+        for content in batches:
+            commit = min(self.committed, self.durable)
+            one = batch(self.end + 1, *content, epoch=self.epoch, commit=commit)
+            self.batches.append(ModelBatch(read_header(one), one, list(iter_records(one))))
+            data += one
+        assert self.store.append(data) == (self.epoch, self.end)
+
+    @rule()
+    def flush(self) -> None:
+        self.store.flush()
+        self.durable = self.end
+
+    @rule(share=st.floats(0, 1.2))
+    def commit(self, share: float) -> None:
+        index = int(share * self.end)
+        self.committed = max(self.committed, min(index, self.end))
+        self.applied = max(self.applied, min(index, self.durable))
+        assert self.store.commit(index) == self.applied
+
+    @rule(share=st.floats(0, 1))
+    def cut(self, share: float) -> None:
+        after = int(share * self.end)
+        if after < self.committed:
+            with pytest.raises(CutBelowCommitError):
+                self.store.cut(after)
+            return
+        if after not in {0, *(b.header.last for b in self.batches)}:
+            with pytest.raises(BatchBoundaryError):
+                self.store.cut(after)
+            return
+        assert self.store.cut(after).index == after
+        self._forget_behind(after)
+
+    def _forget_behind(self, after: int) -> None:
+        self.batches = [b for b in self.batches if b.header.last <= after]
+        self.durable = min(self.durable, after)
+
+    # What happens to it
+
+    @rule()
+    def close_and_open(self) -> None:
+        self.store.close()
+        self.durable = self.end
+        self._open(self.end, self.end)
+
+    @rule(seed=st.none() | st.integers(0, 2**32))
+    def crash(self, seed: int | None) -> None:
+        self._crash(seed, self.durable)
+
+    @rule(seed=st.none() | st.integers(0, 2**32), step=st.integers(1, 8))
+    def crash_in_flush(self, seed: int | None, step: int) -> None:
+        self.files.crash_in = step
+        with contextlib.suppress(StoreError):
+            self.store.flush()
+            self.durable = self.end
+        self._crash(seed, self.durable)
+
+    @precondition(lambda self: any(b.header.last >= self.committed for b in self.batches))
+    @rule(seed=st.none() | st.integers(0, 2**32), step=st.integers(1, 8))
+    def crash_in_cut(self, seed: int | None, step: int) -> None:
+        after = next(b.header.last for b in self.batches if b.header.last >= self.committed)
+        self.files.crash_in = step
+        with contextlib.suppress(CrashError):
+            self.store.cut(after)
+            self._forget_behind(after)
+        self._crash(seed, min(self.durable, after))
+
+    @rule(seed=st.none() | st.integers(0, 2**32), step=st.integers(1, 8))
+    def crash_in_open(self, seed: int | None, step: int) -> None:
+        self.files.crash(Random(seed) if seed is not None else None)
+        self.files.crash_in = step
+        with contextlib.suppress(CrashError):
+            open_store(self.files)
+        self._crash(seed, self.durable)
+
+    def _crash(self, seed: int | None, survives: int) -> None:
+        self.files.crash(Random(seed) if seed is not None else None)
+        self._open(survives, self.end)
+
+    def _open(self, lowest: int, highest: int) -> None:
+        self.store = open_store(self.files, read_cache_bytes=1500)
+        end = self.store.end.index
+        assert lowest <= end <= highest
+        self._forget_behind(end)
+        assert self.end == end, "the log ends at a batch's end"
+        self.durable = end
+        self.committed = self.applied = max((b.header.commit for b in self.batches), default=0)
+
+    # What must hold
+
+    @invariant()
+    def positions_agree(self) -> None:
+        store = self.store
+        last = self.batches[-1].header if self.batches else None
+        assert store.end == ((last.epoch, last.last) if last else (0, 0))
+        assert store.durable.index == self.durable
+        assert store.applied == self.applied
+        assert store.epochs == self.starts()
+        assert store.commit_hint >= max((b.header.commit for b in self.batches), default=0)
+
+    @invariant()
+    def exactly_what_is_committed_is_visible(self) -> None:
+        applied = [r for b in self.batches for r in b.records if r.index <= self.store.applied]
+        expected = fold(applied)
+        assert self.store.keys == len(expected)
+        for key in KEYS:
+            assert self.store.get(key) == expected.get(key)
+        sessions = Sessions()
+        for r in applied:
+            if r.type == SESSION:
+                sessions.apply(r.key, r.value, r.version)
+        for client in CLIENTS:
+            for sequence in range(6):
+                assert self.store.sessions.lookup(client, sequence) == sessions.lookup(client, sequence)
+
+    @invariant()
+    def the_log_reads_back_byte_by_byte(self) -> None:
+        after, parts = 0, []
+        while data := self.store.read(after, 200):
+            parts.append(data)
+            after = max(b.header.last for b in self.batches if data.endswith(b.data))
+        assert b"".join(parts) == b"".join(b.data for b in self.batches)
+
+    @invariant()
+    def versions_are_known(self) -> None:
+        assert self.store.highest_version >= max((r.version for b in self.batches for r in b.records), default=0)
+
+
+TestStore = StoreMachine.TestCase
+TestStore.settings = settings(
+    max_examples=60, stateful_step_count=40, deadline=None, suppress_health_check=[HealthCheck.too_slow]
+)
