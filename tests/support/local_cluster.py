@@ -38,20 +38,21 @@ async def local_cluster(
     partitions: int = 1,
     replicas: int = 3,
     zookeeper: str = "",
+    router: bool = True,
     word_of_death: bool = False,
     durability: str = "fsync",
     exits: list[Exit] | None = None,
 ) -> AsyncIterator[LocalCluster]:
     """A serving cluster, ended with the block. `zookeeper` is host:port,...; otherwise SQLite. `exits` gets every exit."""
     shape = Shape("t", partitions, replicas, min_in_sync=(replicas + 1) // 2, durability=durability)
-    settings = Settings(zookeeper=zookeeper, word_of_death=word_of_death)
+    settings = Settings(zookeeper=zookeeper, with_router=router, word_of_death=word_of_death)
     heard = [] if exits is None else exits
     async with LocalCluster(shape, folder / "cluster", settings, on_exit=heard.append) as cluster:
         yield cluster
 
 
 class LoadOnCluster:
-    """Four clients, two through the router and two straight to the nodes, on keys they fight over."""
+    """Four clients on keys they fight over: two straight to the nodes, two through the router (none: all straight)."""
 
     def __init__(self, cluster: LocalCluster, workload: Workload) -> None:
         self.cluster = cluster
@@ -96,8 +97,9 @@ async def under_load(cluster: LocalCluster, seed: int = 1) -> AsyncIterator[Load
         return owners[slot_of(key)]
 
     nodes = [cluster.address(pod) for pod in cluster.shape.pods]
-    doors = [ClientDoor(await AsyncClient.connect(cluster.router_address, mode="router")) for _ in range(2)]
-    doors += [ClientDoor(await AsyncClient.connect(nodes)) for _ in range(2)]
+    direct = 2 if cluster.settings.with_router else 4
+    doors = [ClientDoor(await AsyncClient.connect(nodes)) for _ in range(direct)]
+    doors += [ClientDoor(await AsyncClient.connect(cluster.router_address, mode="router")) for _ in range(4 - direct)]
     keys = contended_keys(KEYS, where, range(cluster.shape.partitions), "k")
     workload = Workload(doors, keys, where, rng=random.Random(seed))
     stop, load = asyncio.Event(), LoadOnCluster(cluster, workload)
