@@ -117,16 +117,28 @@ class OsLock:
         try:
             fcntl.flock(self._fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except OSError as e:
+            holder = _lock_holder(self._fd)
             os.close(self._fd)
             if e.errno not in {errno.EAGAIN, errno.EACCES}:
                 raise
-            msg = f"{path} is in use by another process. Stop that process, or give this one its own directory"
+            msg = f"{path} is in use by {holder}. Stop that process, or give this one its own directory"
             raise LockedError(msg) from e
 
     def release(self) -> None:
         fd, self._fd = self._fd, -1
         if fd >= 0:
             os.close(fd)
+
+
+def _lock_holder(fd: int) -> str:
+    """Who holds the flock on an open file, by the kernel's list of locks (proc(5)), as far as it can be seen."""
+    inode = os.fstat(fd).st_ino
+    with contextlib.suppress(OSError):
+        for line in Path("/proc/locks").read_text().splitlines():
+            words = line.split()
+            if words[1:2] == ["FLOCK"] and words[5].rpartition(":")[2] == str(inode) and int(words[4]) > 0:
+                return f"process {words[4]}"
+    return "another process"
 
 
 class OsFiles:

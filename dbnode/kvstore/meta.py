@@ -27,7 +27,8 @@ class Meta:
     """What `meta` holds.
 
     `wiping`: a rebuild had begun to empty the directory. `suspect`: a sync failed in an earlier run, so the log may
-    hold less than it seems to (rule 4). `replication` is the node's own, a JSON object.
+    hold less than it seems to (rule 4). `unsynced_boot`: a boot of the host in which the store was open without syncs,
+    and not closed since; empty if there is none (rule 11). `replication` is the node's own, a JSON object.
     """
 
     cluster_id: str
@@ -36,6 +37,7 @@ class Meta:
     pod: str = ""
     wiping: bool = False
     suspect: bool = False
+    unsynced_boot: str = ""
     replication: Mapping[str, Any] = field(default_factory=dict)
 
 

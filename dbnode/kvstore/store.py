@@ -3,7 +3,7 @@
 Threads. Two may call at the same time: the caller's thread (everything but `flush`) and one worker (`flush`).
 - The caller's thread owns the end of the log in memory, the index, the sessions and what waits to be applied.
 - Whoever holds `_io` owns the files; `flush` takes it, and so do `cut`, `wipe_for_rebuild` and `close`, which wait for it.
-- Handed over: `_queue` (append puts in, flush takes out, under `_handover`), `_durable` and `_failure` (written under
+- Handed over: `_queue` (append puts in, flush takes out; it has its own lock), `_durable` and `_failure` (written under
   `_io`, read anywhere: one reference each). A batch's place in the files is set before `_durable` reaches it.
 - Reading what was written needs no lock: files only grow there, and lists of segments are replaced, never changed.
 """
@@ -13,17 +13,16 @@ import os
 import threading
 import uuid
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Final, Literal, NamedTuple, Self
+from typing import Any, Final, Literal, Self
 
 import structlog
 from kvcommon.numbers import SEGMENT_BYTES
 
 from kvstore.applier import Applier
-from kvstore.batch import Record, RecordType, check_batch, check_records, decode_record, read_header
+from kvstore.batch import Record, RecordType, decode_record
 from kvstore.errors import (
-    BatchBoundaryError,
     CorruptionError,
     CutBelowCommitError,
     NotAdjoiningError,
@@ -31,36 +30,23 @@ from kvstore.errors import (
     StoreError,
     StoreFailedError,
 )
-from kvstore.files import Files, Lock, OsFiles, SyncError
+from kvstore.files import Files, OsFiles, SyncError
+from kvstore.handover import Handover
+from kvstore.home import Home, epochs_upto, with_epochs_of
+from kvstore.incoming import BEGINNING, Position, split
 from kvstore.index.base import Index, unpack_place
 from kvstore.index.hash import HashIndex
 from kvstore.log import Log, LogBatch
-from kvstore.meta import (
-    EPOCHS,
-    EpochStart,
-    Meta,
-    check_owner,
-    epoch_at,
-    read_epochs,
-    read_meta,
-    write_epochs,
-    write_meta,
-)
+from kvstore.meta import EPOCHS, EpochStart, Meta, epoch_at
 from kvstore.recent import RecentBatches
 from kvstore.recovery import recover
-from kvstore.segment import SUFFIX
 from kvstore.sessions import Sessions
+
+__all__ = ["Durability", "Position", "Store", "StoreOptions"]
 
 Durability = Literal["fsync", "memory"]
 READ_CACHE_BYTES: Final = 16 << 20
 log = structlog.get_logger()
-
-
-class Position(NamedTuple):
-    """A place in a log: the index of a record and the epoch of its batch. (0, 0) is the beginning."""
-
-    epoch: int
-    index: int  # type: ignore[assignment]  # hides tuple.index, which nobody needs here
 
 
 @dataclass(frozen=True, slots=True)
@@ -77,31 +63,27 @@ class StoreOptions:
 class Store:
     """One replica's storage. Make it with `Store.open`; see the module's docstring for who may call what."""
 
-    def __init__(self, directory: Path, files: Files, options: StoreOptions, meta: Meta, lock: Lock) -> None:
+    def __init__(self, home: Home, options: StoreOptions) -> None:
         """For `open` only."""
-        self._directory = directory
-        self._files = files
+        self._home = home
         self._options = options
-        self._lock = lock
-        self._meta = meta
-        self._meta_lock = threading.RLock()
         self._io = threading.Lock()
-        self._handover = threading.Lock()
         self._failure: StoreError | None = None
         self._applier = Applier(options.index(), Sessions())
-        self.torn_bytes = 0
-        """Bytes of a torn tail that were cut off at open (rule 17)."""
-        self._reset(Log(files, directory, options.segment_bytes))
+        self._reset()
 
-    def _reset(self, new_log: Log) -> None:
-        self._log = new_log
-        self._queue: list[LogBatch] = []
+    def _reset(self) -> None:
+        self._log = Log(self._home.files, self._home.path, self._options.segment_bytes)
+        self._queue = Handover()
         self._recent = RecentBatches(self._options.read_cache_bytes)
         self._applier.clear()
-        self._end = self._durable = Position(0, 0)
+        self._end = self._durable = BEGINNING
         self._committed = self._hint = self._highest_version = 0
-        self._epochs: list[EpochStart] = []
-        self._written_epochs: tuple[EpochStart, ...] = ()
+        self._epochs: tuple[EpochStart, ...] = ()
+        self.torn_bytes = 0
+        """Bytes of a torn tail that were cut off at open (rule 17)."""
+        self.incarnation_lost = False
+        """Whether open gave a new incarnation, because the last run, without syncs, may have lost its end (rule 11)."""
 
     @classmethod
     def open(
@@ -111,6 +93,7 @@ class Store:
         cluster_id: str,
         partition: int,
         pod: str = "",
+        boot_id: str = "",
         rebuild: bool = False,
         files: Files | None = None,
         options: StoreOptions | None = None,
@@ -119,28 +102,32 @@ class Store:
 
         With `rebuild` everything but the replication state is wiped first, under a new incarnation: for a directory
         that can't be opened because of a CorruptionError or StoreFailedError, when another replica has the data.
+        `boot_id` names this boot of the host, for durability "memory": see `incarnation_lost`.
         Raises WrongClusterError, FormatVersionError, LockedError (nothing was touched), CorruptionError,
         StoreFailedError (a sync had failed in an earlier run), OSError.
         """
-        path, files, options = Path(directory), files or OsFiles(), options or StoreOptions()
-        files.make_directory(path)
-        lock = files.lock_directory(path)
+        options = options or StoreOptions()
+        home = Home.enter(
+            files or OsFiles(),
+            Path(directory),
+            cluster_id=cluster_id,
+            partition=partition,
+            pod=pod,
+            new_incarnation=options.new_incarnation,
+        )
         try:
-            meta = read_meta(files, path)
-            if meta is None:
-                meta = Meta(cluster_id, partition, options.new_incarnation(), pod)
-                _refuse_headless(files, path)
-                write_meta(files, path, meta)
-            check_owner(meta, path, cluster_id, partition)
-            store = cls(path, files, options, meta, lock)
-            if rebuild or meta.wiping:
-                store._wipe(meta.incarnation if meta.wiping else options.new_incarnation())
-            if store._meta.suspect:
-                msg = f"a sync failed when {path} was last in use, so what it holds is unknown. Open it with rebuild"
+            store = cls(home, options)
+            if rebuild or home.meta.wiping:
+                store._wipe(home.meta.incarnation if home.meta.wiping else options.new_incarnation())
+            if home.meta.suspect:
+                msg = f"a sync failed when {directory} was last in use: what it holds is unknown. Open it with rebuild"
                 raise StoreFailedError(msg)
             store._recover()
+            store.incarnation_lost = home.begin_run(
+                boot_id, synced=options.durability == "fsync", new_incarnation=options.new_incarnation
+            )
         except BaseException:
-            lock.release()
+            home.leave()
             raise
         return store
 
@@ -149,12 +136,12 @@ class Store:
     @property
     def incarnation(self) -> str:
         """The id of this disk's life; a new one after `wipe_for_rebuild`."""
-        return self._meta.incarnation
+        return self._home.meta.incarnation
 
     @property
     def identity(self) -> Meta:
         """What the directory says of itself."""
-        return self._meta
+        return self._home.meta
 
     @property
     def end(self) -> Position:
@@ -184,7 +171,7 @@ class Store:
     @property
     def epochs(self) -> tuple[EpochStart, ...]:
         """(epoch, first index) of every epoch in the log, ascending."""
-        return tuple(self._epochs)
+        return self._epochs
 
     @property
     def highest_version(self) -> int:
@@ -219,7 +206,7 @@ class Store:
     @property
     def free_bytes(self) -> int:
         """Free space of the file system. Raises OSError."""
-        return self._files.free_bytes(self._directory)
+        return self._home.files.free_bytes(self._home.path)
 
     # Writing
 
@@ -231,39 +218,17 @@ class Store:
         NotAdjoiningError, FormatVersionError, StoreFailedError, StoreClosedError.
         """
         self._check()
-        batches, end, highest = self._split(data, trusted=trusted, allow_gap=allow_gap)
+        batches, end, highest = split(data, self._end, trusted=trusted, allow_gap=allow_gap)
         for batch in batches:
-            header = batch.header
-            if header.epoch > (self._epochs[-1][0] if self._epochs else 0):
-                self._epochs.append((header.epoch, header.first))
             self._recent.add(batch, self._durable.index)
             self._applier.add(batch)
-            self._note_commit(header.commit)
+            self._note_commit(batch.header.commit)
+        if end.epoch != self._end.epoch:
+            self._epochs = with_epochs_of(self._epochs, batches)
         self._highest_version = max(self._highest_version, highest)
-        with self._handover:
-            self._queue.extend(batches)
+        self._queue.put(batches)
         self._end = end
         return end
-
-    def _split(self, data: bytes, *, trusted: bool, allow_gap: bool) -> tuple[list[LogBatch], Position, int]:
-        batches: list[LogBatch] = []
-        (epoch, index), offset, highest = self._end, 0, 0
-        while offset < len(data) or not batches:
-            header = read_header(data, offset) if trusted else check_batch(data, offset)
-            if header.length > len(data) - offset:
-                raise CorruptionError("<bytes>", offset, f"a batch of {header.length} bytes, cut off")
-            highest = max(highest, check_records(data, header, offset))
-            gap = header.first != index + 1
-            if header.first <= index or (gap and not allow_gap) or header.epoch < epoch:
-                msg = (
-                    f"a batch {header.first}..{header.last} of epoch {header.epoch} does not follow "
-                    f"index {index} of epoch {epoch}, where the log ends"
-                )
-                raise NotAdjoiningError(msg)
-            end = offset + header.length
-            batches.append(LogBatch(header, data if header.length == len(data) else data[offset:end], gap))
-            epoch, index, offset = header.epoch, header.last, end
-        return batches, Position(epoch, index), highest
 
     def _note_commit(self, commit: int) -> None:
         if commit > self._hint:
@@ -278,8 +243,7 @@ class Store:
         """
         with self._io:
             self._check()
-            with self._handover:
-                batches, self._queue = self._queue, []
+            batches = self._queue.take()
             if not batches:
                 return self._durable
             try:
@@ -291,14 +255,9 @@ class Store:
             return self._durable
 
     def _write(self, batches: list[LogBatch]) -> None:
-        known = self._written_epochs[-1][0] if self._written_epochs else 0
-        if batches[-1].header.epoch > known:
-            self._save_epochs(_with_epochs_of(self._written_epochs, batches))
+        if batches[-1].header.epoch != self._durable.epoch:
+            self._home.save_epochs(with_epochs_of(self._home.epochs, batches))
         self._log.write(batches, sync=self._options.durability == "fsync")
-
-    def _save_epochs(self, epochs: tuple[EpochStart, ...]) -> None:
-        write_epochs(self._files, self._directory, epochs)
-        self._written_epochs = epochs
 
     def commit(self, index: int) -> int:
         """Let records up to `index` be seen, as far as they are durable; returns `applied`.
@@ -334,37 +293,19 @@ class Store:
 
     def _cut(self, after_index: int) -> None:
         try:
-            end = self._cut_queue(after_index)
-            if end is None:
+            if after_index >= self._durable.index:
+                end = self._queue.cut(after_index, self._durable)
+            else:
                 header = self._log.cut(after_index)
-                end = Position(header.epoch, header.last) if header else Position(0, 0)
-                with self._handover:
-                    self._queue = []
-                self._durable = end
-            self._epochs = [e for e in self._epochs if e[1] <= after_index]
-            if self._written_epochs and self._written_epochs[-1][1] > after_index:
-                self._save_epochs(tuple(e for e in self._written_epochs if e[1] <= after_index))
+                end = self._durable = Position(header.epoch, header.last) if header else BEGINNING
+                self._queue.take()
+            self._epochs = epochs_upto(self._epochs, end)
+            self._home.save_epochs(epochs_upto(self._home.epochs, end))
         except (OSError, CorruptionError) as e:
             raise self._fail("cut", e) from e
         self._applier.cut(after_index)
         self._recent.cut(after_index)
         self._end = end
-
-    def _cut_queue(self, after_index: int) -> Position | None:
-        """Cut what isn't written yet; None if the cut goes deeper than that."""
-        if after_index < self._durable.index:
-            return None
-        with self._handover:
-            kept = [b for b in self._queue if b.header.first <= after_index]
-            if kept and kept[-1].header.last != after_index:
-                last = kept[-1].header
-                msg = f"index {after_index} is inside the batch {last.first}..{last.last}; cut at a batch's end"
-                raise BatchBoundaryError(msg)
-            if not kept and after_index != self._durable.index:
-                msg = f"no batch of the log ends at index {after_index}"
-                raise BatchBoundaryError(msg)
-            self._queue = kept
-        return Position(kept[-1].header.epoch, after_index) if kept else self._durable
 
     # Reading
 
@@ -405,7 +346,7 @@ class Store:
     @property
     def state(self) -> Mapping[str, Any]:
         """The replication state last saved; the node's own."""
-        return self._meta.replication
+        return self._home.meta.replication
 
     def save_state(self, state: Mapping[str, Any]) -> None:
         """Keep a JSON object, durably when this returns (rules 3, 19). Blocks for a sync; any thread may call it.
@@ -413,16 +354,10 @@ class Store:
         Raises TypeError if it isn't JSON, StoreFailedError.
         """
         self._check()
-        self._save_meta(replication=dict(state))
-
-    def _save_meta(self, **changes: Any) -> None:
-        with self._meta_lock:
-            meta = replace(self._meta, **changes)
-            try:
-                write_meta(self._files, self._directory, meta)
-            except OSError as e:
-                raise self._fail("write of the meta file", e) from e
-            self._meta = meta
+        try:
+            self._home.save_state(state)
+        except OSError as e:
+            raise self._fail("write of the meta file", e) from e
 
     def wipe_for_rebuild(self) -> str:
         """Become an empty replica under a new incarnation, which is durable before anything is wiped (rules 4, 15).
@@ -435,58 +370,44 @@ class Store:
                 raise self._failure
             self._wipe(self._options.new_incarnation())
             self._failure = None
-            return self._meta.incarnation
+            return self._home.meta.incarnation
 
     def _wipe(self, incarnation: str) -> None:
-        self._save_meta(incarnation=incarnation, wiping=True)
         self._log.close()
         try:
-            for name in reversed(self._files.list(self._directory)):
-                if name.endswith(SUFFIX) or name == EPOCHS:
-                    self._files.remove(self._directory / name)
-            self._files.sync_directory(self._directory)
+            self._home.wipe(incarnation)
         except OSError as e:
             raise self._fail("wipe", e) from e
-        self._save_meta(wiping=False, suspect=False)
-        self._reset(Log(self._files, self._directory, self._options.segment_bytes))
-        self.torn_bytes = 0
-        log.warning("store wiped", directory=str(self._directory), incarnation=incarnation)
+        self._reset()
+        log.warning("store wiped", directory=str(self._home.path), incarnation=incarnation)
 
     # Opening and closing
 
     def _recover(self) -> None:
-        table = read_epochs(self._files, self._directory)
-        epochs = table or ()
-        last_epoch = 0
+        epochs = self._home.load_epochs()
+        directory = self._home.path
 
         def visit(batch: LogBatch, highest_version: int) -> None:
-            nonlocal last_epoch
             header = batch.header
-            if epoch_at(epochs, header.first) != header.epoch or header.epoch < last_epoch:
+            if epoch_at(epochs, header.first) != header.epoch or header.epoch < self._end.epoch:
                 what = (
                     f"says epoch {epoch_at(epochs, header.first)} at index {header.first}, the log epoch {header.epoch}"
                 )
-                raise CorruptionError(str(self._directory / EPOCHS), 0, what)
-            last_epoch = header.epoch
+                raise CorruptionError(str(directory / EPOCHS), 0, what)
             self._end = Position(header.epoch, header.last)
             self._highest_version = max(self._highest_version, highest_version)
             self._note_commit(header.commit)
             self._applier.add(batch)
             self._applier.apply(self._hint)
 
-        self._log, self.torn_bytes = recover(self._files, self._directory, self._options.segment_bytes, visit)
+        self._log, self.torn_bytes = recover(self._home.files, directory, self._options.segment_bytes, visit)
         self._durable = self._end
-        self._epochs = [e for e in epochs if e[1] <= self._end.index]
-        self._written_epochs = tuple(self._epochs)
-        if len(self._epochs) != len(epochs):
-            self._save_epochs(self._written_epochs)
-        for name in self._files.list(self._directory):
-            if name.endswith(".tmp"):
-                with contextlib.suppress(FileNotFoundError):
-                    self._files.remove(self._directory / name)
+        self._epochs = epochs_upto(epochs, self._end)
+        self._home.save_epochs(self._epochs)
+        self._home.tidy()
         log.info(
             "store opened",
-            directory=str(self._directory),
+            directory=str(directory),
             incarnation=self.incarnation,
             end=self._end.index,
             epoch=self._end.epoch,
@@ -505,11 +426,12 @@ class Store:
                 if self._options.durability == "memory":
                     with self._io:
                         self._log.sync()
+                        self._home.end_run()
         finally:
             with self._io:
-                self._failure = StoreClosedError(f"the store in {self._directory} is closed")
+                self._failure = StoreClosedError(f"the store in {self._home.path} is closed")
                 self._log.close()
-                self._lock.release()
+                self._home.leave()
 
     def __enter__(self) -> Self:
         return self
@@ -524,26 +446,12 @@ class Store:
     def _fail(self, what: str, cause: BaseException) -> StoreFailedError:
         """Refuse everything from here on, and try to leave a note for the next run."""
         failure = StoreFailedError(
-            f"a {what} in {self._directory} failed: {cause}. What is on its disk is unknown; "
+            f"a {what} in {self._home.path} failed: {cause}. What is on its disk is unknown; "
             "this replica must leave and be rebuilt under a new incarnation"
         )
         self._failure = failure
         if isinstance(cause, SyncError):
-            with contextlib.suppress(OSError), self._meta_lock:
-                write_meta(self._files, self._directory, replace(self._meta, suspect=True))
-        log.error("store failed", directory=str(self._directory), during=what, error=repr(cause))
+            with contextlib.suppress(OSError):
+                self._home.save(suspect=True)
+        log.error("store failed", directory=str(self._home.path), during=what, error=repr(cause))
         return failure
-
-
-def _with_epochs_of(known: tuple[EpochStart, ...], batches: list[LogBatch]) -> tuple[EpochStart, ...]:
-    epochs = list(known)
-    for batch in batches:
-        if batch.header.epoch > (epochs[-1][0] if epochs else 0):
-            epochs.append((batch.header.epoch, batch.header.first))
-    return tuple(epochs)
-
-
-def _refuse_headless(files: Files, directory: Path) -> None:
-    found = [n for n in files.list(directory) if n.endswith(SUFFIX) or n == EPOCHS]
-    if found:
-        raise CorruptionError(str(directory / "meta"), 0, f"missing, but {found[0]} is there")

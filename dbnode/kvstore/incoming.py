@@ -1,0 +1,56 @@
+"""What is appended, checked: whole batches, each following the one before. Pure."""
+
+from typing import NamedTuple
+
+from kvstore.batch import BYTES, BatchHeader, check_batch, check_records, read_header
+from kvstore.errors import CorruptionError, NotAdjoiningError
+from kvstore.log import LogBatch
+
+
+class Position(NamedTuple):
+    """A place in a log: the index of a record and the epoch of its batch. (0, 0) is the beginning."""
+
+    epoch: int
+    index: int  # type: ignore[assignment]  # hides tuple.index, which nobody needs here
+
+
+BEGINNING = Position(0, 0)
+
+
+class Incoming(NamedTuple):
+    """Batches fit to be appended, where the log ends with them, and the highest version in them."""
+
+    batches: list[LogBatch]
+    end: Position
+    highest_version: int
+
+
+def split(data: bytes, end: Position, *, trusted: bool, allow_gap: bool) -> Incoming:
+    """The batches that `data` is, which follow `end`.
+
+    `trusted`: their checksums need not be verified. `allow_gap`: one may begin beyond the index after the last.
+    Raises CorruptionError, FormatVersionError, NotAdjoiningError.
+    """
+    batches: list[LogBatch] = []
+    offset, highest = 0, 0
+    while offset < len(data) or not batches:
+        header = read_header(data, offset) if trusted else check_batch(data, offset)
+        if header.length > len(data) - offset:
+            raise CorruptionError(BYTES, offset, f"a batch of {header.length} bytes, cut off")
+        highest = max(highest, check_records(data, header, offset))
+        _check_follows(header, end, allow_gap=allow_gap)
+        behind = offset + header.length
+        whole = data if header.length == len(data) else data[offset:behind]
+        batches.append(LogBatch(header, whole, gap=header.first != end.index + 1))
+        end, offset = Position(header.epoch, header.last), behind
+    return Incoming(batches, end, highest)
+
+
+def _check_follows(header: BatchHeader, end: Position, *, allow_gap: bool) -> None:
+    adjoins = header.first > end.index if allow_gap else header.first == end.index + 1
+    if not adjoins or header.epoch < end.epoch or not header.epoch:
+        msg = (
+            f"a batch {header.first}..{header.last} of epoch {header.epoch} does not follow "
+            f"index {end.index} of epoch {end.epoch}, where the log ends"
+        )
+        raise NotAdjoiningError(msg)
