@@ -23,6 +23,7 @@ def channel_options() -> list[tuple[str, int]]:
         ("grpc.max_receive_message_length", MAX_GRPC_MESSAGE_BYTES),
         ("grpc.keepalive_time_ms", int(KEEPALIVE * _MS)),
         ("grpc.keepalive_timeout_ms", int(KEEPALIVE * _MS)),
+        ("grpc.http2.ping_timeout_ms", int(KEEPALIVE * _MS)),
         ("grpc.keepalive_permit_without_calls", 1),
         ("grpc.http2.max_pings_without_data", 0),
         ("grpc.initial_reconnect_backoff_ms", 100),

@@ -272,6 +272,7 @@ class _KeyValue(kv_pb2_grpc.KeyValueServicer):
         loop = asyncio.get_running_loop()
         ended: asyncio.Future[None] = loop.create_future()
         tasks: set[asyncio.Task[None]] = set()
+        writing = asyncio.Lock()
 
         async def answer(request: kv_pb2.BatchRequest) -> None:
             try:
@@ -281,7 +282,8 @@ class _KeyValue(kv_pb2_grpc.KeyValueServicer):
                     ended.set_result(None)
                 return
             if response is not None and not ended.done():
-                await context.write(response)
+                async with writing:  # gRPC takes one message at a time
+                    await context.write(response)
 
         async def read() -> None:
             async for request in requests:
