@@ -122,6 +122,8 @@ class LocalCluster:
         self.folder.__enter__()
         try:
             self._prepare()
+            for pod in self.shape.pods:
+                self.folder.run(pod).touch()  # as the kubelet does: a node writes to it only if it is there
             for name in self.names:
                 self._children[name] = Child(self._command(name), self._exited)
                 self._children[name].start()
