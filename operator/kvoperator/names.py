@@ -1,6 +1,5 @@
 """Names, labels and addresses of a KVCluster's objects; the one place that spells them (see docs/operator.md)."""
 
-from collections.abc import Mapping
 from dataclasses import dataclass
 
 from kvcommon.numbers import ZOOKEEPER_PORT
@@ -107,14 +106,11 @@ def selector(names: Names, component: str, partition: int | None = None) -> dict
     return labels
 
 
-def labels_of(
-    names: Names, component: str, partition: int | None = None, extra: Mapping[str, str] | None = None
-) -> dict[str, str]:
+def labels_of(names: Names, component: str, partition: int | None = None) -> dict[str, str]:
     """All labels of one object."""
     return {
         "app.kubernetes.io/name": "kvcluster",
         "app.kubernetes.io/instance": names.cluster,
         "app.kubernetes.io/managed-by": FIELD_MANAGER,
         **selector(names, component, partition),
-        **(extra or {}),
     }

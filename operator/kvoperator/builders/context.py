@@ -1,6 +1,6 @@
 """What every builder needs to know of the cluster it builds for."""
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from typing import Any
 
 from kvoperator.names import API_VERSION, KIND, LABEL_CLUSTER_ID, Names, coordination_url, labels_of
@@ -18,7 +18,6 @@ class Context:
     cluster_id: str
     spec: KVClusterSpec
     default_image: str
-    extra_labels: tuple[tuple[str, str], ...] = field(default=())
 
     @property
     def image(self) -> str:
@@ -39,7 +38,7 @@ class Context:
 
     def labels(self, component: str, partition: int | None = None) -> dict[str, str]:
         """Labels of an object of this cluster."""
-        return labels_of(self.names, component, partition, dict(self.extra_labels))
+        return labels_of(self.names, component, partition)
 
     def claim_labels(self, component: str, partition: int | None = None) -> dict[str, str]:
         """Labels of a volume claim: they say whose data it is, for a KVCluster made again."""
@@ -58,7 +57,6 @@ class Context:
                     "name": self.names.cluster,
                     "uid": self.uid,
                     "controller": True,
-                    "blockOwnerDeletion": True,
                 }
             ],
         }

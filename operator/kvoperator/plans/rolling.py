@@ -1,0 +1,74 @@
+"""Rolling changes: which pod of an older revision may go now, so that Kubernetes makes it anew.
+
+Followers before leaders, one pod of the whole cluster at a time, and only while the others of its partition are in sync
+and ready. A pod that does not run at all takes nothing away: it goes at once.
+"""
+
+from kvcoord.contract import PartitionState
+
+from kvoperator.actions import Action, DeleteObject
+from kvoperator.names import COMPONENT_NODE
+from kvoperator.snapshot import ObjectKey, PodView, Snapshot
+from kvoperator.spec import KVClusterSpec
+
+NEVER_RAN = frozenset(
+    {
+        "ImagePullBackOff",
+        "ErrImagePull",
+        "InvalidImageName",
+        "ErrImageNeverPull",
+        "CreateContainerConfigError",
+        "CreateContainerError",
+        "CrashLoopBackOff",
+        "RunContainerError",
+    }
+)
+
+
+def outdated(snapshot: Snapshot, partition: int) -> list[PodView]:
+    """Pods of an older revision than their StatefulSet's; none while its controller has not seen the newest spec."""
+    view = snapshot.statefulsets.get(snapshot.names.partition(partition))
+    if view is None or not view.settled or not view.update_revision:
+        return []
+    pods = (p for p in snapshot.pods.values() if p.component == COMPONENT_NODE and p.partition == partition)
+    return sorted((p for p in pods if p.revision and p.revision != view.update_revision), key=lambda p: p.name)
+
+
+def replacements(snapshot: Snapshot, spec: KVClusterSpec, changing: frozenset[ObjectKey]) -> list[Action]:
+    """Pods to delete now. `changing` are objects about to be applied: their revision is not known yet."""
+    if any(p.deleting for p in snapshot.pods.values() if p.component == COMPONENT_NODE):
+        return []
+    for partition in range(spec.partitions):
+        if ObjectKey("StatefulSet", snapshot.names.partition(partition)) in changing:
+            continue
+        old = outdated(snapshot, partition)
+        idle = [p for p in old if not p.running and (p.waiting in NEVER_RAN or p.unschedulable)]
+        if idle:
+            return [_delete(p, "does not run, and is of an older revision") for p in idle]
+        chosen = _next(snapshot, spec, partition, old)
+        if chosen is not None:
+            return [_delete(chosen, "is of an older revision, and the others of its partition are in sync")]
+    return []
+
+
+def _next(snapshot: Snapshot, spec: KVClusterSpec, partition: int, old: list[PodView]) -> PodView | None:
+    state = snapshot.coordination.partitions.get(partition) if snapshot.coordination else None
+    if state is None or state.leader is None or not old:
+        return None
+    leader = state.leader.replica.pod
+    for pod in sorted(old, key=lambda p: (p.name == leader, p.name)):
+        others = [name for name in snapshot.names.replicas(partition, spec.replicas) if name != pod.name]
+        if all(_serves(snapshot, state, name) for name in others):
+            return pod
+    return None
+
+
+def _serves(snapshot: Snapshot, state: PartitionState, name: str) -> bool:
+    pod = snapshot.pods.get(name)
+    in_sync = {replica.pod for replica in state.in_sync}
+    connected = snapshot.coordination is not None and name in snapshot.coordination.connected
+    return pod is not None and pod.ready and not pod.deleting and name in in_sync and connected
+
+
+def _delete(pod: PodView, why: str) -> DeleteObject:
+    return DeleteObject(ObjectKey("Pod", pod.name), pod.uid, f"{pod.name} {why}")
