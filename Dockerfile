@@ -10,10 +10,11 @@ ENV PIP_NO_CACHE_DIR=1 PIP_DISABLE_PIP_VERSION_CHECK=1 PIP_ROOT_USER_ACTION=igno
 RUN python -m venv --without-pip /opt/kvcluster
 COPY requirements-runtime.lock /build/
 # Code compiled to unchecked .pyc: the root file system is read-only, and a copied layer's times mean nothing. Type
-# stubs and the packages' own tests are of no use at run time.
+# stubs, the packages' own tests and the Kubernetes client's second, asyncio half are of no use at run time.
 RUN pip --python /opt/kvcluster/bin/python install -q --no-compile --require-hashes -r /build/requirements-runtime.lock \
     && find /opt/kvcluster -depth \( -name tests -o -name test -o -name '*.pyi' -o -name '*.pyx' -o -name '*.pxd' \) \
          -path '*/site-packages/*' -exec rm -rf {} + \
+    && rm -rf /opt/kvcluster/lib/python*/site-packages/kubernetes/aio \
     && /opt/kvcluster/bin/python -m compileall -q -j 0 --invalidation-mode unchecked-hash /opt/kvcluster/lib
 
 FROM dependencies AS project
