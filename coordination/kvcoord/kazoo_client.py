@@ -1,0 +1,286 @@
+"""ZooKeeper's client, kazoo, made async: the only module that imports it, and where its threads end.
+
+It goes on connecting for as long as it lives: names are resolved anew each time round, an attempt waits a second at most,
+attempts are half a second apart at most, and a client whose own thread has died is replaced by another.
+"""
+
+import asyncio
+import logging
+import threading
+from collections.abc import Callable, Sequence
+from contextlib import suppress
+from dataclasses import dataclass
+from enum import Enum, auto
+from typing import Any, Final
+
+import structlog
+from kazoo.client import KazooClient
+from kazoo.exceptions import BadVersionError, KazooException, NodeExistsError, NoNodeError
+from kazoo.handlers.threading import KazooTimeoutError, SequentialThreadingHandler
+from kazoo.protocol.states import KazooState, KeeperState
+from kazoo.retry import KazooRetry
+
+from kvcoord.contract import CoordinationUnavailableError
+
+CONNECT_TIMEOUT: Final = 1.0
+RECONNECT_DELAY: Final = 0.1
+RECONNECT_MAX_DELAY: Final = 0.5
+CLOSE_TIMEOUT: Final = 2.0
+
+log = structlog.get_logger()
+
+
+@dataclass(frozen=True, slots=True)
+class Node:
+    """A ZooKeeper node. `owner` is the session of an ephemeral one, otherwise 0; `born` is its creation's zxid."""
+
+    data: bytes
+    version: int
+    born: int
+    owner: int
+
+
+class Created(Enum):
+    """What became of a creation."""
+
+    DONE = auto()
+    EXISTS = auto()
+    NO_PARENT = auto()
+
+
+class Replaced(Enum):
+    """What became of a guarded replacement."""
+
+    DONE = auto()
+    GUARD_CHANGED = auto()
+    NODE_CHANGED = auto()
+
+
+Watch = Callable[[], None]
+"""Called once in the event loop, when the node changes or the connection is lost."""
+
+
+class AsyncKazoo:
+    """A ZooKeeper session after another, for as long as it is open.
+
+    Every call raises CoordinationUnavailableError when there is no answer within `call_timeout` seconds or the
+    connection is lost; a change may then yet be done.
+    """
+
+    def __init__(self, servers: Sequence[tuple[str, int]], *, session_timeout: float, call_timeout: float) -> None:
+        """`on_connected` (settable) is called in the event loop after each connection."""
+        self._hosts = ",".join(f"[{host}]:{port}" if ":" in host else f"{host}:{port}" for host, port in servers)
+        self._session_timeout = session_timeout
+        self._call_timeout = call_timeout
+        self._loop: asyncio.AbstractEventLoop | None = None
+        self._client: Any = None
+        self._up = asyncio.Event()
+        self._closed = False
+        self.connections = 0  # how many there have been; a watch reads anew after each
+        self.on_connected: Callable[[], None] = lambda: None
+
+    def start(self) -> None:
+        """Begin to connect."""
+        self._loop = asyncio.get_running_loop()
+        self._begin()
+
+    async def close(self) -> None:
+        """End the session, waiting at most CLOSE_TIMEOUT seconds for the server."""
+        self._closed = True
+        self._up.clear()
+        if self._client is None:
+            return
+        ended = asyncio.Event()
+        self._end(self._client, ended)
+        with suppress(TimeoutError):
+            async with asyncio.timeout(CLOSE_TIMEOUT):
+                await ended.wait()
+
+    @property
+    def connected(self) -> bool:
+        """Whether there is a connection, as far as known."""
+        return self._up.is_set()
+
+    @property
+    def session_id(self) -> int:
+        """The current session, 0 without one."""
+        return int(self._client._session_id or 0)
+
+    async def until_connected(self) -> None:
+        """Wait, as long as it takes."""
+        await self._up.wait()
+
+    async def get(self, path: str, *, sync: bool) -> Node | None:
+        """A node, None if it does not exist; after a `sync`, ordered after every write acknowledged before."""
+        try:
+            data, stat = await self._ask(lambda client: client.get_async(path), sync=path if sync else None)
+        except NoNodeError:
+            return None
+        return Node(data, stat.version, stat.czxid, stat.ephemeralOwner)
+
+    async def exists(self, path: str, watch: Watch, *, sync: bool = False) -> bool:
+        """Whether a node exists, with a watch on it, or on its creation."""
+        called = self._in_loop(watch)
+        stat = await self._ask(lambda client: client.exists_async(path, called), sync=path if sync else None)
+        return stat is not None
+
+    async def children(self, path: str, watch: Watch | None = None, *, sync: bool = False) -> list[str] | None:
+        """Names of the nodes below; None, without a watch, if the node does not exist."""
+        called = None if watch is None else self._in_loop(watch)
+        try:
+            names: list[str] = await self._ask(
+                lambda client: client.get_children_async(path, called), sync=path if sync else None
+            )
+        except NoNodeError:
+            return None
+        return names
+
+    async def create(self, path: str, data: bytes) -> Created:
+        """Make a lasting node."""
+        try:
+            await self._ask(lambda client: client.create_async(path, data))
+        except NodeExistsError:
+            return Created.EXISTS
+        except NoNodeError:
+            return Created.NO_PARENT
+        return Created.DONE
+
+    async def set(self, path: str, data: bytes, version: int) -> int | None:
+        """The new version, or None if the node has another one than named or does not exist."""
+        try:
+            stat = await self._ask(lambda client: client.set_async(path, data, version))
+        except (BadVersionError, NoNodeError):
+            return None
+        return int(stat.version)
+
+    async def put_ephemeral(self, path: str, data: bytes, *, replace: bool, guard: str, version: int) -> Replaced:
+        """In one transaction: if `guard` has this version, remove the node (if `replace`) and make it this session's."""
+
+        def begin(client: Any) -> Any:
+            transaction = client.transaction()
+            transaction.check(guard, version)
+            if replace:
+                transaction.delete(path)
+            transaction.create(path, data, ephemeral=True)
+            return transaction.commit_async()
+
+        results: list[object] = await self._ask(begin)
+        if isinstance(results[0], (BadVersionError, NoNodeError)):
+            return Replaced.GUARD_CHANGED
+        if any(isinstance(result, Exception) for result in results):
+            return Replaced.NODE_CHANGED
+        return Replaced.DONE
+
+    async def _ask(self, begin: Callable[[Any], Any], *, sync: str | None = None) -> Any:
+        if self._closed or self._client is None:
+            raise CoordinationUnavailableError(f"the connection to ZooKeeper at {self._hosts} is closed")
+        try:
+            async with asyncio.timeout(self._call_timeout):
+                await self._up.wait()
+                client = self._client
+                synced = None if sync is None else self._answer(client.sync_async(sync))
+                answer = self._answer(begin(client))
+                if synced is not None:
+                    await asyncio.wait([synced, answer])
+                    synced.result()
+                return await answer
+        except TimeoutError:
+            raise CoordinationUnavailableError(
+                f"no answer from ZooKeeper at {self._hosts} within {self._call_timeout} s"
+            ) from None
+        except (BadVersionError, NodeExistsError, NoNodeError):
+            raise
+        except (KazooException, KazooTimeoutError, OSError) as error:
+            what = type(error).__name__ + (f" ({error})" if str(error) else "")
+            raise CoordinationUnavailableError(f"ZooKeeper at {self._hosts}: {what}") from error
+
+    def _answer(self, result: Any) -> "asyncio.Future[Any]":
+        """Kazoo's answer as a future of the event loop."""
+        assert self._loop is not None
+        future: asyncio.Future[Any] = self._loop.create_future()
+        future.add_done_callback(lambda f: None if f.cancelled() else f.exception())  # nobody may wait any more
+
+        def settle() -> None:
+            if future.done():
+                return
+            if result.successful():
+                future.set_result(result.value)
+            else:
+                future.set_exception(result.exception)
+
+        result.rawlink(lambda _: self._call_in_loop(settle))
+        return future
+
+    def _in_loop(self, watch: Watch) -> Callable[[object], None]:
+        return lambda _event: self._call_in_loop(watch)
+
+    def _call_in_loop(self, call: Callable[[], None]) -> None:
+        assert self._loop is not None
+        with suppress(RuntimeError):  # the loop has ended: nobody is left to be told
+            self._loop.call_soon_threadsafe(call)
+
+    def _begin(self) -> None:
+        retry = KazooRetry(
+            max_tries=-1, delay=RECONNECT_DELAY, max_delay=RECONNECT_MAX_DELAY, backoff=2, max_jitter=0.2
+        )
+        client = KazooClient(
+            hosts=self._hosts,
+            timeout=self._session_timeout,
+            handler=_Handler(),
+            connection_retry=retry,
+            command_retry=KazooRetry(max_tries=1),
+            logger=_quiet_logger(),
+        )
+        client.add_listener(lambda state: self._call_in_loop(lambda: self._changed(client, state)))
+        self._client = client
+        client.start_async()
+
+    def _changed(self, client: Any, state: str) -> None:
+        """A change of the connection, in the event loop."""
+        if client is not self._client or self._closed:
+            return
+        if state == KazooState.CONNECTED and client.connected:
+            self.connections += 1
+            self._up.set()
+            log.info("zookeeper connected", servers=self._hosts, session=f"{self.session_id:#x}")
+            self.on_connected()
+            return
+        if self._up.is_set() or state == KazooState.LOST:
+            log.warning("zookeeper session lost" if state == KazooState.LOST else "zookeeper connection lost")
+        self._up.clear()
+        if client.client_state in (KeeperState.CLOSED, KeeperState.AUTH_FAILED):
+            self._replace(client)
+
+    def _replace(self, client: Any) -> None:
+        """Kazoo has given up, which it does on errors that it did not expect; we do not."""
+        assert self._loop is not None
+        log.error("zookeeper client ended by itself; making another", servers=self._hosts)
+        self._end(client, asyncio.Event())
+        self._client = None
+        self._loop.call_later(RECONNECT_MAX_DELAY, lambda: None if self._closed else self._begin())
+
+    def _end(self, client: Any, ended: asyncio.Event) -> None:
+        """Stop a client in a thread of its own, as that waits for a server that may not answer."""
+
+        def end() -> None:
+            with suppress(Exception):
+                client.stop()
+                client.close()
+            self._call_in_loop(ended.set)
+
+        threading.Thread(target=end, name="kvcoord-zookeeper-close", daemon=True).start()
+
+
+class _Handler(SequentialThreadingHandler):  # type: ignore[misc]
+    """kazoo's threads, with less patience for a server that is not there."""
+
+    def create_connection(self, *args: Any, **kwargs: Any) -> Any:
+        kwargs["timeout"] = min(kwargs.get("timeout") or CONNECT_TIMEOUT, CONNECT_TIMEOUT)
+        return super().create_connection(*args, **kwargs)
+
+
+def _quiet_logger() -> logging.Logger:
+    """What kazoo says of each attempt is noise; this module logs connections found and lost."""
+    logger = logging.getLogger("kvcoord.kazoo")
+    logger.setLevel(logging.ERROR)
+    return logger
