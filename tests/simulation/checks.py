@@ -1,0 +1,280 @@
+"""The invariants of `replication.md`, watched from outside: true time, every disk, every process at once.
+
+A method is called where something happens, and fails the run at the first breach. Numbers are those of the list in
+`docs/correctness.md`. Linearizability (15), retries (14), versions (20) and liveness (24) are judged at the end.
+"""
+
+from bisect import bisect_right
+from typing import TYPE_CHECKING
+
+from kvcoord.contract import PartitionState, ReplicaId, RunId
+from kvnode.core import events as ev
+from kvnode.core.messages import Ack, Append, Go
+from kvnode.core.types import START, Batch, Meta, Position
+
+from tests.simulation.disk import Disk
+from tests.simulation.loop import Loop
+
+if TYPE_CHECKING:
+    from tests.simulation.cluster import Cluster
+    from tests.simulation.node import Process
+
+
+class Checker:
+    """Everything that was ever promised, and who holds what."""
+
+    def __init__(self, loop: Loop, cluster: "Cluster") -> None:
+        self.loop = loop
+        self.cluster = cluster
+        self.disks: dict[ReplicaId, Disk] = {}
+        self.writers: dict[int, RunId] = {}  # of each epoch
+        self.batches: dict[tuple[int, int], tuple[bytes, Position]] = {}  # by (epoch, first): bytes, what it follows
+        self.committed: list[int] = [0]  # the epoch of each committed index
+        self.committed_at: list[float] = [0.0]
+        self.promises: dict[ReplicaId, dict[RunId, float]] = {}  # true time until which each promise holds
+        self.gone: dict[RunId, int] = {}  # Go sent: in which epoch
+        self.fresh: dict[RunId, float] = {}
+        self.counts: dict[str, int] = {}
+
+    def fail(self, process: "Process", invariant: int, what: str) -> None:
+        self.loop.fail(process.who, f"invariant {invariant}: {what}")
+
+    def count(self, what: str) -> None:
+        """What happened how often, to see that a run tested something."""
+        self.counts[what] = self.counts.get(what, 0) + 1
+
+    def known_disk(self, disk: Disk) -> None:
+        self.disks[disk.replica] = disk
+
+    @property
+    def top(self) -> int:
+        """The highest committed index."""
+        return len(self.committed) - 1
+
+    # --- logs --------------------------------------------------------------------------------------------------------
+
+    def proposes(self, process: "Process", batch: Batch) -> None:
+        writer = self.writers.setdefault(batch.epoch, process.run)
+        if writer != process.run:
+            self.fail(process, 1, f"appends in epoch {batch.epoch}, which is {writer.run}'s")
+        if self.gone.get(process.run) == batch.epoch:
+            self.fail(process, 8, f"appends in epoch {batch.epoch} after it said Go")
+
+    def appends(self, process: "Process", batch: Batch) -> None:
+        end = process.disk.end
+        if batch.first != end.index + 1:
+            self.fail(process, 10, f"appends {batch.first}..{batch.last} to a log that ends at {end}")
+        if batch.epoch < end.epoch:
+            self.fail(process, 2, f"appends a batch of epoch {batch.epoch} after {end}")
+        known = self.batches.setdefault((batch.epoch, batch.first), (batch.data, end))
+        if known != (batch.data, end):
+            self.fail(process, 3, f"epoch {batch.epoch} index {batch.first} follows {end} here, {known[1]} elsewhere")
+
+    def cuts(self, process: "Process", after: Position) -> None:
+        disk = process.disk
+        if after.index and disk.epoch_at(after.index) != after.epoch:
+            self.fail(process, 3, f"cuts after {after}, which it does not have")
+        for index in range(after.index + 1, min(disk.end.index, self.top) + 1):
+            if disk.epoch_at(index) == self.committed[index]:
+                self.fail(process, 9, f"cuts after {after}, but {index} is committed")
+        self.count("cuts")
+
+    def persists(self, process: "Process", meta: Meta) -> None:
+        old = process.disk.meta
+        if meta.accepted_epoch < old.accepted_epoch:
+            self.fail(process, 2, f"accepted epoch falls from {old.accepted_epoch} to {meta.accepted_epoch}")
+        if old.state is not None and (meta.state is None or meta.state.serial < old.state.serial):
+            self.fail(process, 2, f"state falls from serial {old.state.serial}")
+
+    def rebuilds(self, process: "Process") -> None:
+        disk = process.disk
+        if disk.replica in self.cluster.coordination.state.in_sync:
+            self.fail(process, 4, f"wipes {disk.replica}, which is in sync")
+        self.count("rebuilds")
+
+    # --- commit ------------------------------------------------------------------------------------------------------
+
+    def commits(self, process: "Process", index: int) -> None:
+        """Everything up to `index` is committed, by this process's word."""
+        disk = process.disk
+        new = False
+        for i in range(process.service.applied + 1, index + 1):
+            epoch = disk.epoch_at(i, durable=True)
+            if epoch is None:
+                self.fail(process, 11, f"commits {i}, which it does not have durably; it has {disk.durable}")
+                return
+            if i > self.top:
+                if not process.led:
+                    self.fail(process, 16, f"takes {i} for committed, which no leader has committed")
+                self.committed.append(epoch)
+                self.committed_at.append(self.loop.now)
+                new = True
+            elif self.committed[i] != epoch:
+                self.fail(process, 16, f"commits {i} of epoch {epoch}; committed is that of epoch {self.committed[i]}")
+        if new:
+            self.check_in_sync(process)
+
+    def check_in_sync(self, process: "Process") -> None:
+        """Invariant 4: what is committed is durable on every member of the in-sync set."""
+        top = self.top
+        for replica in self.cluster.coordination.state.in_sync:
+            disk = self.disks[replica]
+            if not disk.destroyed and top and disk.epoch_at(top, durable=True) != self.committed[top]:
+                has = f"it has {disk.durable} durably"
+                self.fail(process, 4, f"{replica} is in sync without {self.committed[top]}:{top}, committed; {has}")
+
+    def acknowledged(self, process: "Process", index: int) -> None:
+        """A client is told OK for what ends at this index."""
+        if index > self.top:
+            self.fail(process, 16, f"acknowledges {index}, which is not committed")
+        epoch = self.committed[index]
+        copies = sum(disk.epoch_at(index, durable=True) == epoch for disk in self.disks.values() if not disk.destroyed)
+        least = self.cluster.coordination.state.min_in_sync
+        if copies < least and not any(disk.destroyed for disk in self.disks.values()):
+            self.fail(process, 21, f"acknowledges {index} with {copies} durable copies of {least}")
+        self._serves(process)
+        self.count("acknowledged")
+
+    def answered(self, process: "Process", index: int) -> None:
+        """A linearizable read is answered with the record at this index."""
+        if index > self.top or process.disk.epoch_at(index or 1) != self.committed[index] != 0:
+            self.fail(process, 16, f"shows the record at {index}, which is not committed")
+        self._serves(process)
+        self.count("read")
+
+    def _serves(self, process: "Process") -> None:
+        if not process.led:
+            self.fail(process, 8, "serves and does not lead")
+        elif self.gone.get(process.run) == process.led:
+            self.fail(process, 8, f"serves in epoch {process.led} after it said Go")
+
+    # --- messages ----------------------------------------------------------------------------------------------------
+
+    def sends(self, process: "Process", conn: int, message: object) -> None:
+        if isinstance(message, Ack):
+            self._acks(process, conn, message)
+        elif isinstance(message, Go):
+            self.gone[process.run] = message.epoch
+            self.count("hand-overs")
+        elif isinstance(message, Append):
+            writer = self.writers.setdefault(message.epoch, process.run)
+            if writer != process.run:
+                self.fail(process, 1, f"sends in epoch {message.epoch}, which is {writer.run}'s")
+
+    def _acks(self, process: "Process", conn: int, ack: Ack) -> None:
+        disk = process.disk
+        if ack.durable > disk.durable.index:
+            self.fail(process, 22, f"acknowledges {ack.durable}, has {disk.durable} durably")
+        if process.core.claim is not None:
+            self.fail(process, 7, f"promises in epoch {ack.epoch} while its claim is outstanding")
+        leader = process.core.following.leader
+        number, heard_at = process.heard
+        if ack.heard and ack.heard == number and leader is not None and conn == process.core.following.conn:
+            until = process.clock.true(heard_at + self.cluster.timing.lease)
+            held = self.promises.setdefault(disk.replica, {})
+            held[leader] = max(until, held.get(leader, 0.0))
+
+    def asks(self, process: "Process", state: PartitionState) -> None:
+        """Invariant 7: nobody claims while a promise of its to another holds."""
+        known = process.core.state
+        if known is None or state.leader != process.run or state.epoch == known.epoch:
+            return
+        self.count("claims")
+        leader = known.leader  # older promises are void: that epoch is over
+        until = self.promises.get(process.disk.replica, {}).get(leader, 0.0) if leader is not None else 0.0
+        if leader is None or leader == process.run or until <= self.loop.now or self.gone.get(leader) == known.epoch:
+            return
+        death = self.cluster.coordination.deaths.get(leader.replica.pod)
+        if self.cluster.ended.get(leader) is None or death is None or death.run != leader.run:
+            self.fail(process, 7, f"claims epoch {state.epoch}; its promise to {leader.run} holds until {until:.6f}")
+
+    # --- coordination ------------------------------------------------------------------------------------------------
+
+    def state_changed(self, process: "Process", before: PartitionState, after: PartitionState) -> None:
+        if after.epoch < before.epoch or after.serial != before.serial + 1:
+            self.fail(process, 2, f"epoch {before.epoch} serial {before.serial} becomes {after.epoch}, {after.serial}")
+        if after.leader != before.leader and after.epoch == before.epoch:
+            self.fail(process, 1, f"epoch {after.epoch} changes hands from {before.leader} to {after.leader}")
+        if after.leader is None or after.leader.replica not in after.in_sync:
+            self.fail(process, 4, f"leader {after.leader} is not in sync")
+        if len(after.in_sync) != len({r.pod for r in after.in_sync}):
+            self.fail(process, 4, f"two incarnations of a pod are in sync: {after.in_sync}")
+        self.count("in-sync changes" if after.epoch == before.epoch else "epochs")
+        self.check_in_sync(process)
+        for other in self.cluster.processes():
+            self._check_effective(other)
+
+    def _check_effective(self, process: "Process") -> None:
+        leading, state = process.core.leading, self.cluster.coordination.state
+        if leading is not None and leading.epoch == state.epoch and not set(state.in_sync) <= set(leading.effective):
+            effective = ",".join(map(str, leading.effective))
+            self.fail(process, 5, f"counts {effective}, in sync are {','.join(map(str, state.in_sync))}")
+
+    # --- processes ---------------------------------------------------------------------------------------------------
+
+    def started(self, process: "Process") -> None:
+        self.check_in_sync(process)
+
+    def ended(self, process: "Process") -> None:
+        self.cluster.ended[process.run] = self.loop.now
+
+    def stepped(self, process: "Process", event: ev.Event) -> None:
+        """After every step of a process."""
+        core = process.core
+        if not core.commit <= core.durable <= core.end.index:
+            self.fail(process, 11, f"commit {core.commit}, durable {core.durable}, end {core.end} after {event}")
+        if core.durable > process.disk.durable.index and not process.effects and not process.disk_failed:
+            self.fail(process, 22, f"believes {core.durable} durable, {process.disk.durable} is")
+        if core.leading is not None:
+            self._check_effective(process)
+            self._check_lease(process)
+        fresh_at = core.fresh_at
+        if fresh_at != self.fresh.get(process.run, fresh_at):
+            self._check_fresh(process, process.clock.true(fresh_at))
+        self.fresh[process.run] = fresh_at
+
+    def _holds(self, process: "Process") -> bool:
+        return process.alive and process.clock.now() < process.core.lease_until
+
+    def _check_lease(self, process: "Process") -> None:
+        """Invariant 6, at true times: two valid leases never overlap."""
+        if not self._holds(process):
+            return
+        for other in self.cluster.processes():
+            if other is not process and self._holds(other):
+                self.fail(
+                    process,
+                    6,
+                    f"holds a valid lease (epoch {process.core.epoch}), and so does {other.who} "
+                    f"(epoch {other.core.epoch})",
+                )
+
+    def _check_fresh(self, process: "Process", at: float) -> None:
+        """Invariant 17: what a follower calls fresh at a time holds what was committed then."""
+        committed = bisect_right(self.committed_at, at) - 1
+        if process.core.commit < committed:
+            self.fail(
+                process, 17, f"calls itself fresh at {at:.6f} with {process.core.commit}, {committed} was committed"
+            )
+
+    # --- the end -----------------------------------------------------------------------------------------------------
+
+    def check_log(self, disk: Disk) -> None:
+        """Invariants 14 and 20 on a log that holds all that is committed."""
+        requests: dict[tuple[int, int], int] = {}
+        newest = 0
+        for batch in disk.log:
+            for record in disk.payloads.of(batch).records:
+                if record.request is not None and requests.setdefault(record.request, record.index) != record.index:
+                    self.loop.fail(
+                        "log",
+                        f"invariant 14: request {record.request} took effect twice, at "
+                        f"{requests[record.request]} and {record.index}",
+                    )
+                if record.version:
+                    if record.version <= newest:
+                        self.loop.fail(
+                            "log", f"invariant 20: version {record.version} at {record.index} after {newest}"
+                        )
+                    newest = record.version
+        assert disk.end != START

@@ -1,0 +1,188 @@
+"""One simulated partition: build it, trouble it, heal it, judge it."""
+
+from dataclasses import dataclass
+
+from kvcommon.numbers import Timing, default_min_in_sync
+from kvcoord.contract import PartitionState, RunId
+from kvnode.core.types import Role
+
+from tests.simulation.checks import Checker
+from tests.simulation.clients import Client
+from tests.simulation.coordination import Coordination
+from tests.simulation.disk import Payloads
+from tests.simulation.faults import Faults
+from tests.simulation.loop import Loop, SimulationError
+from tests.simulation.network import Network
+from tests.simulation.node import Machine, Process
+from tests.simulation.service import Call
+from tests.support.history import History, Kind, lost_writes, version_violations
+from tests.support.linearizability import check, format_violation
+
+HEALED_WITHIN = 30.0  # seconds of virtual time after the last fault
+
+
+@dataclass(frozen=True, slots=True)
+class Options:
+    """What a run is made of; the seed decides all the rest."""
+
+    seed: int
+    replicas: int = 3
+    clients: int = 5
+    keys: int = 5
+    seconds: float = 12.0  # of faults
+    verbose: bool = False
+
+    @property
+    def command(self) -> str:
+        """What replays the run."""
+        return (
+            f".venv/bin/python -m tests.simulation --seed {self.seed} --replicas {self.replicas} "
+            f"--clients {self.clients} --keys {self.keys} --seconds {self.seconds:g}"
+        )
+
+
+@dataclass(frozen=True, slots=True)
+class Report:
+    """How a run went: `failure` is empty when nothing was wrong."""
+
+    options: Options
+    failure: str
+    timeline: str
+    operations: int
+    served: int
+    counts: dict[str, int]
+    healed_after: float
+
+
+class Cluster:
+    """All parts of a run."""
+
+    def __init__(self, options: Options) -> None:
+        self.options = options
+        self.loop = Loop(options.seed, verbose=options.verbose)
+        rng = self.loop.rng
+        self.timing = Timing()
+        self.window = rng.choice([40, 200, 1 << 20])
+        self.sync_base = rng.choice([0.0005, 0.003, 0.02])
+        self.payloads = Payloads()
+        self.pods = [f"p{i}" for i in range(options.replicas)]
+        self.keys = [b"k%d" % i for i in range(options.keys)]
+        self.history = History()
+        self.load = True
+        self.ended: dict[RunId, float] = {}
+        self.checker = Checker(self.loop, self)
+        self.machines = {pod: Machine(self, pod) for pod in self.pods}
+        for machine in self.machines.values():
+            self.checker.known_disk(machine.disk)
+        born = PartitionState(
+            epoch=0,
+            leader=None,
+            in_sync=tuple(m.disk.replica for m in self.machines.values()),
+            replicas=tuple(self.pods),
+            min_in_sync=default_min_in_sync(options.replicas),
+        )
+        self.coordination = Coordination(self.loop, born, self.checker)
+        self.network = Network(self.loop, self.running)
+        self.faults = Faults(self)
+        self.clients = [Client(self, i) for i in range(options.clients)]
+
+    def running(self, pod: str) -> Process | None:
+        return self.machines[pod].process
+
+    def processes(self) -> list[Process]:
+        return [m.process for m in self.machines.values() if m.process is not None]
+
+    def plan_start(self, machine: Machine, delay: float) -> None:
+        self.loop.after(delay, machine.start)
+
+    # --- a run -------------------------------------------------------------------------------------------------------
+
+    def run(self) -> float:
+        """Everything; gives the seconds that healing took. Raises SimulationError."""
+        rng, loop = self.loop.rng, self.loop
+        for machine in self.machines.values():
+            self.plan_start(machine, rng.random() * 0.5)
+        for client in self.clients:
+            client.start()
+        if rng.random() < 0.8:
+            loop.run(rng.uniform(0.5, 2.0))
+        self.faults.start()
+        loop.run(loop.now + self.options.seconds)
+        self.faults.stop()
+        took = self._heal()
+        self._read_all()
+        self._judge()
+        return took
+
+    def _heal(self) -> float:
+        """Invariant 24: someone leads and serves, and all are in sync again."""
+        began = self.loop.now
+        served = self._served()
+        while self.loop.now < began + HEALED_WITHIN:
+            self.loop.run(self.loop.now + 0.25)
+            if self._whole() and self._served() > served + 5:
+                self.load = False
+                self.loop.run(self.loop.now + 6.0)  # every client's last request ends
+                return self.loop.now - began - 6.0
+        state = self.coordination.state
+        cores = "; ".join(
+            f"{p.who} {p.core.role.value} epoch {p.core.epoch} end {p.core.end} commit {p.core.commit} in sync "
+            f"{p.core.in_sync} serving {p.clock.now() < p.core.lease_until}"
+            for p in self.processes()
+        )
+        self.loop.fail("cluster", f"invariant 24: not whole {HEALED_WITHIN} s after the last fault: {state}; {cores}")
+        return 0.0
+
+    def _served(self) -> int:
+        return sum(c.served for c in self.clients)
+
+    def _whole(self) -> bool:
+        state = self.coordination.state
+        leader = self.running(state.leader.replica.pod) if state.leader else None
+        return (
+            leader is not None
+            and leader.run == state.leader
+            and leader.core.role is Role.LEADER
+            and leader.core.accepting
+            and leader.clock.now() < leader.core.lease_until
+            and {r.pod for r in state.in_sync} == set(self.pods)
+            and all(self.checker.disks[r] is self.machines[r.pod].disk for r in state.in_sync)
+        )
+
+    def _read_all(self) -> None:
+        reader = Client(self, len(self.clients))
+        for key in self.keys:
+            reader.ask((Call(Kind.GET, key),))
+            while not reader.idle:
+                self.loop.run(self.loop.now + 0.1)
+
+    def _judge(self) -> None:
+        leader = self.coordination.state.leader
+        assert leader is not None
+        self.checker.check_log(self.machines[leader.replica.pod].disk)
+        operations = self.history.operations
+        final = {o.key: o.outcome.version or 0 for o in operations if o.client == len(self.clients) and o.outcome.value}
+        problems = [format_violation(v) for v in check(operations)]
+        problems += version_violations(operations)
+        problems += lost_writes([o for o in operations if o.client < len(self.clients)], final)
+        if problems:
+            self.loop.fail("history", "invariant 15: " + "\n".join(problems))
+
+
+def simulate(options: Options) -> Report:
+    """One whole run."""
+    cluster = Cluster(options)
+    failure, took = "", 0.0
+    try:
+        took = cluster.run()
+    except SimulationError as e:
+        failure = str(e)
+    return Report(
+        options,
+        failure,
+        cluster.loop.timeline(None if options.verbose else 60),
+        len(cluster.history),
+        sum(c.served for c in cluster.clients),
+        cluster.checker.counts,
+        took,
+    )

@@ -1,0 +1,130 @@
+"""A model of the coordination service: one compare-and-set cell, answers that get lost, watches that come late."""
+
+from typing import TYPE_CHECKING
+
+from kvcoord.contract import Death, Lost, PartitionState, Won
+from kvnode.core.events import CasAnswered, DeathReported, StateSeen
+
+from tests.simulation.loop import Loop
+
+if TYPE_CHECKING:
+    from tests.simulation.checks import Checker
+    from tests.simulation.node import Process
+
+TIMEOUT = 1.0  # after which a compare-and-set without an answer is called "maybe"
+
+
+class Coordination:
+    """The partition's state. `down`: nobody reaches it; `cut`: pods that don't; `slow`: seconds that everything takes."""
+
+    def __init__(self, loop: Loop, state: PartitionState, checker: "Checker") -> None:
+        self.loop = loop
+        self.state = state
+        self.version = 0
+        self.checker = checker
+        self.processes: dict[str, Process] = {}  # those that watch, by pod
+        self.seen: dict[str, int] = {}  # version that the watch of this run has shown
+        self.deaths: dict[str, Death] = {}
+        self.down = False
+        self.cut: dict[str, int] = {}
+        self.slow = 0.0
+        self.pending = 0  # compare-and-sets that may yet be done
+        self.maybe = 0.02  # share of compare-and-sets that end without an answer
+        self.base = loop.rng.choice([0.001, 0.005, 0.02])
+
+    def reachable(self, pod: str) -> bool:
+        return not self.down and not self.cut.get(pod)
+
+    def delay(self) -> float:
+        return self.loop.rng.uniform(0.2, 2.0) * self.base + (self.loop.rng.random() * self.slow)
+
+    # --- compare and set ---------------------------------------------------------------------------------------------
+
+    def compare_and_set(self, process: "Process", expected: int, state: PartitionState) -> None:
+        """Ask; the answer comes as an event, or "maybe" after a time-out, whether or not it was, or will be, done."""
+        rng, loop = self.loop.rng, self.loop
+        fate = rng.random()
+        if not self.reachable(process.pod) or fate < self.maybe:
+            loop.after(TIMEOUT * rng.uniform(0.1, 1.0), self._answer, process, expected, None)
+            if rng.random() < 0.5:  # on its way, it will be done, some time: even after its sender's death
+                self.pending += 1
+                loop.after(rng.choice([0.05, 0.5, 3.0]) * rng.random(), self._late, process, expected, state)
+            return
+        self.pending += 1
+        loop.after(self.delay(), self._arrive, process, expected, state)
+
+    def _late(self, process: "Process", expected: int, state: PartitionState) -> None:
+        if self.down:
+            self.loop.after(0.2, self._late, process, expected, state)
+        else:
+            self.pending -= 1
+            self._apply(process, expected, state)
+
+    def _arrive(self, process: "Process", expected: int, state: PartitionState) -> None:
+        self.pending -= 1
+        if self.down:
+            self.loop.after(TIMEOUT, self._answer, process, expected, None)
+            return
+        outcome = self._apply(process, expected, state)
+        self.loop.after(self.delay(), self._answer, process, expected, outcome)
+
+    def _apply(self, process: "Process", expected: int, state: PartitionState) -> Won | Lost:
+        if expected != self.version:
+            return Lost()
+        before, self.state = self.state, state
+        self.version += 1
+        in_sync = ",".join(str(r) for r in state.in_sync)
+        self.loop.note(
+            "coordination", f"epoch {state.epoch} leader {state.leader} in sync {in_sync} (by {process.who})"
+        )
+        self.checker.state_changed(process, before, state)
+        self._show_all()
+        return Won(self.version)
+
+    def _answer(self, process: "Process", expected: int, outcome: Won | Lost | None) -> None:
+        if outcome is not None and not self.reachable(process.pod):
+            outcome = None
+        process.deliver(CasAnswered(expected, outcome))
+
+    # --- reads and watches -------------------------------------------------------------------------------------------
+
+    def read(self, process: "Process") -> None:
+        """An ordered read; no answer at all while the service is away."""
+        if self.reachable(process.pod):
+            self.loop.after(self.delay(), self._read, process)
+
+    def _read(self, process: "Process") -> None:
+        if self.reachable(process.pod):
+            self.loop.after(self.delay(), process.deliver, StateSeen(self.state, self.version))
+
+    def watch(self, process: "Process") -> None:
+        """A process has started: it is shown what is, and from then on what comes."""
+        self.processes[process.pod] = process
+        self.seen[process.pod] = -1
+        self._show(process)
+
+    def _show_all(self) -> None:
+        for process in list(self.processes.values()):
+            self._show(process)
+
+    def _show(self, process: "Process") -> None:
+        self.loop.after(self.delay(), self._shown, process)
+
+    def _shown(self, process: "Process") -> None:
+        if self.processes.get(process.pod) is not process or not self.reachable(process.pod):
+            return
+        if self.seen[process.pod] < self.version:
+            self.seen[process.pod] = self.version
+            process.deliver(StateSeen(self.state, self.version))
+        for death in list(self.deaths.values()):
+            process.deliver(DeathReported(death))
+
+    def back(self) -> None:
+        """Something healed: whoever can be reached again is shown what it missed."""
+        self._show_all()
+
+    def report_death(self, pod: str, run: str) -> None:
+        """The kubelet's word; true ones only."""
+        self.deaths[pod] = Death(pod, run, f"container-{run}", self.state.epoch)
+        self.loop.note("kubelet", f"{pod} run {run} is terminated")
+        self._show_all()

@@ -1,0 +1,139 @@
+"""A disk that loses what was not synced.
+
+A batch is first in the process's memory, then in the page cache, then durable. Killing the process loses the first
+kind, losing power also the second: any prefix of what was not synced may survive, and its last batch may be torn.
+The meta file is replaced atomically and synced before anything else happens (`Persist`).
+"""
+
+from bisect import bisect_right
+from dataclasses import dataclass
+from random import Random
+
+from kvcoord.contract import ReplicaId
+from kvnode.core.types import START, Batch, EpochStart, LogView, Meta, Position
+
+
+@dataclass(frozen=True, slots=True)
+class Record:
+    """One record of a batch. `results` belongs to the record that ends a client's request (rule 10's table)."""
+
+    index: int
+    kind: str  # put, delete, epoch, session
+    key: bytes = b""
+    value: bytes | None = None
+    version: int = 0
+    request: tuple[int, int] | None = None
+    results: tuple[object, ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class Payload:
+    """What a batch's bytes mean: its records, and the commit index known when it was made."""
+
+    records: tuple[Record, ...]
+    commit: int
+
+
+class Payloads:
+    """Every batch ever made, by its bytes: a batch's data is a unique number, so equal bytes mean an equal batch."""
+
+    def __init__(self) -> None:
+        self._known: dict[bytes, Payload] = {}
+
+    def make(self, payload: Payload) -> bytes:
+        data = len(self._known).to_bytes(8, "big") + bytes(8 * len(payload.records))
+        self._known[data] = payload
+        return data
+
+    def of(self, batch: Batch) -> Payload:
+        return self._known[batch.data]
+
+
+class Disk:
+    """One incarnation of one pod's volume."""
+
+    def __init__(self, replica: ReplicaId, payloads: Payloads) -> None:
+        self.replica = replica
+        self.payloads = payloads
+        self.meta = Meta()
+        self.destroyed = False
+        self.log: list[Batch] = []
+        self.firsts: list[int] = []
+        self.cached = 0  # so many batches are in the page cache
+        self.synced = 0  # so many are durable
+        self.flushing = 0  # so many will be when the flush under way ends
+        self.torn = False
+
+    def append(self, batch: Batch) -> None:
+        self.log.append(batch)
+        self.firsts.append(batch.first)
+
+    @property
+    def end(self) -> Position:
+        return self.log[-1].end if self.log else START
+
+    @property
+    def durable(self) -> Position:
+        return self.log[self.synced - 1].end if self.synced else START
+
+    def place(self, index: int) -> int:
+        """Where in `log` the batch that holds this index is; -1 for index 0."""
+        return bisect_right(self.firsts, index) - 1
+
+    def epoch_at(self, index: int, *, durable: bool = False) -> int | None:
+        """The epoch that wrote the record at this index; None when it is not here (or not durably)."""
+        place = self.place(index)
+        if place < 0 or self.log[place].last < index or (durable and place >= self.synced):
+            return None
+        return self.log[place].epoch
+
+    def batches_after(self, index: int, most: int) -> tuple[Batch, ...]:
+        """Whole batches that follow this index, of those that have left the process's memory."""
+        start = self.place(index) + 1
+        return tuple(self.log[start : min(start + most, self.cached)])
+
+    # --- the life of bytes -------------------------------------------------------------------------------------------
+
+    def begin_flush(self) -> int:
+        """Write everything appended so far; give the number to end the flush with."""
+        self.flushing = len(self.log)
+        return self.flushing
+
+    def end_flush(self, flushed: int) -> Position:
+        self.synced = self.cached = flushed
+        self.flushing = 0
+        return self.durable
+
+    def cut(self, after: int) -> None:
+        self._keep(self.place(after) + 1)
+        self.synced = self.cached = len(self.log)
+
+    def _keep(self, batches: int) -> None:
+        del self.log[batches:], self.firsts[batches:]
+        self.cached, self.synced = min(self.cached, batches), min(self.synced, batches)
+        self.flushing = 0
+
+    def kill(self, rng: Random) -> None:
+        """The process dies; of a write that was under way some bytes have reached the page cache."""
+        if self.flushing > self.cached:
+            self.cached = rng.randint(self.cached, self.flushing)
+        self._keep(self.cached)
+
+    def power_off(self, rng: Random) -> None:
+        """The machine dies, too."""
+        self.kill(rng)
+        keep = rng.randint(self.synced, self.cached)
+        self.torn = keep < self.cached and rng.random() < 0.5
+        self._keep(keep)
+        self.cached = keep
+
+    def start(self) -> LogView:
+        """Read the log at start; all of it is synced before anybody hears of it (rule 3)."""
+        self.cached = self.synced = len(self.log)
+        commit, epochs = 0, list[EpochStart]()
+        for batch in self.log:
+            commit = max(commit, self.payloads.of(batch).commit)
+            if not epochs or epochs[-1].epoch != batch.epoch:
+                epochs.append(EpochStart(batch.epoch, batch.first))
+        torn, self.torn = self.torn, False
+        return LogView(self.end, min(commit, self.end.index), tuple(epochs), torn)

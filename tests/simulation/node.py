@@ -1,0 +1,314 @@
+"""A machine with its clocks and its disk, and the process on it that carries out what the core wants."""
+
+from collections import deque
+from typing import TYPE_CHECKING
+
+from kvcommon.versions import EPOCH_MS
+from kvcoord.contract import ReplicaId, RunId
+from kvnode.core import effects as ef
+from kvnode.core import events as ev
+from kvnode.core.messages import Ack, Append
+from kvnode.core.replica import Replica
+from kvnode.core.types import Config, Meta
+
+from tests.simulation.disk import Disk
+from tests.simulation.loop import SimulationError
+from tests.simulation.network import Connection, Side
+from tests.simulation.service import Request, Service
+
+if TYPE_CHECKING:
+    from tests.simulation.cluster import Cluster
+
+TICK = 0.05
+LEAVE_TIMEOUT = 5.0
+
+
+class Clock:
+    """A boot-time clock whose rate is wrong by a constant within the assumed bound."""
+
+    def __init__(self, cluster: "Cluster", rate: float) -> None:
+        self._loop = cluster.loop
+        self.rate = rate
+        self.offset = cluster.loop.rng.uniform(0, 1e6)
+
+    def now(self) -> float:
+        return self.offset + self._loop.now * self.rate
+
+    def true(self, local: float) -> float:
+        """The true time at which this clock shows `local`."""
+        return (local - self.offset) / self.rate
+
+
+class Machine:
+    """What outlives a process: clocks, disk, name."""
+
+    def __init__(self, cluster: "Cluster", pod: str) -> None:
+        self.cluster = cluster
+        self.pod = pod
+        rng = cluster.loop.rng
+        error = cluster.timing.clock_rate_error
+        self.clock = Clock(cluster, 1 + rng.choice([-error, error, rng.uniform(-error, error)]))
+        self.wall_offset = rng.uniform(-300, 300)
+        self.disk = Disk(ReplicaId(pod, f"{pod}-i1"), cluster.payloads)
+        self.incarnations = 1
+        self.runs = 0
+        self.process: Process | None = None
+        self.slow_disk = 0.0  # seconds that a sync may take at most, above the usual
+        self.starts_at = 0  # number of the start that is planned; an older plan is void
+
+    def wall_ms(self) -> int:
+        return EPOCH_MS + int((self.cluster.loop.now + 1000) * 1000 + self.wall_offset)
+
+    def new_disk(self) -> None:
+        """Another incarnation, empty."""
+        self.incarnations += 1
+        self.disk = Disk(ReplicaId(self.pod, f"{self.pod}-i{self.incarnations}"), self.cluster.payloads)
+        self.cluster.checker.known_disk(self.disk)
+
+    def sync_delay(self) -> float:
+        rng = self.cluster.loop.rng
+        return rng.uniform(0.2, 2.0) * self.cluster.sync_base + rng.random() * self.slow_disk
+
+    def start(self) -> None:
+        """Run the process, if none runs."""
+        if self.process is None:
+            self.runs += 1
+            self.process = Process(self)
+            self.process.begin()
+
+
+class Process:
+    """One run. Events are handled one at a time; what comes while it is paused or busy syncing waits."""
+
+    def __init__(self, machine: Machine) -> None:
+        cluster = machine.cluster
+        self.machine, self.cluster, self.loop, self.checker = machine, cluster, cluster.loop, cluster.checker
+        self.pod, self.clock, self.disk = machine.pod, machine.clock, machine.disk
+        self.run = RunId(self.disk.replica, f"{machine.pod}-r{machine.runs}")
+        self.who = self.run.run
+        self.alive, self.paused, self.busy = True, False, False
+        self.leaving_since: float | None = None
+        self.inbox: deque[ev.Event | Request | None] = deque()  # None: what was gathered is due
+        self.effects: deque[ef.Effect] = deque()
+        self.connections: dict[int, tuple[Connection, Side]] = {}
+        self._numbers = 0
+        self._tick_waits = False
+        self.disk_failed = False
+        self.led = 0  # epoch led before or after the newest step: what that step commits, its leader committed
+        self.heard: tuple[int, float] = (0, 0.0)  # newest Append of the leader: its number, when it was handled
+        config = Config("cluster", 0, self.run, timing=cluster.timing, window=cluster.window, retry=0.1)
+        log = self.disk.start()
+        self.core = Replica(config, self.disk.meta, log, self.clock.now())
+        self.service = Service(self, log.commit)
+
+    def begin(self) -> None:
+        self.loop.note(self.who, f"starts: {self.disk.replica} end {self.core.end} commit {self.core.commit}")
+        self.checker.started(self)
+        self.cluster.coordination.watch(self)
+        self._tick()
+
+    def number(self) -> int:
+        self._numbers += 1
+        return self._numbers
+
+    # --- input -------------------------------------------------------------------------------------------------------
+
+    def deliver(self, item: ev.Event | Request) -> None:
+        if self.alive:
+            self.inbox.append(item)
+            self.pump()
+
+    def deliver_gathered(self) -> None:
+        if self.alive:
+            self.inbox.append(None)
+            self.pump()
+
+    def _tick(self) -> None:
+        if not self.alive:
+            return
+        self.loop.after(TICK * self.loop.rng.uniform(0.8, 1.2), self._tick)
+        if not self._tick_waits:
+            self._tick_waits = True
+            self.deliver(ev.Tick())
+
+    def pump(self) -> None:
+        """Go on with what is to be done, effects before the next event."""
+        while self.alive and not self.paused and not self.busy:
+            if self.effects:
+                self._carry_out(self.effects.popleft())
+            elif self.inbox:
+                self._handle(self.inbox.popleft())
+            else:
+                return
+
+    def _handle(self, item: ev.Event | Request | None) -> None:
+        if isinstance(item, Request):
+            self.service.request(item)
+        elif item is None:
+            batch = self.service.gather()
+            if batch is not None:
+                self._step(ev.Proposed(batch))
+        else:
+            if isinstance(item, ev.Tick):
+                self._tick_waits = False
+                self._leave_when_done()
+            elif isinstance(item, ev.Received):
+                self._note_received(item)
+            elif isinstance(item, ev.Disconnected):
+                self.connections.pop(item.conn, None)
+            if self.alive:
+                self._step(item)
+
+    def _note_received(self, event: ev.Received) -> None:
+        if not isinstance(event.message, Append | Ack):
+            self.loop.note(self.who, f"receives {event.message}")
+        if isinstance(event.message, Append):
+            self.heard = (event.message.sequence, self.clock.now())
+
+    def _step(self, event: ev.Event) -> None:
+        if isinstance(event, ev.Proposed):
+            self.checker.proposes(self, event.batch)
+        led = self.core.leading.epoch if self.core.leading is not None else 0
+        try:
+            self.effects.extend(self.core.step(event, self.clock.now()))
+        except SimulationError:
+            raise
+        except Exception as e:
+            detail = f"{type(e).__name__}: {e}"
+            self.loop.note(self.who, f"raised on {event}: {detail}")
+            raise SimulationError(f"at {self.loop.now:.6f} s, {self.who}: step({event}) raised {detail}") from e
+        self.led = self.core.leading.epoch if self.core.leading is not None else led
+        self.checker.stepped(self, event)
+
+    # --- effects -----------------------------------------------------------------------------------------------------
+
+    def _carry_out(self, effect: ef.Effect) -> None:
+        match effect:
+            case ef.Send(conn, message):
+                self._send(conn, message)
+            case ef.Write(batch):
+                if not self.disk_failed:
+                    self.checker.appends(self, batch)
+                    self.disk.append(batch)
+                    self._flush()
+            case ef.Committed(index, enough):
+                if self.loop.verbose:
+                    self.loop.note(self.who, f"commits {index}{'' if enough else ' with too few copies'}")
+                self.checker.commits(self, index)
+                self.service.committed(index, enough=enough)
+            case ef.ReadLog(conn, after):
+                self.loop.after(self.loop.rng.uniform(0, 0.005), self._log_read, conn, after)
+            case ef.Persist(meta):
+                self._block(self._persisted, meta)
+            case ef.Cut(after):
+                self.loop.note(self.who, f"cuts after {after}, had {self.disk.end}")
+                self.checker.cuts(self, after)
+                self.disk.cut(after.index)
+                self._block(int)
+            case ef.Dial(to):
+                self.cluster.network.dial(self, to)
+            case ef.Close(conn):
+                if conn in self.connections:
+                    connection, side = self.connections[conn]
+                    connection.close(side)
+            case ef.CompareAndSet(expected, state):
+                self.loop.note(self.who, f"asks for epoch {state.epoch} in sync {','.join(map(str, state.in_sync))}")
+                self.checker.asks(self, state)
+                self.cluster.coordination.compare_and_set(self, expected, state)
+            case ef.ReadState():
+                self.cluster.coordination.read(self)
+            case ef.OpenEpoch(epoch):
+                self.inbox.appendleft(ev.Proposed(self.service.first_batch(epoch), internal=True))
+            case ef.RoleChanged(role, epoch):
+                self.loop.note(self.who, f"is {role.value} of epoch {epoch}, end {self.core.end}")
+                self.service.role_changed()
+            case ef.Rebuild(reason):
+                self._rebuild(reason)
+
+    def _send(self, conn: int, message: object) -> None:
+        self.checker.sends(self, conn, message)
+        if self.loop.verbose or not isinstance(message, Append | Ack):
+            self.loop.note(self.who, f"sends {message}")
+        if conn in self.connections:
+            connection, side = self.connections[conn]
+            connection.send(side, message)  # type: ignore[arg-type]
+
+    def _block(self, call: object, *args: object) -> None:
+        """A sync that the process waits for, short as a rule."""
+        if self.loop.rng.random() < 0.5 and not self.machine.slow_disk:
+            call(*args)  # type: ignore[operator]
+            return
+        self.busy = True
+        self.loop.after(self.machine.sync_delay(), self._unblock, call, *args)
+
+    def _unblock(self, call: object, *args: object) -> None:
+        self.busy = False
+        if self.alive:
+            call(*args)  # type: ignore[operator]
+            self.pump()
+
+    def _persisted(self, meta: Meta) -> None:
+        self.checker.persists(self, meta)
+        self.disk.meta = meta
+
+    def _flush(self) -> None:
+        if not self.disk.flushing and self.disk.synced < len(self.disk.log):
+            self.loop.after(self.machine.sync_delay(), self._flushed, self.disk.begin_flush())
+
+    def _flushed(self, batches: int) -> None:
+        if not self.alive or not self.disk.flushing:
+            return
+        end = self.disk.end_flush(batches)
+        self._flush()
+        self.deliver(ev.Written(end))
+
+    def fail_disk(self) -> None:
+        """A write fails: nothing that was not synced is there any more."""
+        self.disk_failed = True
+        self.disk.power_off(self.loop.rng)
+        self.disk.torn = False
+        self.deliver(ev.WriteFailed("input/output error"))
+
+    def _log_read(self, conn: int, after: int) -> None:
+        self.deliver(ev.LogRead(conn, after, self.disk.batches_after(after, self.loop.rng.randint(1, 6))))
+
+    def _rebuild(self, reason: str) -> None:
+        self.loop.note(self.who, f"rebuilds: {reason}")
+        self.checker.rebuilds(self)
+        self.end(silently=False)
+        self.machine.new_disk()
+        self.cluster.plan_start(self.machine, self.loop.rng.uniform(0.05, 0.5))
+
+    # --- the end -----------------------------------------------------------------------------------------------------
+
+    def leave(self) -> None:
+        """SIGTERM."""
+        if self.leaving_since is None:
+            self.leaving_since = self.clock.now()
+            self.deliver(ev.LeaveRequested())
+
+    def hand_over(self) -> None:
+        """Someone wants another leader."""
+        self.deliver(ev.HandOverRequested())
+
+    def _leave_when_done(self) -> None:
+        since = self.leaving_since
+        if since is not None and (self.core.may_exit or self.clock.now() - since > LEAVE_TIMEOUT):
+            self.loop.note(self.who, "exits")
+            self.end(silently=False)
+            self.disk.kill(self.loop.rng)
+
+    def end(self, *, silently: bool) -> None:
+        """The process is gone; `silently`: its machine, too."""
+        self.alive = False
+        self.machine.process = None
+        self.cluster.network.gone(self, silently=silently)
+        self.checker.ended(self)
+
+    def pause(self) -> None:
+        self.paused = True
+
+    def resume(self) -> None:
+        """Go on where it stopped, everything that came meanwhile is still to be handled."""
+        self.paused = False
+        self.pump()

@@ -1,0 +1,37 @@
+"""Hundreds of seeds, each a small cluster with its own troubles; see docs/correctness.md."""
+
+import pytest
+
+from tests.simulation.cluster import Options, simulate
+
+CHUNK = 10
+CASES = [(3, first) for first in range(0, 200, CHUNK)]
+CASES += [(2, first) for first in range(1000, 1060, CHUNK)]
+CASES += [(5, first) for first in range(2000, 2040, CHUNK)]
+
+
+@pytest.mark.parametrize(("replicas", "first"), CASES)
+def test_every_invariant_holds_whatever_fails(replicas: int, first: int) -> None:
+    """A failing seed gives the command that replays it, and the end of its timeline."""
+    for seed in range(first, first + CHUNK):
+        report = simulate(Options(seed, replicas))
+        if report.failure:
+            pytest.fail(f"{report.failure}\n\n{report.timeline}\n\nreplay: {report.options.command}", pytrace=False)
+        assert report.served > 0
+
+
+def test_a_seed_always_gives_the_same_run() -> None:
+    """Else a failure could not be replayed."""
+    first, second = simulate(Options(7)), simulate(Options(7))
+    assert (first.timeline, first.counts, first.operations) == (second.timeline, second.counts, second.operations)
+
+
+def test_seeds_try_every_kind_of_fault_and_the_faults_bite() -> None:
+    """Load without faults proves nothing: leaders change, logs are cut, replicas are rebuilt, hand-overs happen."""
+    counts: dict[str, int] = {}
+    for seed in range(40):
+        for what, number in simulate(Options(seed)).counts.items():
+            counts[what] = counts.get(what, 0) + number
+    assert len([what for what in counts if what.startswith("fault ")]) == 16
+    for what in ("epochs", "claims", "cuts", "rebuilds", "hand-overs", "in-sync changes", "acknowledged", "read"):
+        assert counts[what] > 5, counts
