@@ -58,6 +58,7 @@ class Sessions:
             raise ValueError(msg)
         client_id, sequence = _KEY.unpack(key)
         self._now_ms = max(self._now_ms, version_ms(version))
+        self._forget_clients()
         client = self._clients.get(client_id)
         if client is None:
             client = self._clients[client_id] = _Client()
@@ -69,7 +70,6 @@ class Sessions:
             oldest = next(iter(client.results))
             del client.results[oldest]
             client.evicted = max(client.evicted, oldest)
-        self._forget_clients()
 
     def _forget_clients(self) -> None:
         horizon = self._now_ms - self._window_ms

@@ -1,0 +1,190 @@
+"""Segments: rolled, read from anywhere, cut at a batch's end."""
+
+import pytest
+from kvstore.batch import iter_batches, read_header
+from kvstore.errors import BatchBoundaryError, CorruptionError, FormatVersionError
+from kvstore.files import SyncError
+from kvstore.log import MAX_SEGMENT_BYTES, Log, LogBatch
+from kvstore.recovery import recover
+from kvstore.segment import HEADER_BYTES, later_batch, read_segment_header, segment_header, segment_name
+
+from tests.support.faulty_files import FaultyFiles
+from tests.unit.kvstore.support import DATA, batch, put
+
+
+def log_batch(first: int, count: int = 1, *, size: int = 20, gap: bool = False) -> LogBatch:
+    data = batch(first, *[put(b"k%d" % (first + i), bytes(size)) for i in range(count)])
+    return LogBatch(read_header(data), data, gap=gap)
+
+
+def make(files: FaultyFiles, segment_bytes: int = 330, batches: int = 10) -> tuple[Log, list[LogBatch]]:
+    """A log of batches of two records: 1..2, 3..4 and so on."""
+    log = Log(files, DATA, segment_bytes)
+    made = [log_batch(1 + 2 * i, 2) for i in range(batches)]
+    log.write(made, sync=True)
+    return log, made
+
+
+def bounds(data: bytes) -> list[tuple[int, int]]:
+    return [(h.first, h.last) for h, _ in iter_batches(data)]
+
+
+def test_segments_are_rolled_when_full_and_named_by_their_first_index():
+    files = FaultyFiles()
+    log, made = make(files)
+    assert files.list(DATA) == [segment_name(i) for i in (1, 5, 9, 13, 17)]
+    assert log.segment_count == 5
+    assert log.size == sum(len(d) for d in files.snapshot().values())
+    assert all(log.pread(b.segment, b.offset, len(b.data)) == b.data for b in made)
+    assert log.name(made[-1].segment).endswith("17.log")
+
+
+def test_one_group_is_one_write_and_one_sync():
+    files = FaultyFiles()
+    log, _ = make(files, 5000, 1)
+    files.operations.clear()
+    log.write([log_batch(3), log_batch(4), log_batch(5)], sync=True)
+    assert files.operations == ["append", "sync"]
+    files.operations.clear()
+    log.write([log_batch(6)], sync=False)
+    assert files.operations == ["append"]
+
+
+def test_a_segment_is_on_the_disk_before_the_next_begins():
+    files = FaultyFiles()
+    make(files, 330, 3)
+    birth = ["create", "append", "sync", "sync directory"]
+    assert files.operations == [*birth, "append", "sync", *birth, "append", "sync"]
+
+
+def test_a_batch_larger_than_a_segment_has_one_of_its_own():
+    files = FaultyFiles()
+    log = Log(files, DATA, 100)
+    log.write([log_batch(1, size=900), log_batch(2, size=900)], sync=True)
+    assert log.segment_count == 2
+    assert bounds(log.read(0, 10_000)) == [(1, 1), (2, 2)]
+
+
+def test_a_gap_begins_a_segment_which_says_so():
+    files = FaultyFiles()
+    log = Log(files, DATA, 10_000)
+    log.write([log_batch(1), log_batch(50, gap=True), log_batch(51)], sync=True)
+    assert [read_segment_header(d, p) for p, d in files.snapshot().items()] == [(1, False), (50, True)]
+    assert bounds(log.read(1, 10_000)) == bounds(log.read(30, 10_000)) == [(50, 50), (51, 51)]
+
+
+@pytest.mark.parametrize("size", [0, HEADER_BYTES, MAX_SEGMENT_BYTES + 1])
+def test_a_segment_size_that_cannot_be_is_refused(size: int):
+    with pytest.raises(ValueError, match=f"segment_bytes is {size}"):
+        Log(FaultyFiles(), DATA, size)
+
+
+@pytest.mark.parametrize("after", range(0, 20, 2))
+def test_the_log_is_read_from_any_batch_on(after: int):
+    log, made = make(FaultyFiles())
+    assert log.read(after, 1 << 20) == b"".join(b.data for b in made[after // 2 :])
+    assert log.read(after, 0) == made[after // 2].data, "at least one"
+    two = b"".join(b.data for b in made[after // 2 : after // 2 + 2])
+    assert log.read(after, len(two)) == two
+    assert log.read(after, len(two) - 1) == made[after // 2].data
+
+
+def test_behind_the_end_there_is_nothing():
+    log, _ = make(FaultyFiles())
+    assert log.read(20, 100) == b""
+
+
+def test_reading_from_inside_a_batch_is_refused():
+    log, _ = make(FaultyFiles())
+    with pytest.raises(BatchBoundaryError, match=r"index 7 is inside the batch 7\.\.8"):
+        log.read(7, 100)
+
+
+def test_a_long_segment_is_read_from_marks_not_from_its_beginning():
+    files = FaultyFiles()
+    log = Log(files, DATA, 8 << 20)
+    for i in range(1, 101):
+        log.write([log_batch(i, size=30_000)], sync=False)
+    files.preads = 0
+    assert bounds(log.read(90, 1 << 20)) == [(i, i) for i in range(91, 101)]
+    assert files.preads <= 3
+    log.cut(95)
+    assert bounds(log.read(0, 8 << 20)) == [(i, i) for i in range(1, 96)]
+    log.write([log_batch(96)], sync=False)
+    assert bounds(log.read(95, 1 << 20)) == [(96, 96)]
+
+
+def test_what_is_read_is_verified():
+    files = FaultyFiles()
+    log, _ = make(files)
+    files.flip(DATA / segment_name(5), 80)
+    assert bounds(log.read(0, 100)) == [(1, 2)]
+    with pytest.raises(CorruptionError, match=segment_name(5)):
+        log.read(4, 1000)
+
+
+@pytest.mark.parametrize("after", range(0, 21, 2))
+def test_a_cut_is_durable_and_the_log_goes_on_from_there(after: int):
+    files = FaultyFiles()
+    log, made = make(files)
+    header = log.cut(after)
+    assert (header.last if header else 0) == after
+    files.crash()
+    seen: list[LogBatch] = []
+    log, torn = recover(files, DATA, 330, lambda b, _: seen.append(b))
+    assert (torn, [b.data for b in seen]) == (0, [b.data for b in made[: after // 2]])
+    log.write([log_batch(after + 1, 2)], sync=True)
+    assert log.read(0, 1 << 20) == b"".join(b.data for b in [*made[: after // 2], log_batch(after + 1, 2)])
+
+
+def test_a_cut_inside_a_batch_is_refused_and_changes_nothing():
+    files = FaultyFiles()
+    log, _ = make(files)
+    before = files.snapshot()
+    for after in range(1, 20, 2):
+        with pytest.raises(BatchBoundaryError, match=f"index {after} is inside the batch"):
+            log.cut(after)
+    assert files.snapshot() == before
+
+
+def test_a_cut_in_a_gap_is_refused():
+    log = Log(FaultyFiles(), DATA, 10_000)
+    log.write([log_batch(1), log_batch(50, gap=True)], sync=True)
+    with pytest.raises(BatchBoundaryError, match="no batch of the log ends at index 30"):
+        log.cut(30)
+
+
+def test_a_failed_sync_is_told():
+    files = FaultyFiles()
+    log, _ = make(files, 330, 1)
+    files.failing_syncs = 1
+    with pytest.raises(SyncError):
+        log.write([log_batch(3)], sync=True)
+
+
+def test_a_segment_header_is_checked():
+    path = DATA / segment_name(7)
+    good = segment_header(7, gap=False)
+    assert read_segment_header(good, path) == (7, False)
+    for at in range(HEADER_BYTES):
+        with pytest.raises(CorruptionError):
+            read_segment_header(good[:at] + bytes([good[at] ^ 2]) + good[at + 1 :], path)
+    with pytest.raises(CorruptionError, match="first 7"):
+        read_segment_header(good, DATA / segment_name(8))
+
+
+def test_a_newer_segment_is_refused_as_newer(monkeypatch: pytest.MonkeyPatch):
+    with monkeypatch.context() as newer:
+        newer.setattr("kvstore.segment.FORMAT_VERSION", 2)
+        header = segment_header(7, gap=False)
+    with pytest.raises(FormatVersionError, match="version 2; this release knows versions up to 1"):
+        read_segment_header(header, DATA / segment_name(7))
+
+
+def test_a_valid_batch_is_found_at_any_distance_and_nothing_else_is():
+    wanted = batch(9, put(b"k", b"v"))
+    noise = b"\x01\x00" * 50
+    assert later_batch(noise + wanted, 0, 8) == len(noise)
+    assert later_batch(noise + wanted, 0, 9) == -1, "an older one is no later data"
+    assert later_batch(noise + wanted[:-1], 0, 8) == -1
+    assert later_batch(wanted, 0, 8) == -1, "only behind the offset"
