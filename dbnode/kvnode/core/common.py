@@ -57,6 +57,10 @@ class Common:
         self.meta = replace(self.meta, state=state, state_version=version)
         self.emit(Persist(self.meta))
 
+    def note_state(self, state: PartitionState, version: int) -> None:
+        """Know a newer state without a disk to sync it to; nothing but being rebuilt may follow from it."""
+        self.meta = replace(self.meta, state=state, state_version=version)
+
     def accept_epoch(self, epoch: int) -> None:
         """Sync the highest epoch accepted before it is first used (rule 3)."""
         if epoch > self.meta.accepted_epoch:

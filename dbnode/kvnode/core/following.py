@@ -32,8 +32,10 @@ class Following:
         self.promise_until = NEVER
         self.told_to_go: tuple[int, RunId] | None = None  # the epoch and run that handed over to us
         self.stranger = False
+        self.strange_in = 0  # the epoch accepted when it turned out to be one
         self.leaving = False
         self.broken = False
+        self.rebuilding = False
 
     # --- the connection ----------------------------------------------------------------------------------------------
 
@@ -123,7 +125,7 @@ class Following:
             self.drop(now)
             return
         if welcome.parting.index < common.commit:  # rule 15: never cut what was committed; rebuilt once excluded
-            self.stranger = True
+            self._become_stranger()
             common.emit(Send(conn, Leave(welcome.epoch, broken=True)))
             self.drop(now)
             return
@@ -139,9 +141,12 @@ class Following:
     def _refused(self, refuse: Refuse, now: float) -> None:
         self.drop(now)
         if refuse.reason is RefuseReason.STRANGER:
-            self.stranger = True
+            self._become_stranger()
         else:
             self.common.emit(ReadState())
+
+    def _become_stranger(self) -> None:
+        self.stranger, self.strange_in = True, self.common.meta.accepted_epoch
 
     def _append(self, message: Append, now: float) -> None:
         common = self.common
@@ -152,7 +157,7 @@ class Following:
         self.promised_to = self.leader
         self.promise_until = max(self.promise_until, now + common.config.timing.lease)  # from receipt (rule 5)
         for batch in message.batches:
-            if batch.first <= common.end.index:
+            if batch.first != common.end.index + 1 or not common.end.epoch <= batch.epoch <= self.epoch:  # rule 12
                 self.drop(now)
                 return
             common.append(batch)
@@ -183,6 +188,9 @@ class Following:
 
     def _apply(self) -> None:
         self.common.commit_to(min(self.known_commit, self.common.end.index), enough=True)
+        newest = self.common.epochs[-1] if self.common.epochs else None
+        if self.stranger and newest and newest.epoch > self.strange_in and self.common.commit >= newest.first:
+            self.stranger = False  # a later leader counted it in: it has all that is committed again
         while self.fresh and self.fresh[0][0] <= self.common.commit:
             self.fresh_at = max(self.fresh_at, self.fresh.popleft()[1])
 
@@ -198,4 +206,5 @@ class Following:
         """A replica that lost what it had starts anew, but never while the state counts on it."""
         if (self.stranger or self.broken) and self.common.state is not None and not self.common.in_sync:
             why = "its disk failed" if self.broken else "it has less than it acknowledged, or more than was committed"
+            self.rebuilding = True
             self.common.emit(Rebuild(f"{self.common.replica}: {why}"))

@@ -52,6 +52,7 @@ class Leading:
         self.heard: dict[ReplicaId, float] = {}
         self.leaving: set[ReplicaId] = set()
         self.gone: set[ReplicaId] = set()  # dead by the kubelet's word, broken, or replaced by another incarnation
+        self.joining: set[ReplicaId] = set()  # kept up; commit waits for them until they have all that is committed
         self.attempt: Attempt | None = None
         self.handing_over = False
         self.handed_over = False
@@ -76,7 +77,7 @@ class Leading:
     @property
     def enough(self) -> bool:
         """Whether what is committed now has minInSync durable copies (rule 8)."""
-        return len(self.effective) >= self.state.min_in_sync
+        return len(self.effective) - len(self.joining) >= self.state.min_in_sync
 
     @property
     def accepting(self) -> bool:
@@ -161,6 +162,7 @@ class Leading:
         replica = self.by_conn.pop(conn, None)
         if replica is not None and self.followers[replica].conn == conn:
             del self.followers[replica]
+            self._drop_joining(replica)
 
     def _hello(self, conn: int, hello: Hello, now: float) -> None:
         common, config = self.common, self.common.config
@@ -172,11 +174,17 @@ class Leading:
             common.emit(ReadState())
             self._refuse(conn, RefuseReason.NOT_LEADER)
             return
+        if conn in self.by_conn:  # one follower to a connection
+            common.emit(Close(conn))
+            return
         replica = hello.sender.replica
         shared = parting(common.epochs, common.end, hello.epochs, hello.end)
         for other in [r for r in self.state.in_sync if r.pod == replica.pod and r != replica]:
             self.gone.add(other)  # the pod says itself that its disk is another now
-        if replica in self.state.in_sync and shared.index < max(self.acked.get(replica, 0), common.commit):
+        self._drop_joining(replica)
+        if replica not in self.effective:
+            self.acked[replica] = min(self.acked.get(replica, 0), shared.index)  # it owed nobody what it had
+        elif shared.index < max(self.acked.get(replica, 0), common.commit):
             self.gone.add(replica)  # it has less than it acknowledged (rule 17)
             self._refuse(conn, RefuseReason.STRANGER)
             return
@@ -250,13 +258,22 @@ class Leading:
         """The effective set: while a change is "maybe" additions count and removals do not (rule 2)."""
         tried = self.attempt.state.in_sync if self.attempt else ()
         self.effective = tuple(dict.fromkeys((*self.state.in_sync, *tried)))
+        self.joining.difference_update(self.effective)
+        self.effective = (*self.effective, *sorted(self.joining))
         self._renew_lease()
+
+    def _drop_joining(self, replica: ReplicaId) -> None:
+        if replica in self.joining:
+            self.joining.discard(replica)
+            self._recount()
+            self._advance()
 
     # --- the in-sync set ---------------------------------------------------------------------------------------------
 
     def tick(self, now: float) -> None:
         """Heartbeats, and changes of the in-sync set that are due."""
         heartbeat = self.common.config.timing.heartbeat
+        self._end_silent(now)
         for follower in self.followers.values():
             if now - follower.sent_at >= heartbeat or follower.sent_commit < self.common.commit:
                 self._send_append(follower, (), now)
@@ -267,19 +284,36 @@ class Leading:
             self.common.ask_again_when_due(self.attempt, now)
         self._hand_over_when_ready(now)
 
+    def _end_silent(self, now: float) -> None:
+        """A follower that does not answer gets nothing more: what is sent to it would pile up."""
+        limit = 2 * self.common.config.timing.lease
+        for replica, follower in list(self.followers.items()):
+            if now - self.heard[replica] > limit:
+                self.common.emit(Close(follower.conn))
+                self.disconnected(follower.conn)
+
     def _change_in_sync(self, now: float) -> None:
         state = self.state
         stay = [r for r in state.in_sync if not self._lost(r, now)]
         for replica in [r for r in stay if r in self.leaving]:
             if len(stay) - 1 >= max(1, state.min_in_sync):  # who goes by choice does not take the last copies along
                 stay.remove(replica)
-        join = [r for r, f in self.followers.items() if self._may_join(r, f)]
+        join = [r for r, f in self.followers.items() if self._may_join(r, f, now)]
+        self._await_joining(join)
+        join = [r for r in join if self.acked[r] >= self.common.commit]  # whoever joins may lead: it has everything
         in_sync = (*stay, *join)
         if in_sync != state.in_sync:
             wanted = replace(state, in_sync=in_sync, serial=state.serial + 1)
             self.attempt = Attempt(self.common.meta.state_version, wanted)
             self._recount()  # from before it is tried, additions count
             self.common.ask(self.attempt)
+
+    def _await_joining(self, join: list[ReplicaId]) -> None:
+        """From now on nothing is committed that those who are to join don't have."""
+        if self.joining != set(join):
+            self.joining = set(join)
+            self._recount()
+            self._advance()
 
     def _lost(self, replica: ReplicaId, now: float) -> bool:
         if replica == self.common.replica:
@@ -290,12 +324,13 @@ class Leading:
         stuck = now - follower.unacked[0][2] if follower is not None and follower.unacked else 0.0
         return replica in self.gone or silent > timeout or stuck > timeout
 
-    def _may_join(self, replica: ReplicaId, follower: Follower) -> bool:
+    def _may_join(self, replica: ReplicaId, follower: Follower, now: float) -> bool:
         return (
             follower.caught_up
             and replica not in self.state.in_sync
             and replica not in self.gone
             and replica not in self.leaving
+            and not self._lost(replica, now)
             and replica.pod in self.state.replicas
             and self.acked.get(replica, 0) >= self.first
         )

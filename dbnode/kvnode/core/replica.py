@@ -63,6 +63,8 @@ class Replica:
 
     def step(self, event: ev.Event, now: float) -> list[Effect]:
         """Take one event; the effects are to be carried out in their order."""
+        if self.following.rebuilding:  # it is about to be wiped: it must not be counted on again
+            return [Close(event.conn)] if isinstance(event, ev.Received | ev.Dialed) else []
         self._handlers[type(event)](event, now)
         if self.role is Role.LEADER:
             self._step_down_if_over(now)
@@ -147,11 +149,18 @@ class Replica:
 
     def _adopt(self, state: PartitionState, version: int, now: float) -> None:
         """Act on a newer state, once it is on disk."""
+        if self.role is Role.FAILED:
+            self.common.note_state(state, version)
+            self.following.rebuild_if_excluded()
+            return
         was = self.common.state
         self.common.persist_state(state, version)
         self.claim = None  # a newer state settles it, won or lost
         if was is not None and (was.leader, was.epoch) != (state.leader, state.epoch):
             self.dead_leader = ""
+            # A new leader gets a lease's time to be heard, as if this replica had promised it that already.
+            self.bound_until = max(self.bound_until, now + self.config.timing.lease)
+            self.following.dial_at = NEVER
         if self.leading and self._leads(state) and state.epoch == self.leading.epoch:
             self.leading.state_changed()
         elif self.role is Role.CLAIMING and self._leads(state):
@@ -169,9 +178,6 @@ class Replica:
         if self.leading is not None:
             self.leading.close()
             self.leading = None
-        if self.role is Role.FAILED:
-            self.following.rebuild_if_excluded()
-            return
         if self.role is not Role.FOLLOWER:
             self._become(Role.FOLLOWER, self.common.meta.accepted_epoch)
         self.following.rebuild_if_excluded()
@@ -218,8 +224,8 @@ class Replica:
         others = [r for r in state.in_sync if leader is None or r != leader.replica]
         if leader is None:
             bound = NEVER if state.epoch == 0 else self.bound_until
-        elif leader.replica == me and leader.run != self.config.me.run:
-            return NEVER if not self.torn or not others else self.bound_until  # rule 1: it promised nothing to another
+        elif leader.replica == me and leader.run != self.config.me.run and not (self.torn and others):
+            return NEVER  # rule 1: it promised nothing to another
         elif leader.run == self.dead_leader:
             bound = self.dead_at
         else:
