@@ -179,20 +179,23 @@ class AsyncClient:
         check_operations(operations)
         profile = read_profile(read_mode, max_lag)
         messages = [operation.message() for operation in operations]
-        results = await self.run_batch(messages, profile, self._deadline(timeout))
+        results = await self.run_batch(messages, profile, deadline=self._deadline(timeout))
         return [_outcome(o.key, result) for o, result in zip(operations, results, strict=True)]
 
     async def run_batch(
         self,
         operations: Sequence[kv_pb2.Operation],
         profile: ReadProfile,
+        *,
         deadline: float,
         pair: tuple[bytes, int] | None = None,
         age: float = 0.0,
+        observed: int = 0,
     ) -> list[kv_pb2.Result]:
         """As `batch`, in protos, unchecked: what the router forwards.
 
-        `deadline` is by the loop's clock. A caller's own `pair`, `age` seconds old, is passed on with every part.
+        `deadline` is by the loop's clock. A caller's own `pair`, `age` seconds old, is passed on with every part, and
+        the version that it has `observed`.
         """
         results: list[kv_pb2.Result] = [kv_pb2.Result()] * len(operations)
         left = list(range(len(operations)))
@@ -201,7 +204,15 @@ class AsyncClient:
             chosen = [(p, [left[at] for at in positions]) for p, positions in parts.items()]
             answers = await asyncio.gather(
                 *(
-                    self._part([operations[i] for i in at], p, profile, deadline=deadline, pair=pair, age=age)
+                    self._part(
+                        [operations[i] for i in at],
+                        p,
+                        profile,
+                        deadline=deadline,
+                        pair=pair,
+                        age=age,
+                        observed=observed,
+                    )
                     for p, at in chosen
                 )
             )
@@ -223,6 +234,7 @@ class AsyncClient:
         deadline: float,
         pair: tuple[bytes, int] | None,
         age: float,
+        observed: int,
     ) -> list[kv_pb2.Result]:
         if partition is None or self._engine.closed:
             message = "the client was closed" if self._engine.closed else "no map is known yet; nothing was applied"
@@ -231,6 +243,7 @@ class AsyncClient:
         future: asyncio.Future[list[kv_pb2.Result]] = self._engine.loop.create_future()
         reads = all(operation.kind == GET for operation in operations)
         group = Group(operations, deadline, future, None if reads else pair, age)
+        group.observed = observed
         await self._engine.submit(group, partition, profile if reads else None)
         return await future
 

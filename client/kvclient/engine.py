@@ -52,7 +52,10 @@ class Engine:
         loop: asyncio.AbstractEventLoop,
         limits: Limits | None = None,
         backoff: Backoff | None = None,
+        session: bool = True,
     ) -> None:
+        """`session`: all callers are one session, whose reads never go back; otherwise each unit says what it saw."""
+        self.session = session
         self.loop = loop
         self.rng = rng
         self.placement = placement

@@ -20,7 +20,7 @@ def channel_options() -> list[tuple[str, int]]:
     """A dead peer is noticed within keepalive and its time-out; a new attempt is never held back for long."""
     return [
         ("grpc.max_send_message_length", MAX_GRPC_MESSAGE_BYTES),
-        ("grpc.max_receive_message_length", MAX_GRPC_MESSAGE_BYTES),
+        ("grpc.max_receive_message_length", -1),  # how large the values are is known only once they are here
         ("grpc.keepalive_time_ms", int(KEEPALIVE * _MS)),
         ("grpc.keepalive_timeout_ms", int(KEEPALIVE * _MS)),
         ("grpc.http2.ping_timeout_ms", int(KEEPALIVE * _MS)),

@@ -22,6 +22,8 @@ from kvclient.units import Call, Pair, Unit
 if TYPE_CHECKING:
     from kvclient.engine import Engine
 
+_READ_BYTES = 16 << 10  # how large the first answer's records are taken to be
+
 
 class Batch:
     """Units that travel together. `maybe`: sent, and the answer was lost: it may have been applied."""
@@ -48,12 +50,14 @@ class Lane:
     """Operations of one partition and one read profile (None: writes)."""
 
     __slots__ = (
+        "_clock_behind",
         "_connection",
         "_endpoint",
         "_engine",
         "_failures",
         "_hint",
         "_hold",
+        "_read_bytes",
         "_scheduled",
         "inflight",
         "partition",
@@ -74,7 +78,9 @@ class Lane:
         self._hint: tuple[Endpoint, int] | None = None  # a refusal named this leader, when the partition's epoch was
         self._hold: asyncio.TimerHandle | None = None
         self._failures = 0
+        self._read_bytes = _READ_BYTES
         self._scheduled = False
+        self._clock_behind = False  # the server's, behind what other partitions' leaders gave us
 
     def add(self, unit: Unit) -> None:
         """Take a unit; it is sent with whatever else arrives in this turn of the loop."""
@@ -108,6 +114,15 @@ class Lane:
             self._recover([batch])
             self._failed(f"{len(results)} results for {batch.count} operations; a defect of the server", None)
             return
+        if self.profile is None and batch.request.observed_version and _all_invalid(results):
+            # Rule 18: the server's clock is more than a second behind what we saw elsewhere. Nothing was done.
+            self._clock_behind = True
+            batch.request.observed_version = 0
+            self._keep([batch])
+            self._schedule()
+            return
+        if self.profile is not None:
+            self._read_bytes = response.ByteSize() // batch.count
         seen = self._distribute(batch, results)
         what = after_answer(seen, writes=self.profile is None, maybe=batch.maybe, foreign=batch.foreign)
         if what is Next.DONE:
@@ -212,7 +227,11 @@ class Lane:
         return self._connection
 
     def _gather(self) -> Batch | None:
-        """The next batch of what waits: at most 1,000 operations and 4 MiB, a caller's own pair alone."""
+        """The next batch of what waits: at most 1,000 operations and 4 MiB, a caller's own pair alone.
+
+        Of reads the answer counts, taken to be like the last one.
+        """
+        read_bytes = 0 if self.profile is None else self._read_bytes
         units: list[Unit] = []
         count = size = 0
         queue = self.queue
@@ -224,12 +243,14 @@ class Lane:
                 continue
             pair = unit.pair
             if units and (
-                pair is not None or count + unit.count > MAX_BATCH_OPERATIONS or size + unit.size > MAX_BATCH_BYTES
+                pair is not None
+                or count + unit.count > MAX_BATCH_OPERATIONS
+                or size + unit.size + read_bytes * unit.count > MAX_BATCH_BYTES
             ):
                 break
             units.append(queue.popleft())
             count += unit.count
-            size += unit.size
+            size += unit.size + read_bytes * unit.count
         return self._batch(units, units[0].pair) if units else None
 
     def _batch(self, units: list[Unit], pair: Pair | None) -> Batch:
@@ -239,13 +260,22 @@ class Lane:
             unit.fill(request.operations)
         if self.profile is None:
             request.client_id, request.sequence = pair or engine.next_pair()
-            request.observed_version = engine.observed()
         else:
             request.read_mode = self.profile.mode.value
             if self.profile.mode is not ReadMode.LINEARIZABLE:
                 request.max_lag_ms = self.profile.max_lag_ms
-                request.observed_version = engine.observed(self.partition)
+        request.observed_version = self._observed(units)
         return Batch(self, units, request, foreign=pair is not None)
+
+    def _observed(self, units: list[Unit]) -> int:
+        """What the answer must not be older than; 0 where that goes without saying."""
+        if not self._engine.session:
+            return max(unit.observed for unit in units)
+        own = self._engine.observed(self.partition)
+        if self.profile is not None:
+            return 0 if self.profile.mode is ReadMode.LINEARIZABLE else own
+        highest = self._engine.observed()
+        return highest if highest > own and not self._clock_behind else 0
 
     def _send(self, connection: Connection, batch: Batch) -> None:
         now = self._engine.loop.time()
@@ -377,6 +407,10 @@ class Lane:
         for unit in units:
             if unit.deadline <= now or now == float("inf"):
                 unit.fail(_unknown(_last(unit)) if sent else _deadline(unit, closed=now == float("inf")))
+
+
+def _all_invalid(results: Iterable[kv_pb2.Result]) -> bool:
+    return all(result.error.code == kv_pb2.ERROR_CODE_INVALID_ARGUMENT for result in results)
 
 
 def _last(unit: Unit) -> str:

@@ -62,13 +62,13 @@ class View:
 
     def merged(self, topology: cluster_pb2.Topology) -> "View":
         """This view and what a server says; raises KVClusterError when that is of another cluster, or damaged."""
-        if self.cluster_id and topology.cluster_id != self.cluster_id:
+        if self.cluster_id and topology.cluster_id and topology.cluster_id != self.cluster_id:
             raise KVClusterError(f"a server of cluster {topology.cluster_id}; this client's is {self.cluster_id}")
         members = _members(self.members, topology)
         return replace(
             self,
-            cluster_id=topology.cluster_id,
-            cluster_name=topology.cluster_name,
+            cluster_id=topology.cluster_id or self.cluster_id,  # a server may not have learnt it yet
+            cluster_name=topology.cluster_name or self.cluster_name,
             slot_map=_slot_map(self.slot_map, topology),
             partitions=_partitions(self.partitions, topology),
             members=members,

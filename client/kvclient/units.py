@@ -30,6 +30,7 @@ class Unit(Protocol):
         ...
 
     refusal: kv_pb2.Error | None  # the last, for the text of the error
+    observed: int  # a version that the answer must not be older than, beside the engine's own; 0: none
 
     @property
     def count(self) -> int:
@@ -75,7 +76,7 @@ class Unit(Protocol):
 class Call:
     """A single operation."""
 
-    __slots__ = ("deadline", "expected", "future", "key", "kind", "refusal", "released", "size", "value")
+    __slots__ = ("deadline", "expected", "future", "key", "kind", "observed", "refusal", "released", "size", "value")
     count: Final = 1
     charge: Final = 1
     pair: Final[Pair | None] = None
@@ -96,6 +97,7 @@ class Call:
         self.expected = expected
         self.deadline = deadline
         self.future = future
+        self.observed = 0
         self.size = len(key) + len(value) + OPERATION_OVERHEAD
         self.released = False
         self.refusal: kv_pb2.Error | None = None
@@ -142,6 +144,7 @@ class Group:
         "charge",
         "deadline",
         "future",
+        "observed",
         "operations",
         "pair",
         "refusal",
@@ -163,6 +166,7 @@ class Group:
         self.future = future
         self.pair = pair
         self.age = age
+        self.observed = 0
         self.size = sum(len(o.key) + len(o.value) + OPERATION_OVERHEAD for o in self.operations)
         self.released = False
         self.refusal: kv_pb2.Error | None = None

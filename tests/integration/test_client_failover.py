@@ -312,6 +312,7 @@ async def test_a_connection_that_hangs_is_noticed_and_what_it_owed_is_sent_again
             await proxy.swallowed.wait()
             first.address = real
             proxy.refuse = True
+            cluster.publish()
             started = time.monotonic()
             await put
             assert time.monotonic() - started < 5

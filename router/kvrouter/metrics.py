@@ -1,0 +1,44 @@
+"""What a router counts, for Prometheus."""
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+from kvcoord.view import ClusterWatch
+from prometheus_client import CollectorRegistry, Counter, Gauge
+
+
+class RouterMetrics:
+    """Counters of the doors, gauges of what is known."""
+
+    def __init__(self, registry: CollectorRegistry) -> None:
+        self.registry = registry
+        self.operations = Counter("kvcluster_router_operations", "Operations answered", registry=registry)
+        self.refused = Counter(
+            "kvcluster_router_invalid_requests", "Requests refused as invalid before forwarding", registry=registry
+        )
+        self._under_way = Gauge("kvcluster_router_operations_under_way", "Operations not answered", registry=registry)
+
+    @contextmanager
+    def under_way(self, count: int) -> Iterator[None]:
+        """Count operations while they are forwarded."""
+        self._under_way.inc(count)
+        try:
+            yield
+            self.operations.inc(count)
+        finally:
+            self._under_way.dec(count)
+
+    def show(self, watch: ClusterWatch) -> None:
+        """Show what is known of the cluster."""
+        version = Gauge("kvcluster_router_map_version", "Of the map routed by; 0: none", registry=self.registry)
+        version.set_function(lambda: watch.view.slot_map.version if watch.view.slot_map else 0)
+        leaderless = Gauge(
+            "kvcluster_router_partitions_without_leader", "Whose leader's address is not known", registry=self.registry
+        )
+        leaderless.set_function(
+            lambda: (
+                sum(watch.view.leader_of(p) is None for p in watch.view.slot_map.partitions)
+                if watch.view.slot_map
+                else 0
+            )
+        )
