@@ -88,7 +88,9 @@ class Checker:
 
     def rebuilds(self, process: "Process") -> None:
         disk = process.disk
-        if disk.replica in self.cluster.coordination.state.in_sync:
+        if process.disk_failed:
+            disk.destroyed = True  # a compare-and-set that adds it may be on its way: then as if the disk were lost
+        elif disk.replica in self.cluster.coordination.state.in_sync:
             self.fail(process, 4, f"wipes {disk.replica}, which is in sync")
         self.count("rebuilds")
 
