@@ -319,6 +319,8 @@ class Replica:
             self.following.written(now)
 
     def _write_failed(self, event: ev.WriteFailed, now: float) -> None:
+        if self.role is Role.FAILED:
+            return
         self.failure = event.reason
         self.following.broken = True
         self.following.leave()

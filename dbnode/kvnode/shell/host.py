@@ -20,6 +20,7 @@ from kvcoord.contract import (
     Versioned,
 )
 from kvstore.batch import RecordType, encode_batch, iter_batches
+from kvstore.errors import BatchBoundaryError, StoreError
 from kvstore.store import Store
 
 from kvnode.core import effects as ef
@@ -103,6 +104,7 @@ class Host:
         self._numbers = 0
         self._queue: deque[ev.Event] = deque()
         self._stepping = False
+        self._over = False  # closed, or dead of a defect: nothing is taken any more
         self._tasks: set[asyncio.Task[None]] = set()
         self._handlers: dict[type[Any], Callable[[Any], None]] = {
             ef.Write: lambda e: self._disk.write(e.batch, trusted=e.batch.epoch == self._led_epoch),
@@ -136,6 +138,7 @@ class Host:
         for task in self._tasks:
             task.cancel()
         await asyncio.gather(*self._tasks, return_exceptions=True)
+        self._over = True
         await self._network.close()
         for connection in list(self._connections.values()):
             connection.abort()
@@ -143,6 +146,8 @@ class Host:
 
     def step(self, event: ev.Event) -> None:
         """Take an event; effects that cause events have them taken before this returns, in order."""
+        if self._over:
+            return
         self._queue.append(event)
         if self._stepping:
             return
@@ -151,8 +156,24 @@ class Host:
             while self._queue:
                 for effect in self.core.step(self._queue.popleft(), self.clock.now()):
                     self._handlers[type(effect)](effect)
+        except Exception as e:
+            self.die(e)
+            raise
         finally:
             self._stepping = False
+
+    def die(self, error: BaseException) -> None:
+        """Something went wrong that nothing here expects: the process is to end rather than to limp on."""
+        self._over = True
+        self._queue.clear()
+        log.error("replica stopped by a defect", error=f"{type(error).__name__}: {error}")
+        if not self.rebuild.done():
+            self.rebuild.set_exception(error)
+
+    def damaged(self, error: Exception) -> None:
+        """The log can't be read where it must be: the replica leaves and is rebuilt, as after a failed write."""
+        reason = f"{type(error).__name__}: {error}"
+        asyncio.get_running_loop().call_soon(self.step, ev.WriteFailed(reason))
 
     def propose(self, data: bytes, first: int, last: int) -> None:
         """Put a batch of the epoch that this replica leads into the log; the caller encoded it for `next_index`."""
@@ -180,7 +201,15 @@ class Host:
             self.watcher.committed(effect.index, enough=effect.enough)
 
     def _read_log(self, effect: ef.ReadLog) -> None:
-        data = self.store.read(effect.after, READ_LOG_BYTES)
+        try:
+            data = self.store.read(effect.after, READ_LOG_BYTES)
+        except BatchBoundaryError as e:  # a follower claims a log that ends where none can
+            log.warning("replication connection ended: impossible position", error=str(e))
+            self._close_connection(ef.Close(effect.conn))
+            return
+        except (StoreError, OSError) as e:
+            self.damaged(e)
+            return
         batches = tuple(Batch(h.epoch, h.first, h.last, d) for h, d in iter_batches(data, verify=False))
         self._queue.append(ev.LogRead(effect.conn, effect.after, batches))
 
@@ -250,6 +279,9 @@ class Host:
             log.debug("leader not reached", leader=str(to), error=str(e) or "timed out")
             self.step(ev.DialFailed(to))
             return
+        if made[0].closed:  # it ended before this task had its turn: nobody would tell the core
+            self.step(ev.DialFailed(to))
+            return
         self._connections[made[0].number] = made[0]
         self.step(ev.Dialed(made[0].number, to))
 
@@ -282,8 +314,9 @@ class Host:
 
     def _ended(self, task: asyncio.Task[None]) -> None:
         self._tasks.discard(task)
-        if not task.cancelled() and task.exception() is not None and not self.rebuild.done():
-            self.rebuild.set_exception(task.exception() or RuntimeError(task.get_name()))
+        error = None if task.cancelled() else task.exception()
+        if error is not None and not self._over:
+            self.die(error)
 
     async def _tick(self) -> None:
         tick = ev.Tick()

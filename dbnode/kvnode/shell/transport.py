@@ -70,6 +70,11 @@ class Connection(asyncio.Protocol):
         name = self._transport.get_extra_info("peername") if self._transport else None
         return f"{name[0]}:{name[1]}" if name else "closed"
 
+    @property
+    def closed(self) -> bool:
+        """Whether it has ended."""
+        return self._transport is None
+
     def send(self, message: Message) -> None:
         """Send, or nothing when the connection is gone."""
         if self._transport is not None and not self._transport.is_closing():

@@ -12,7 +12,7 @@ from typing import Any, Final
 
 from kvcommon.errors import KVClusterError
 from kvcoord.contract import ReplicaId, RunId
-from kvstore.batch import iter_batches
+from kvstore.batch import MAX_INDEX, iter_batches
 from kvstore.checksum import crc32c
 from kvstore.errors import StoreError
 
@@ -83,8 +83,15 @@ def _to_run(row: list[str]) -> RunId:
     return RunId(ReplicaId(pod, incarnation), run)
 
 
+def _number(value: Any) -> int:
+    """A count, index or epoch: whole, not negative, and of 63 bits at most, as the log's format has them."""
+    if type(value) is not int or not 0 <= value <= MAX_INDEX:
+        raise ValueError(f"{value!r} where a number from 0 to {MAX_INDEX} must be")
+    return value
+
+
 def _to_position(row: list[int]) -> Position:
-    epoch, index = (int(x) for x in row)
+    epoch, index = (_number(x) for x in row)
     return Position(epoch, index)
 
 
@@ -100,7 +107,16 @@ def decode(payload: bytes) -> Message:
             _, _, epoch, number, heard, durable = _ACK.unpack(payload)
             return Ack(epoch, number, heard, durable)
         return _DECODERS[kind](json.loads(payload[_KIND.size :]))
-    except (struct.error, StoreError, KeyError, ValueError, TypeError, AttributeError, RecursionError) as e:
+    except (
+        struct.error,
+        StoreError,
+        LookupError,
+        ValueError,
+        TypeError,
+        AttributeError,
+        ArithmeticError,
+        RecursionError,
+    ) as e:
         raise WireError(f"not a replication message: {type(e).__name__}: {e}") from e
 
 
@@ -116,18 +132,18 @@ def _append(payload: bytes) -> Append:
 _DECODERS: dict[int, Callable[[dict[str, Any]], Message]] = {
     _HELLO: lambda b: Hello(
         str(b["cluster_id"]),
-        int(b["partition"]),
+        _number(b["partition"]),
         _to_run(b["sender"]),
         _to_run(b["to"]),
-        int(b["epoch"]),
+        _number(b["epoch"]),
         _to_position(b["end"]),
-        int(b["commit"]),
-        tuple(EpochStart(int(e), int(f)) for e, f in b["epochs"]),
+        _number(b["commit"]),
+        tuple(EpochStart(_number(e), _number(f)) for e, f in b["epochs"]),
     ),
-    _WELCOME: lambda b: Welcome(int(b["epoch"]), _to_position(b["parting"]), int(b["commit"])),
-    _REFUSE: lambda b: Refuse(int(b["epoch"]), RefuseReason(int(b["reason"]))),
-    _GO: lambda b: Go(int(b["epoch"]), _to_run(b["run"])),
-    _LEAVE: lambda b: Leave(int(b["epoch"]), bool(b["broken"])),
+    _WELCOME: lambda b: Welcome(_number(b["epoch"]), _to_position(b["parting"]), _number(b["commit"])),
+    _REFUSE: lambda b: Refuse(_number(b["epoch"]), RefuseReason(int(b["reason"]))),
+    _GO: lambda b: Go(_number(b["epoch"]), _to_run(b["run"])),
+    _LEAVE: lambda b: Leave(_number(b["epoch"]), bool(b["broken"])),
 }
 
 
