@@ -4,15 +4,38 @@ kopf is imported only here.
 """
 
 import asyncio
+import dataclasses
+import logging
+import ssl
 from collections.abc import Callable
 from typing import Any
 
 import kopf
 
+from kvoperator.kube import accept_as_kubectl_does
 from kvoperator.manager import Manager
 from kvoperator.names import GROUP, LABEL_CLUSTER, PLURAL, VERSION
 
 WATCHED = (("apps", "v1", "statefulsets"), ("apps", "v1", "deployments"))
+
+
+def quiet() -> None:
+    """Kopf tells of every call of a handler; only what went wrong is of interest."""
+    logging.getLogger("kopf").setLevel(logging.WARNING)
+
+
+class Connection(kopf.ConnectionInfo):
+    """kopf's way to the API server, with certificates verified as everything else here does."""
+
+    def as_ssl_context(self) -> ssl.SSLContext:
+        context = super().as_ssl_context()
+        accept_as_kubectl_does(context)
+        return context
+
+    @classmethod
+    def like(cls, info: kopf.ConnectionInfo) -> "Connection":
+        """The same connection."""
+        return cls(**{f.name: getattr(info, f.name) for f in dataclasses.fields(info)})
 
 
 def settings() -> kopf.OperatorSettings:
@@ -32,6 +55,8 @@ def settings() -> kopf.OperatorSettings:
     made.watching.inactivity_timeout = 70  # a watch that was lost silently is opened anew
     made.watching.reconnect_backoff = 0.1
     made.queueing.worker_limit = 64
+    made.queueing.exit_timeout = 0.5
+    made.queueing.idle_timeout = 1
     made.queueing.error_delays = (1, 1, 2, 3, 5, 8, 13)
     made.process.ultimate_exiting_timeout = 10
     for resource in ("pods", "statefulsets", "deployments"):
@@ -45,7 +70,8 @@ def registry(manager: Manager) -> kopf.OperatorRegistry:
 
     @kopf.on.login(registry=made)
     def login(**arguments: Any) -> kopf.ConnectionInfo | None:
-        return kopf.login_with_service_account(**arguments) or kopf.login_with_kubeconfig(**arguments)
+        info = kopf.login_with_service_account(**arguments) or kopf.login_with_kubeconfig(**arguments)
+        return Connection.like(info) if info else None
 
     @kopf.on.event(GROUP, VERSION, PLURAL, registry=made)
     async def cluster(namespace: str | None, name: str, **_: Any) -> None:

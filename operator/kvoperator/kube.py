@@ -5,6 +5,7 @@ Objects are the API server's own JSON. Calls block in threads of their own pool,
 
 import asyncio
 import json
+import ssl
 from collections.abc import Mapping
 from concurrent.futures import ThreadPoolExecutor
 from typing import Any, Literal
@@ -52,6 +53,11 @@ def path_of(kind: str, namespace: str | None, name: str | None = None, subresour
     return "/" + "/".join([*parts, plural, *([name] if name else []), *([subresource] if subresource else [])])
 
 
+def accept_as_kubectl_does(context: ssl.SSLContext) -> None:
+    """Verify certificates as Go does: Python 3.13 asks more of a CA's form than many clusters' own CAs have."""
+    context.verify_flags &= ~ssl.VERIFY_X509_STRICT
+
+
 class Kube:
     """Calls of the API server. Any of them may raise KubeError; one that timed out may have been done."""
 
@@ -79,7 +85,11 @@ class Kube:
                 ) from None
         settings.connection_pool_maxsize = THREADS
         settings.retries = urllib3.Retry(0)
-        return cls(client.ApiClient(settings))
+        api = client.ApiClient(settings)
+        context = urllib3.util.ssl_.create_urllib3_context()
+        accept_as_kubectl_does(context)
+        api.rest_client.pool_manager.connection_pool_kw["ssl_context"] = context
+        return cls(api)
 
     def close(self) -> None:
         """Let go of connections and threads; calls under way end by themselves."""

@@ -1,9 +1,9 @@
 """The `kvoperator` command: waits for the CRD and for the Lease, then looks after KVClusters until it is told to stop."""
 
 import asyncio
-import contextlib
 import os
 import socket
+import sys
 import uuid
 from collections.abc import Awaitable
 from datetime import UTC, datetime
@@ -11,11 +11,11 @@ from pathlib import Path
 
 import structlog
 from kvcommon.clock import SystemClock
-from kvcommon.errors import ConfigurationError
+from kvcommon.errors import ConfigurationError, KVClusterError
 from kvcommon.http import HttpServer
 from kvcommon.logging import configure_logging
 from kvcommon.numbers import HTTP_PORT
-from kvcommon.server import run
+from kvcommon.server import STOP_SIGNALS, run
 from kvcommon.settings import Settings, exit_configuration, load_settings
 from kvcoord.open import open_coordination
 from pydantic import Field
@@ -30,6 +30,7 @@ from kvoperator.worker import Tools
 log = structlog.get_logger()
 SERVICE_ACCOUNT_NAMESPACE = Path("/var/run/secrets/kubernetes.io/serviceaccount/namespace")
 CRD_POLL = 2.0  # seconds
+KOPF_END = 1.0  # seconds that kopf is given for an orderly end; it has nothing to lose
 
 
 class OperatorSettings(Settings):
@@ -54,8 +55,9 @@ class Health:
 
     def at(self, stage: str, problem: str | None = None) -> None:
         """Where the operator has got to; ready unless there is a problem."""
+        if (stage, problem) != (self.stage, self.problem):
+            log.info("operator", stage=stage, problem=problem)
         self.stage, self.problem = stage, problem
-        log.info("operator", stage=stage)
 
 
 def main() -> None:
@@ -63,9 +65,13 @@ def main() -> None:
     settings = load_settings(OperatorSettings)
     try:
         configure_logging("operator")
+        handlers.quiet()
         code = run(lambda stop: serve(settings, stop))
     except ConfigurationError as error:
         exit_configuration(error)
+    except KVClusterError as error:
+        sys.stderr.write(f"{error}\n")
+        code = 1
     raise SystemExit(code)
 
 
@@ -87,10 +93,7 @@ async def serve(settings: OperatorSettings, stop: asyncio.Event) -> int:
             health.at("waiting for the lease")
             if not await _until(stop, lease.acquire()):
                 return 0
-            try:
-                return await _active(settings, kube, (metrics, health), lease, stop)
-            finally:
-                await lease.release()
+            return await _active(settings, kube, (metrics, health), lease, stop)
         finally:
             kube.close()
 
@@ -109,24 +112,31 @@ async def _active(
     )
     manager = Manager(tools)
     enough = asyncio.Event()
-    watching = asyncio.create_task(
-        handlers.watch(manager, settings.namespace, enough, lambda: health.at("active")), name="watch"
-    )
+
+    def ready() -> None:
+        # kopf has put its own signal handlers in place of ours; its end takes seconds, ours should not.
+        for number in STOP_SIGNALS:
+            asyncio.get_running_loop().add_signal_handler(number, stop.set)
+        health.at("active")
+
+    watching = asyncio.create_task(handlers.watch(manager, settings.namespace, enough, ready), name="watch")
     keeping = asyncio.create_task(lease.keep(), name="lease")
     stopping = asyncio.create_task(stop.wait(), name="stop")
     metrics.active.set(1)
     try:
         await asyncio.wait({watching, keeping, stopping}, return_when=asyncio.FIRST_COMPLETED)
-        return 1 if keeping.done() else 0
+        return 0 if stop.is_set() else 1
     finally:
         health.at("stopping", "stopping")
         metrics.active.set(0)
-        enough.set()
         await manager.close()
-        for task in (keeping, stopping):
-            task.cancel()
-        with contextlib.suppress(asyncio.CancelledError):
-            await watching
+        keeping.cancel()
+        stopping.cancel()
+        await lease.release()
+        enough.set()
+        await asyncio.wait({watching}, timeout=KOPF_END)
+        if watching.done() and not watching.cancelled() and (error := watching.exception()) is not None:
+            log.error("watches ended by an error", exc_info=error)
 
 
 async def _crd(kube: Kube, health: Health) -> None:

@@ -11,7 +11,7 @@ from kvoperator.names import COMPONENT_NODE
 from kvoperator.snapshot import ObjectKey, PodView, Snapshot
 from kvoperator.spec import KVClusterSpec
 
-NEVER_RAN = frozenset(
+IDLE = frozenset(
     {
         "ImagePullBackOff",
         "ErrImagePull",
@@ -38,14 +38,13 @@ def replacements(snapshot: Snapshot, spec: KVClusterSpec, changing: frozenset[Ob
     """Pods to delete now. `changing` are objects about to be applied: their revision is not known yet."""
     if any(p.deleting for p in snapshot.pods.values() if p.component == COMPONENT_NODE):
         return []
-    for partition in range(spec.partitions):
-        if ObjectKey("StatefulSet", snapshot.names.partition(partition)) in changing:
-            continue
-        old = outdated(snapshot, partition)
-        idle = [p for p in old if not p.running and (p.waiting in NEVER_RAN or p.unschedulable)]
-        if idle:
-            return [_delete(p, "does not run, and is of an older revision") for p in idle]
-        chosen = _next(snapshot, spec, partition, old)
+    known = [p for p in range(spec.partitions) if ObjectKey("StatefulSet", snapshot.names.partition(p)) not in changing]
+    old = {partition: outdated(snapshot, partition) for partition in known}
+    idle = [p for pods in old.values() for p in pods if not p.running and (p.waiting in IDLE or p.unschedulable)]
+    if idle:
+        return [_delete(p, "does not run, and is of an older revision") for p in idle]
+    for partition, pods in old.items():
+        chosen = _next(snapshot, spec, partition, pods)
         if chosen is not None:
             return [_delete(chosen, "is of an older revision, and the others of its partition are in sync")]
     return []
