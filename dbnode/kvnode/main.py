@@ -144,7 +144,11 @@ class Node:
 
     async def _watch_disk(self, service: Service) -> None:
         while True:
-            full = self.store.free_bytes < MIN_FREE_BYTES
+            try:
+                full = self.store.free_bytes < MIN_FREE_BYTES
+            except OSError as e:
+                log.warning("free disk space is not known", error=str(e))
+                full = service.disk_full
             if full != service.disk_full:
                 log.warning("disk nearly full" if full else "disk has space again", free_bytes=self.store.free_bytes)
                 service.disk_full = full

@@ -16,6 +16,7 @@ from kvcommon.slotmap import SlotMap
 from kvcommon.slots import slot_of
 from kvcommon.versions import VersionClock, version_partition
 from kvstore.batch import RecordTuple, RecordType, encode_batch
+from kvstore.errors import StoreError
 from kvstore.sessions import Expired, session_key
 from kvstore.store import Store
 
@@ -27,6 +28,7 @@ from kvnode.shell.host import Host
 MAX_IN_FLIGHT = 8  # log batches that are not committed yet
 MAX_LOG_BATCH_BYTES = 4 << 20
 MAX_QUEUED_BYTES = 64 << 20  # of requests waiting or under way
+MAX_ANSWER_BYTES = 4 << 20  # of values in the answer to one request; what is beyond is refused
 MIN_FREE_BYTES = 256 << 20  # below this much free disk a leader takes no more writes
 
 Answer = Callable[[Sequence[Outcome] | None], None]
@@ -112,12 +114,19 @@ class Service:
         unfit = self._unfit_to_read(request)
         if unfit is not None:
             return [unfit] * len(request.operations)
-        get = self._get
-        return [get(op[1]) for op in request.operations]
+        outcomes: list[Outcome] = []
+        size = 0
+        for op in request.operations:
+            outcome = self._get(op[1]) if size < MAX_ANSWER_BYTES else _TOO_LONG
+            size += len(outcome[2])
+            outcomes.append(outcome)
+        return outcomes
 
     def _unfit_to_read(self, request: Request) -> Outcome | None:
         """Why this replica can't read as fresh as asked; `now` is taken after the request was read (rule 5)."""
         now = self._clock.now()
+        if self._core.role is Role.FAILED:
+            return Outcome(Code.UNAVAILABLE, message="this replica failed and waits to be rebuilt; ask another")
         leased = now < self._core.lease_until
         if request.read_mode == ReadMode.LINEARIZABLE:
             return None if leased else self._not_serving("reads")
@@ -132,8 +141,18 @@ class Service:
         return None
 
     def _get(self, key: bytes) -> Outcome:
-        record = self._store.get(key)
+        try:
+            record = self._store.get(key)
+        except (StoreError, OSError) as e:
+            return self._damaged(e)
         return Outcome(Code.NOT_FOUND) if record is None else Outcome(Code.OK, record[3], record[2])
+
+    def _damaged(self, error: Exception) -> Outcome:
+        """What is answered when the log can't be read; this replica then goes."""
+        self._host.damaged(error)
+        return Outcome(
+            Code.INTERNAL, message=f"this replica's log can't be read; ask again, another will lead: {error}"
+        )
 
     def _not_serving(self, what: str) -> Outcome:
         """A leader that can't serve right now, or no leader."""
@@ -177,6 +196,9 @@ class Service:
         """Answer a batch that was here before with what came of it then (rule 10)."""
         under_way = self._sessions.get(pair)
         if under_way is not None:
+            if len(under_way.request.operations) != len(request.operations):
+                answer(_other_batch(request, len(under_way.request.operations)))
+                return True
             under_way.answers.append(answer)
             return True
         first = self._store.sessions.lookup(*pair)
@@ -188,8 +210,7 @@ class Service:
             return False
         before = decode_outcomes(first)
         if len(before) != len(request.operations):
-            text = f"sequence {pair[1]} was used for another batch, of {len(before)} operations; count sequences up"
-            answer([Outcome(Code.INVALID_ARGUMENT, message=text)] * len(request.operations))
+            answer(_other_batch(request, len(before)))
             return True
         answer(self._with_reads(request, before))
         return True
@@ -216,7 +237,14 @@ class Service:
             asyncio.get_running_loop().call_soon(self._flush)
 
     def _flush(self) -> None:
-        """Make one log batch of what is queued."""
+        """Make one log batch of what is queued; what goes wrong here would leave callers without an answer."""
+        try:
+            self._flush_queue()
+        except Exception as e:
+            self._host.die(e)
+            raise
+
+    def _flush_queue(self) -> None:
         self._flush_scheduled = False
         if not self._queue or len(self._in_flight) >= MAX_IN_FLIGHT:
             return
@@ -248,15 +276,18 @@ class Service:
             self._schedule()
 
     def _answer_without_records(self, waiting: list[_Pending]) -> None:
-        """Refusals only: they wait for what they depend on, or need the lease as a read does."""
-        if self._in_flight:
-            self._in_flight[-1][1].extend(waiting)
-        elif self._clock.now() < self._core.lease_until:
-            for pending in waiting:
-                self._settle(pending, pending.outcomes)
-        else:
+        """Refusals only: they need the lease, as a read does, and wait for what they depend on.
+
+        An older batch's commit alone would not do: it may have been acknowledged before another took over.
+        """
+        if self._clock.now() >= self._core.lease_until:
             for pending in waiting:
                 self._settle(pending, [self._not_serving("writes")] * len(pending.request.operations))
+        elif self._in_flight:
+            self._in_flight[-1][1].extend(waiting)
+        else:
+            for pending in waiting:
+                self._settle(pending, pending.outcomes)
 
     def _evaluate(self, pending: _Pending, first: int, records: list[RecordTuple], keys: list[bytes]) -> None:
         """Decide each operation's outcome on index and overlay, and add the records that it makes."""
@@ -264,13 +295,17 @@ class Service:
         if request.observed:
             self._versions.observe(request.observed)
         wall = self._clock.wall_ms()
-        before = len(records)
+        read = 0
         for kind, key, value, expected in request.operations:
+            if kind == Kind.GET and read >= MAX_ANSWER_BYTES:
+                outcomes.append(_TOO_LONG)
+                continue
             if kind == Kind.PUT and expected is None:
                 version = self._versions.next(wall)
             else:
                 refused = self._evaluate_condition(kind, key, expected)
                 if refused is not None:
+                    read += len(refused[2])
                     outcomes.append(refused)
                     continue
                 version = self._versions.next(wall)
@@ -282,7 +317,7 @@ class Service:
                 records.append((RecordType.PUT, key, value, version, 0))
             keys.append(key)
             outcomes.append(Outcome(Code.OK, version))
-        if request.pair is not None and len(records) > before:
+        if request.pair is not None:  # also when all was refused: a late repeat must not be done after all
             result = encode_outcomes(request.operations, outcomes)
             records.append((RecordType.SESSION, session_key(*request.pair), result, self._versions.next(wall), 0))
 
@@ -292,7 +327,10 @@ class Service:
         if over is not None:
             found, value = (over[1], over[2]) if over[2] is not None else (0, b"")
         else:
-            record = self._store.get(key)
+            try:
+                record = self._store.get(key)
+            except (StoreError, OSError) as e:
+                return self._damaged(e)
             found, value = (record[3], record[2]) if record is not None else (0, b"")
         if kind == Kind.GET:
             return Outcome(Code.OK, found, value or b"") if found else Outcome(Code.NOT_FOUND)
@@ -344,6 +382,11 @@ class Service:
             answer(outcomes)
 
 
+_TOO_LONG = Outcome(
+    Code.RESOURCE_EXHAUSTED, message=f"the answer's values are beyond {MAX_ANSWER_BYTES} bytes; ask for fewer at once"
+)
+
+
 def invalid_operation(op: Operation) -> Outcome | None:
     """What is wrong with an operation by itself, whoever gets it."""
     kind, key, value, expected = op
@@ -369,6 +412,13 @@ def _without_invalid(request: Request, invalid: Sequence[Outcome | None], answer
 
     valid = [op for op, bad in zip(request.operations, invalid, strict=True) if bad is None]
     return replace(request, operations=valid), merged
+
+
+def _other_batch(request: Request, operations: int) -> list[Outcome]:
+    """A pair that stood for another batch before."""
+    sequence = request.pair[1] if request.pair else 0
+    text = f"sequence {sequence} was used for another batch, of {operations} operations; count sequences up"
+    return [Outcome(Code.INVALID_ARGUMENT, message=text)] * len(request.operations)
 
 
 def _unknown(pending: _Pending) -> list[Outcome]:

@@ -35,7 +35,7 @@ class Reporter(Collector):
             incarnation=me.replica.incarnation,
             run=me.run,
             role=_ROLES[core.role],
-            serving=self.not_ready() is None and core.in_sync,
+            serving=self._serving(),
             in_sync=core.in_sync,
             epoch=core.epoch,
             end_index=core.end.index,
@@ -50,6 +50,11 @@ class Reporter(Collector):
     def status_json(self) -> Mapping[str, object]:
         """The same as a JSON object with the proto's field names."""
         return MessageToDict(self.status(), preserving_proto_field_name=True, always_print_fields_with_no_presence=True)
+
+    def _serving(self) -> bool:
+        core = self.host.core
+        leased = core.role is not Role.LEADER or self.host.clock.now() < core.lease_until
+        return self.not_ready() is None and core.in_sync and leased
 
     def not_ready(self) -> str | None:
         """None when the role is known and served: a leader leads, a follower follows; otherwise why not."""

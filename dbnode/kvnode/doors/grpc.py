@@ -21,6 +21,12 @@ from kvnode.topology import topology_of
 Context = aio.ServicerContext[Any, Any]
 
 MAX_UNANSWERED = 64  # batches of one stream
+MAX_UNSENT = 8  # answers of one stream that the client does not take
+KEEPALIVE_MS = 10_000  # a stream whose client is gone without a word ends after two of these
+
+Answers = asyncio.Queue[kv_pb2.BatchResponse | str | Exception | None]
+"""Of one stream: responses; a reason to end it; a defect; None: all was answered."""
+
 _ADVICE = {
     Code.NOT_FOUND: "the key does not exist",
     Code.ALREADY_EXISTS: "the key exists",
@@ -54,6 +60,9 @@ class KeyValueDoor(kv_pb2_grpc.KeyValueServicer):
     async def _one(self, operation: Operation, message: Any, context: Context) -> kv_pb2.Record:
         request = Request([operation], observed=message.observed_version, size=len(operation[1]) + len(operation[2]))
         if operation[0] == Kind.GET:
+            wrong = _wrong_freshness(message)
+            if wrong:
+                await abort_with(context, kv_pb2.Error(code=kv_pb2.ERROR_CODE_INVALID_ARGUMENT, message=wrong))
             request.read_mode, request.max_lag = _freshness(message)
         request.deadline = self._deadline(context.time_remaining())
         outcomes = await self._service.call(request)
@@ -80,42 +89,47 @@ class KeyValueDoor(kv_pb2_grpc.KeyValueServicer):
 
         The client then sends what is unanswered again, with the same pairs, to whoever leads.
         """
-        answers: asyncio.Queue[kv_pb2.BatchResponse | str | None] = asyncio.Queue()
+        answers: Answers = asyncio.Queue()
         room = asyncio.Semaphore(MAX_UNANSWERED)
+        taken = asyncio.Event()
 
         async def read() -> None:
-            async for message in requests:
-                await room.acquire()
-                wrong = _wrong_batch(message)
-                if wrong:
-                    bad = Outcome(Code.INVALID_ARGUMENT, message=wrong)
-                    answers.put_nowait(self._response(message, [bad] * len(message.operations)))
-                    continue
-                timeout = message.timeout_ms / 1000 if message.timeout_ms else None
-                self._service.submit(self._request(message, self._deadline(timeout)), self._answer(message, answers))
-            answers.put_nowait(None)
+            try:
+                async for message in requests:
+                    await room.acquire()
+                    while answers.qsize() >= MAX_UNSENT:  # a client that only sends gets no more read
+                        taken.clear()
+                        await taken.wait()
+                    self._submit(message, answers)
+                for _ in range(MAX_UNANSWERED):  # the client has sent all; what is under way is still answered
+                    await room.acquire()
+                answers.put_nowait(None)
+            except Exception as e:  # the other half of the stream must learn of it
+                answers.put_nowait(e)
 
         reader = asyncio.create_task(read(), name="pipeline reader")
         try:
-            while (answer := await self._next(answers, reader)) is not None:
+            while (answer := await answers.get()) is not None:
+                taken.set()
                 if isinstance(answer, str):
                     await abort_with(context, kv_pb2.Error(code=kv_pb2.ERROR_CODE_NOT_LEADER, message=answer))
-                room.release()
+                if isinstance(answer, Exception):
+                    raise answer
                 yield answer
+                room.release()
         finally:
             reader.cancel()
 
-    @staticmethod
-    async def _next(
-        answers: "asyncio.Queue[kv_pb2.BatchResponse | str | None]", reader: asyncio.Task[None]
-    ) -> kv_pb2.BatchResponse | str | None:
-        if answers.empty() and reader.done() and not reader.cancelled() and reader.exception() is not None:
-            return None
-        return await answers.get()
+    def _submit(self, message: kv_pb2.BatchRequest, answers: Answers) -> None:
+        wrong = _wrong_batch(message)
+        if wrong:
+            bad = Outcome(Code.INVALID_ARGUMENT, message=wrong)
+            answers.put_nowait(self._response(message, [bad] * len(message.operations)))
+            return
+        timeout = message.timeout_ms / 1000 if message.timeout_ms else None
+        self._service.submit(self._request(message, self._deadline(timeout)), self._answer(message, answers))
 
-    def _answer(
-        self, message: kv_pb2.BatchRequest, answers: "asyncio.Queue[kv_pb2.BatchResponse | str | None]"
-    ) -> Callable[[Sequence[Outcome] | None], None]:
+    def _answer(self, message: kv_pb2.BatchRequest, answers: Answers) -> Callable[[Sequence[Outcome] | None], None]:
         def answer(outcomes: Sequence[Outcome] | None) -> None:
             if outcomes is not None:
                 answers.put_nowait(self._response(message, outcomes))
@@ -194,8 +208,14 @@ def _wrong_batch(message: kv_pb2.BatchRequest) -> str:
         return f"a batch of {message.ByteSize()} bytes; at most {MAX_BATCH_BYTES} are possible"
     if message.client_id and (len(message.client_id) != 16 or not message.sequence):
         return f"client_id of {len(message.client_id)} bytes, sequence {message.sequence}; 16 bytes and 1 or more go"
+    return _wrong_freshness(message)
+
+
+def _wrong_freshness(message: Any) -> str:
     if message.read_mode == kv_pb2.READ_MODE_BOUNDED and not message.max_lag_ms:
         return "read_mode BOUNDED without max_lag_ms; give at least 1"
+    if message.read_mode > kv_pb2.READ_MODE_ANY:
+        return f"read_mode {message.read_mode} is unknown; LINEARIZABLE, BOUNDED and ANY are 1 to 3"
     return ""
 
 
@@ -237,6 +257,8 @@ class GrpcServer:
                 ("grpc.max_receive_message_length", MAX_GRPC_MESSAGE_BYTES),
                 ("grpc.max_send_message_length", -1),
                 ("grpc.so_reuseport", 0),
+                ("grpc.keepalive_time_ms", KEEPALIVE_MS),
+                ("grpc.keepalive_timeout_ms", KEEPALIVE_MS),
                 ("grpc.keepalive_permit_without_calls", 1),
                 ("grpc.http2.min_ping_interval_without_data_ms", 500),
                 ("grpc.http2.min_recv_ping_interval_without_data_ms", 500),
