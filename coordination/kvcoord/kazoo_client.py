@@ -1,11 +1,17 @@
 """ZooKeeper's client, kazoo, made async: the only module that imports it, and where its threads end.
 
 It goes on connecting for as long as it lives: names are resolved anew each time round, an attempt waits a second at most,
-attempts are half a second apart at most, and a client whose own thread has died is replaced by another.
+attempts are half a second apart at most, and a client whose own thread has died is replaced by another. Beyond kazoo:
+
+- A server that gives no answer for a second is left for another. kazoo's own pings take up to four to find that out, and
+  who claims a leadership has just lost a machine, often with a server on it.
+- After being cut off for longer than any session lasts, a new session is begun. The old one remembers the newest
+  transaction it saw, and servers that have lost their data would refuse it for ever.
 """
 
 import asyncio
 import logging
+import socket
 import threading
 from collections.abc import Callable, Sequence
 from contextlib import suppress
@@ -26,6 +32,9 @@ CONNECT_TIMEOUT: Final = 1.0
 RECONNECT_DELAY: Final = 0.1
 RECONNECT_MAX_DELAY: Final = 0.5
 CLOSE_TIMEOUT: Final = 2.0
+PROBE_INTERVAL: Final = 0.5
+PROBE_TIMEOUT: Final = 1.0
+NEW_SESSION_AFTER: Final = 1.5  # times the session time-out
 
 log = structlog.get_logger()
 
@@ -75,6 +84,9 @@ class AsyncKazoo:
         self._loop: asyncio.AbstractEventLoop | None = None
         self._client: Any = None
         self._up = asyncio.Event()
+        self._down_since = 0.0
+        self._supervisor: asyncio.Task[None] | None = None
+        self._left = _Left()
         self._closed = False
         self.connections = 0  # how many there have been; a watch reads anew after each
         self.on_connected: Callable[[], None] = lambda: None
@@ -83,11 +95,15 @@ class AsyncKazoo:
         """Begin to connect."""
         self._loop = asyncio.get_running_loop()
         self._begin()
+        self._supervisor = self._loop.create_task(self._supervise(), name="kvcoord-zookeeper")
 
     async def close(self) -> None:
         """End the session, waiting at most CLOSE_TIMEOUT seconds for the server."""
         self._closed = True
         self._up.clear()
+        if self._supervisor is not None:
+            self._supervisor.cancel()
+            await asyncio.wait([self._supervisor])
         if self._client is None:
             return
         ended = asyncio.Event()
@@ -104,7 +120,7 @@ class AsyncKazoo:
     @property
     def session_id(self) -> int:
         """The current session, 0 without one."""
-        return int(self._client._session_id or 0)
+        return 0 if self._client is None else int(self._client._session_id or 0)
 
     async def until_connected(self) -> None:
         """Wait, as long as it takes."""
@@ -172,7 +188,7 @@ class AsyncKazoo:
         return Replaced.DONE
 
     async def _ask(self, begin: Callable[[Any], Any], *, sync: str | None = None) -> Any:
-        if self._closed or self._client is None:
+        if self._closed or self._loop is None:
             raise CoordinationUnavailableError(f"the connection to ZooKeeper at {self._hosts} is closed")
         try:
             async with asyncio.timeout(self._call_timeout):
@@ -231,6 +247,8 @@ class AsyncKazoo:
             command_retry=KazooRetry(max_tries=1),
             logger=_quiet_logger(),
         )
+        self._left.avoid_in(client)
+        self._down_since = asyncio.get_running_loop().time()
         client.add_listener(lambda state: self._call_in_loop(lambda: self._changed(client, state)))
         self._client = client
         client.start_async()
@@ -245,19 +263,42 @@ class AsyncKazoo:
             log.info("zookeeper connected", servers=self._hosts, session=f"{self.session_id:#x}")
             self.on_connected()
             return
-        if self._up.is_set() or state == KazooState.LOST:
-            log.warning("zookeeper session lost" if state == KazooState.LOST else "zookeeper connection lost")
+        if self._up.is_set():
+            log.warning("zookeeper connection lost", servers=self._hosts)
+            self._down_since = asyncio.get_running_loop().time()
+        if state == KazooState.LOST:
+            log.warning("zookeeper session lost", servers=self._hosts)
         self._up.clear()
         if client.client_state in (KeeperState.CLOSED, KeeperState.AUTH_FAILED):
-            self._replace(client)
+            log.error("zookeeper client ended by itself; making another", servers=self._hosts)
+            self._client = None  # the supervisor makes another
+            self._end(client, asyncio.Event())
 
-    def _replace(self, client: Any) -> None:
-        """Kazoo has given up, which it does on errors that it did not expect; we do not."""
-        assert self._loop is not None
-        log.error("zookeeper client ended by itself; making another", servers=self._hosts)
-        self._end(client, asyncio.Event())
-        self._client = None
-        self._loop.call_later(RECONNECT_MAX_DELAY, lambda: None if self._closed else self._begin())
+    async def _supervise(self) -> None:
+        """Leave a server that does not answer, a session that must have ended, a client that has given up."""
+        while not self._closed:
+            await asyncio.sleep(PROBE_INTERVAL)
+            try:
+                await self._look_after()
+            except Exception:
+                log.exception("zookeeper supervision failed; going on", servers=self._hosts)
+
+    async def _look_after(self) -> None:
+        client = self._client
+        if client is None:
+            self._begin()
+        elif self._up.is_set():
+            await self._probe(client)
+        elif asyncio.get_running_loop().time() - self._down_since > NEW_SESSION_AFTER * self._session_timeout:
+            self._end(client, asyncio.Event())
+            self._begin()
+
+    async def _probe(self, client: Any) -> None:
+        result = client.exists_async("/")
+        await asyncio.wait([self._answer(result)], timeout=PROBE_TIMEOUT)
+        if not result.ready() and client is self._client and self._up.is_set():
+            log.warning("zookeeper server gives no answer; leaving it", servers=self._hosts)
+            self._left.leave(client)
 
     def _end(self, client: Any, ended: asyncio.Event) -> None:
         """Stop a client in a thread of its own, as that waits for a server that may not answer."""
@@ -269,6 +310,29 @@ class AsyncKazoo:
             self._call_in_loop(ended.set)
 
         threading.Thread(target=end, name="kvcoord-zookeeper-close", daemon=True).start()
+
+
+class _Left:
+    """The server that was left last: the next connection tries it after all others."""
+
+    def __init__(self) -> None:
+        self._address: tuple[str, int] | None = None
+
+    def leave(self, client: Any) -> None:
+        """Break the connection; kazoo then looks for another."""
+        with suppress(OSError, AttributeError):  # it may be gone already
+            connected_to = client._connection._socket.getpeername()
+            self._address = (connected_to[0], connected_to[1])
+            client._connection._socket.shutdown(socket.SHUT_RDWR)
+
+    def avoid_in(self, client: Any) -> None:
+        """Order this client's attempts."""
+        expand = client._connection._expand_client_hosts
+
+        def ordered() -> list[tuple[str, str, int]]:
+            return sorted(expand(), key=lambda host: (host[1], host[2]) == self._address)
+
+        client._connection._expand_client_hosts = ordered
 
 
 class _Handler(SequentialThreadingHandler):  # type: ignore[misc]

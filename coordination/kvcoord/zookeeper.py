@@ -229,6 +229,7 @@ class _Registration:
         while not self._stopped:
             await self._wake.wait()
             self._wake.clear()
+            await self._zk.until_connected()
             member, done = self._member, self._done
             if member is None:
                 continue
