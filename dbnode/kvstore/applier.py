@@ -30,7 +30,7 @@ class Applier:
     def apply(self, upto: int) -> int:
         """Fold records of index `upto` and below; returns `applied`. Their batches must have been written."""
         pending = self._pending
-        while pending and pending[0].header.first <= upto:
+        while pending and self.applied < upto and pending[0].header.first <= upto:
             batch = pending[0]
             self._fold(batch, upto)
             self.applied = min(batch.header.last, upto)

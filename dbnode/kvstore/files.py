@@ -61,7 +61,10 @@ class Files(Protocol):
         ...
 
     def remove(self, path: Path) -> None: ...
-    def sync_directory(self, path: Path) -> None: ...
+    def sync_directory(self, path: Path) -> None:
+        """Return once the names in it are on the disk. Raises SyncError."""
+        ...
+
     def lock_directory(self, path: Path) -> Lock:
         """Hold the directory for this process until released or dead. Raises LockedError. Leaves no trace in it."""
         ...
@@ -169,6 +172,8 @@ class OsFiles:
         fd = os.open(path, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
         try:
             os.fsync(fd)
+        except OSError as e:
+            raise SyncError(*e.args) from e
         finally:
             os.close(fd)
 

@@ -41,7 +41,7 @@ records = st.lists(
 
 
 @given(records, st.integers(0, 2**64 - 1), st.integers(1, 2**48))
-def test_what_is_encoded_is_decoded(content: list[Record], epoch: int, first: int):
+def test_what_is_encoded_is_decoded(content: list[Record], epoch: int, first: int) -> None:
     data = encode_batch(epoch, first, first - 1, content)
     header = check_batch(data)
     assert header == (epoch, first, first + len(content) - 1, len(content), first - 1, len(data))
@@ -49,21 +49,21 @@ def test_what_is_encoded_is_decoded(content: list[Record], epoch: int, first: in
     assert check_records(data, header) == max(r.version for r in content)
 
 
-def test_plain_tuples_do_as_well_as_records():
+def test_plain_tuples_do_as_well_as_records() -> None:
     assert encode_batch(1, 1, 0, [(PUT, b"k", b"v", 1, 99)]) == batch(1, put(b"k", b"v"))
 
 
-def test_batches_one_behind_the_other_are_told_apart():
+def test_batches_one_behind_the_other_are_told_apart() -> None:
     first, second = batch(1, put(b"a", b"1"), put(b"b", b"2")), batch(3, delete(b"a"))
     assert [(h.first, h.last, b) for h, b in iter_batches(first + second)] == [(1, 2, first), (3, 3, second)]
 
 
-def test_a_record_is_verified_by_itself():
+def test_a_record_is_verified_by_itself() -> None:
     data = batch(1, put(b"a", b"1"), put(b"b", b"2", 7))
     assert decode_record(data[-RECORD_BYTES - 2 :]) == Record(PUT, b"b", b"2", 7, 2)
 
 
-def test_a_batch_whose_records_have_gaps_is_read():
+def test_a_batch_whose_records_have_gaps_is_read() -> None:
     body = encode_records(5, [put(b"a", b"")])[0] + encode_records(9, [put(b"b", b"")])[0]
     data = seal_batch(epoch=1, first=3, last=12, commit=2, count=2, body=body)
     assert check_records(data, check_batch(data)) == 1
@@ -71,7 +71,7 @@ def test_a_batch_whose_records_have_gaps_is_read():
 
 
 @pytest.mark.parametrize("bit", range(8))
-def test_every_flipped_bit_is_noticed(bit: int):
+def test_every_flipped_bit_is_noticed(bit: int) -> None:
     data = batch(7, put(b"key", b"value"), delete(b"old"), commit=3)
     for at in range(len(data)):
         damaged = bytearray(data)
@@ -81,7 +81,7 @@ def test_every_flipped_bit_is_noticed(bit: int):
 
 
 @pytest.mark.parametrize("bit", range(8))
-def test_every_flipped_bit_of_one_record_is_noticed(bit: int):
+def test_every_flipped_bit_of_one_record_is_noticed(bit: int) -> None:
     data = batch(7, put(b"key", b"value"))[HEADER_BYTES:]
     for at in range(len(data)):
         damaged = bytearray(data)
@@ -90,7 +90,7 @@ def test_every_flipped_bit_of_one_record_is_noticed(bit: int):
             decode_record(bytes(damaged))
 
 
-def test_every_shorter_piece_is_refused():
+def test_every_shorter_piece_is_refused() -> None:
     data = batch(7, put(b"key", b"value"))
     for length in range(len(data)):
         with pytest.raises(CorruptionError):
@@ -100,7 +100,7 @@ def test_every_shorter_piece_is_refused():
 
 
 @given(st.binary(max_size=300))
-def test_noise_is_refused_by_name(noise: bytes):
+def test_noise_is_refused_by_name(noise: bytes) -> None:
     for read in (check_batch, decode_record):
         with pytest.raises((CorruptionError, FormatVersionError)):
             read(noise)
@@ -138,13 +138,13 @@ def sealed(**changes: int) -> bytes:
         ({"version": 0}, "version 0"),
     ],
 )
-def test_a_header_that_cannot_be_is_refused_by_name(changes: dict[str, int], says: str):
+def test_a_header_that_cannot_be_is_refused_by_name(changes: dict[str, int], says: str) -> None:
     with pytest.raises(CorruptionError, match=says) as caught:
         read_header(b"xyz" + sealed(**changes), 3, file="f.log", base=1000)
     assert (caught.value.file, caught.value.offset) == ("f.log", 1003)
 
 
-def test_a_newer_batch_is_refused_as_newer():
+def test_a_newer_batch_is_refused_as_newer() -> None:
     with pytest.raises(FormatVersionError, match="version 2; this release knows versions up to 1") as caught:
         read_header(sealed(version=2), file="f.log")
     assert (caught.value.file, caught.value.found, caught.value.known) == ("f.log", 2, 1)
@@ -167,20 +167,20 @@ def resealed(data: bytes, at: int, value: bytes) -> bytes:
         (HEADER_BYTES + 11, b"\x09"),  # an index beyond the batch
     ],
 )
-def test_records_that_do_not_fill_their_batch_are_refused(at: int, value: bytes):
+def test_records_that_do_not_fill_their_batch_are_refused(at: int, value: bytes) -> None:
     data = resealed(batch(7, put(b"key", b"value"), put(b"key", b"value")), at, value)
     header = check_batch(data)
     with pytest.raises(CorruptionError):
         check_records(data, header)
 
 
-def test_iterating_over_records_stays_inside_the_batch():
+def test_iterating_over_records_stays_inside_the_batch() -> None:
     data = resealed(batch(7, put(b"key", b"value")), HEADER_BYTES + 7, b"\xff\xff\xff\x7f")
     with pytest.raises(CorruptionError):
         list(iter_records(data))
 
 
-def test_what_does_not_fit_the_format_is_not_encoded():
+def test_what_does_not_fit_the_format_is_not_encoded() -> None:
     with pytest.raises(RecordTooLargeError, match="record 1 of the batch"):
         batch(1, put(b"k", b""), put(bytes(65536), b""))
     with pytest.raises(RecordTooLargeError, match=f"at most {MAX_RECORD_BYTES}"):

@@ -25,7 +25,7 @@ def directory(files: Files, tmp_path: Path) -> Path:
     return path
 
 
-def test_what_is_appended_is_read(files: Files, directory: Path):
+def test_what_is_appended_is_read(files: Files, directory: Path) -> None:
     file = files.open(directory / "x", create=True)
     file.append(b"hello ")
     file.append(b"world")
@@ -39,7 +39,7 @@ def test_what_is_appended_is_read(files: Files, directory: Path):
     assert files.open(directory / "x").pread(9, 0) == b"hell!"
 
 
-def test_names(files: Files, directory: Path):
+def test_names(files: Files, directory: Path) -> None:
     for name in ("b", "a"):
         files.open(directory / name, create=True).close()
     assert files.list(directory) == ["a", "b"]
@@ -55,20 +55,20 @@ def test_names(files: Files, directory: Path):
     assert files.free_bytes(directory) > 0
 
 
-def test_a_file_is_replaced_as_a_whole(files: Files, directory: Path):
+def test_a_file_is_replaced_as_a_whole(files: Files, directory: Path) -> None:
     for content in (b"one", b"two"):
         replace_file(files, directory / "x", content)
         assert files.read(directory / "x") == content
     assert files.list(directory) == ["x"]
 
 
-def test_what_an_interrupted_replacement_left_is_in_nobodys_way(files: Files, directory: Path):
+def test_what_an_interrupted_replacement_left_is_in_nobodys_way(files: Files, directory: Path) -> None:
     files.open(directory / "x.tmp", create=True).close()
     replace_file(files, directory / "x", b"new")
     assert files.list(directory) == ["x"]
 
 
-def test_a_directory_is_locked_once(files: Files, directory: Path):
+def test_a_directory_is_locked_once(files: Files, directory: Path) -> None:
     lock = files.lock_directory(directory)
     with pytest.raises(LockedError, match=str(directory)):
         files.lock_directory(directory)
@@ -77,14 +77,14 @@ def test_a_directory_is_locked_once(files: Files, directory: Path):
     assert files.list(directory) == []
 
 
-def test_the_error_names_the_process_that_holds_the_lock(tmp_path: Path):
+def test_the_error_names_the_process_that_holds_the_lock(tmp_path: Path) -> None:
     lock = OsFiles().lock_directory(tmp_path)
     with pytest.raises(LockedError, match=f"process {os.getpid()}|another process"):
         OsFiles().lock_directory(tmp_path)
     lock.release()
 
 
-def test_a_real_sync_that_fails_is_a_sync_error(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+def test_a_real_sync_that_fails_is_a_sync_error(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     def fail(_: int) -> None:
         raise OSError(5, "Input/output error")
 
@@ -95,7 +95,7 @@ def test_a_real_sync_that_fails_is_a_sync_error(tmp_path: Path, monkeypatch: pyt
     file.close()
 
 
-def test_a_real_short_write_is_completed(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+def test_a_real_short_write_is_completed(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     write = os.write
     monkeypatch.setattr(os, "write", lambda fd, data: write(fd, bytes(data[:3])))
     file = OsFiles().open(tmp_path / "x", create=True)
@@ -104,7 +104,7 @@ def test_a_real_short_write_is_completed(tmp_path: Path, monkeypatch: pytest.Mon
     file.close()
 
 
-def test_a_real_short_read_is_completed(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+def test_a_real_short_read_is_completed(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     pread = os.pread
     file = OsFiles().open(tmp_path / "x", create=True)
     file.append(b"0123456789")
@@ -119,7 +119,7 @@ def test_a_real_short_read_is_completed(tmp_path: Path, monkeypatch: pytest.Monk
 DATA = Path("/d")
 
 
-def test_a_crash_takes_what_was_not_synced():
+def test_a_crash_takes_what_was_not_synced() -> None:
     files = FaultyFiles()
     file = files.open(DATA / "x", create=True)
     file.append(b"synced")
@@ -135,7 +135,7 @@ def test_a_crash_takes_what_was_not_synced():
         file.append(b"from the grave")
 
 
-def test_a_crash_may_keep_or_tear_what_was_not_synced():
+def test_a_crash_may_keep_or_tear_what_was_not_synced() -> None:
     found = set()
     for seed in range(200):
         files = FaultyFiles()
@@ -151,7 +151,7 @@ def test_a_crash_may_keep_or_tear_what_was_not_synced():
     assert all(data.startswith(b"ab") for data, _ in found)
 
 
-def test_a_crash_comes_at_the_operation_named():
+def test_a_crash_comes_at_the_operation_named() -> None:
     files = FaultyFiles()
     files.crash_in = 3
     file = files.open(DATA / "x", create=True)
@@ -161,7 +161,7 @@ def test_a_crash_comes_at_the_operation_named():
     assert files.operations == ["create", "append", "append"]
 
 
-def test_a_full_disk_takes_what_it_has_room_for():
+def test_a_full_disk_takes_what_it_has_room_for() -> None:
     files = FaultyFiles(capacity=5)
     file = files.open(DATA / "x", create=True)
     file.append(b"abc")
@@ -170,7 +170,7 @@ def test_a_full_disk_takes_what_it_has_room_for():
     assert file.pread(9, 0) == b"abcde"
 
 
-def test_a_failing_sync_writes_nothing():
+def test_a_failing_sync_writes_nothing() -> None:
     files = FaultyFiles()
     file = files.open(DATA / "x", create=True)
     files.sync_directory(DATA)

@@ -31,11 +31,11 @@ def files_with(name: str, data: bytes) -> FaultyFiles:
     return files
 
 
-def test_a_segment_is_written_as_released():
+def test_a_segment_is_written_as_released() -> None:
     assert segment_header(41, gap=True) + encode_batch(7, 41, 40, RECORDS) == golden("segment.hex")
 
 
-def test_a_released_segment_is_read():
+def test_a_released_segment_is_read() -> None:
     data = golden("segment.hex")
     assert read_segment_header(data, DATA / "00000000000000000041.log") == (41, True)
     ((header, batch),) = iter_batches(data[HEADER_BYTES:])
@@ -43,21 +43,21 @@ def test_a_released_segment_is_read():
     assert list(iter_records(batch)) == RECORDS
 
 
-def test_meta_is_written_as_released():
+def test_meta_is_written_as_released() -> None:
     files = FaultyFiles()
     write_meta(files, DATA, META_CONTENT)
     assert files.read(DATA / META) == golden("meta.hex")
 
 
-def test_a_released_meta_is_read():
+def test_a_released_meta_is_read() -> None:
     assert read_meta(files_with(META, golden("meta.hex")), DATA) == META_CONTENT
 
 
-def test_the_epoch_table_is_written_as_released():
+def test_the_epoch_table_is_written_as_released() -> None:
     files = FaultyFiles()
     write_epochs(files, DATA, [(1, 1), (7, 41)])
     assert files.read(DATA / EPOCHS) == golden("epochs.hex")
 
 
-def test_a_released_epoch_table_is_read():
+def test_a_released_epoch_table_is_read() -> None:
     assert read_epochs(files_with(EPOCHS, golden("epochs.hex")), DATA) == ((1, 1), (7, 41))

@@ -29,7 +29,7 @@ def bounds(data: bytes) -> list[tuple[int, int]]:
     return [(h.first, h.last) for h, _ in iter_batches(data)]
 
 
-def test_segments_are_rolled_when_full_and_named_by_their_first_index():
+def test_segments_are_rolled_when_full_and_named_by_their_first_index() -> None:
     files = FaultyFiles()
     log, made = make(files)
     assert files.list(DATA) == [segment_name(i) for i in (1, 5, 9, 13, 17)]
@@ -39,7 +39,7 @@ def test_segments_are_rolled_when_full_and_named_by_their_first_index():
     assert log.name(made[-1].segment).endswith("17.log")
 
 
-def test_one_group_is_one_write_and_one_sync():
+def test_one_group_is_one_write_and_one_sync() -> None:
     files = FaultyFiles()
     log, _ = make(files, 5000, 1)
     files.operations.clear()
@@ -50,14 +50,14 @@ def test_one_group_is_one_write_and_one_sync():
     assert files.operations == ["append"]
 
 
-def test_a_segment_is_on_the_disk_before_the_next_begins():
+def test_a_segment_is_on_the_disk_before_the_next_begins() -> None:
     files = FaultyFiles()
     make(files, 330, 3)
     birth = ["create", "append", "sync", "sync directory"]
     assert files.operations == [*birth, "append", "sync", *birth, "append", "sync"]
 
 
-def test_a_batch_larger_than_a_segment_has_one_of_its_own():
+def test_a_batch_larger_than_a_segment_has_one_of_its_own() -> None:
     files = FaultyFiles()
     log = Log(files, DATA, 100)
     log.write([log_batch(1, size=900), log_batch(2, size=900)], sync=True)
@@ -65,7 +65,7 @@ def test_a_batch_larger_than_a_segment_has_one_of_its_own():
     assert bounds(log.read(0, 10_000)) == [(1, 1), (2, 2)]
 
 
-def test_a_gap_begins_a_segment_which_says_so():
+def test_a_gap_begins_a_segment_which_says_so() -> None:
     files = FaultyFiles()
     log = Log(files, DATA, 10_000)
     log.write([log_batch(1), log_batch(50, gap=True), log_batch(51)], sync=True)
@@ -74,13 +74,13 @@ def test_a_gap_begins_a_segment_which_says_so():
 
 
 @pytest.mark.parametrize("size", [0, HEADER_BYTES, MAX_SEGMENT_BYTES + 1])
-def test_a_segment_size_that_cannot_be_is_refused(size: int):
+def test_a_segment_size_that_cannot_be_is_refused(size: int) -> None:
     with pytest.raises(ValueError, match=f"segment_bytes is {size}"):
         Log(FaultyFiles(), DATA, size)
 
 
 @pytest.mark.parametrize("after", range(0, 20, 2))
-def test_the_log_is_read_from_any_batch_on(after: int):
+def test_the_log_is_read_from_any_batch_on(after: int) -> None:
     log, made = make(FaultyFiles())
     assert log.read(after, 1 << 20) == b"".join(b.data for b in made[after // 2 :])
     assert log.read(after, 0) == made[after // 2].data, "at least one"
@@ -89,18 +89,18 @@ def test_the_log_is_read_from_any_batch_on(after: int):
     assert log.read(after, len(two) - 1) == made[after // 2].data
 
 
-def test_behind_the_end_there_is_nothing():
+def test_behind_the_end_there_is_nothing() -> None:
     log, _ = make(FaultyFiles())
     assert log.read(20, 100) == b""
 
 
-def test_reading_from_inside_a_batch_is_refused():
+def test_reading_from_inside_a_batch_is_refused() -> None:
     log, _ = make(FaultyFiles())
     with pytest.raises(BatchBoundaryError, match=r"index 7 is inside the batch 7\.\.8"):
         log.read(7, 100)
 
 
-def test_a_long_segment_is_read_from_marks_not_from_its_beginning():
+def test_a_long_segment_is_read_from_marks_not_from_its_beginning() -> None:
     files = FaultyFiles()
     log = Log(files, DATA, 8 << 20)
     for i in range(1, 101):
@@ -114,7 +114,7 @@ def test_a_long_segment_is_read_from_marks_not_from_its_beginning():
     assert bounds(log.read(95, 1 << 20)) == [(96, 96)]
 
 
-def test_what_is_read_is_verified():
+def test_what_is_read_is_verified() -> None:
     files = FaultyFiles()
     log, _ = make(files)
     files.flip(DATA / segment_name(5), 80)
@@ -124,7 +124,7 @@ def test_what_is_read_is_verified():
 
 
 @pytest.mark.parametrize("after", range(0, 21, 2))
-def test_a_cut_is_durable_and_the_log_goes_on_from_there(after: int):
+def test_a_cut_is_durable_and_the_log_goes_on_from_there(after: int) -> None:
     files = FaultyFiles()
     log, made = make(files)
     header = log.cut(after)
@@ -137,7 +137,7 @@ def test_a_cut_is_durable_and_the_log_goes_on_from_there(after: int):
     assert log.read(0, 1 << 20) == b"".join(b.data for b in [*made[: after // 2], log_batch(after + 1, 2)])
 
 
-def test_a_cut_inside_a_batch_is_refused_and_changes_nothing():
+def test_a_cut_inside_a_batch_is_refused_and_changes_nothing() -> None:
     files = FaultyFiles()
     log, _ = make(files)
     before = files.snapshot()
@@ -147,14 +147,14 @@ def test_a_cut_inside_a_batch_is_refused_and_changes_nothing():
     assert files.snapshot() == before
 
 
-def test_a_cut_in_a_gap_is_refused():
+def test_a_cut_in_a_gap_is_refused() -> None:
     log = Log(FaultyFiles(), DATA, 10_000)
     log.write([log_batch(1), log_batch(50, gap=True)], sync=True)
     with pytest.raises(BatchBoundaryError, match="no batch of the log ends at index 30"):
         log.cut(30)
 
 
-def test_a_failed_sync_is_told():
+def test_a_failed_sync_is_told() -> None:
     files = FaultyFiles()
     log, _ = make(files, 330, 1)
     files.failing_syncs = 1
@@ -162,7 +162,7 @@ def test_a_failed_sync_is_told():
         log.write([log_batch(3)], sync=True)
 
 
-def test_a_segment_header_is_checked():
+def test_a_segment_header_is_checked() -> None:
     path = DATA / segment_name(7)
     good = segment_header(7, gap=False)
     assert read_segment_header(good, path) == (7, False)
@@ -173,7 +173,7 @@ def test_a_segment_header_is_checked():
         read_segment_header(good, DATA / segment_name(8))
 
 
-def test_a_newer_segment_is_refused_as_newer(monkeypatch: pytest.MonkeyPatch):
+def test_a_newer_segment_is_refused_as_newer(monkeypatch: pytest.MonkeyPatch) -> None:
     with monkeypatch.context() as newer:
         newer.setattr("kvstore.segment.FORMAT_VERSION", 2)
         header = segment_header(7, gap=False)
@@ -181,7 +181,7 @@ def test_a_newer_segment_is_refused_as_newer(monkeypatch: pytest.MonkeyPatch):
         read_segment_header(header, DATA / segment_name(7))
 
 
-def test_a_valid_batch_is_found_at_any_distance_and_nothing_else_is():
+def test_a_valid_batch_is_found_at_any_distance_and_nothing_else_is() -> None:
     wanted = batch(9, put(b"k", b"v"))
     noise = b"\x01\x00" * 50
     assert later_batch(noise + wanted, 0, 8) == len(noise)

@@ -24,12 +24,12 @@ def written() -> tuple[bytes, bytes]:
     return files.read(DATA / META), files.read(DATA / EPOCHS)
 
 
-def test_an_unused_directory_says_nothing():
+def test_an_unused_directory_says_nothing() -> None:
     assert read_meta(FaultyFiles(), DATA) is None
     assert read_epochs(FaultyFiles(), DATA) is None
 
 
-def test_what_is_written_is_read():
+def test_what_is_written_is_read() -> None:
     files = FaultyFiles()
     write_meta(files, DATA, MINE)
     write_epochs(files, DATA, [(1, 1), (3, 10)])
@@ -39,7 +39,7 @@ def test_what_is_written_is_read():
 
 
 @pytest.mark.parametrize("step", range(1, 6))
-def test_a_crash_on_the_way_leaves_the_old_or_the_new(step: int):
+def test_a_crash_on_the_way_leaves_the_old_or_the_new(step: int) -> None:
     files = FaultyFiles()
     write_meta(files, DATA, MINE)
     files.crash_in = step
@@ -49,7 +49,7 @@ def test_a_crash_on_the_way_leaves_the_old_or_the_new(step: int):
     assert read_meta(files, DATA) == MINE
 
 
-def test_every_flipped_byte_is_noticed():
+def test_every_flipped_byte_is_noticed() -> None:
     meta, epochs = written()
     for at in range(len(meta)):
         with pytest.raises(CorruptionError):
@@ -59,7 +59,7 @@ def test_every_flipped_byte_is_noticed():
             read_epochs(with_file(EPOCHS, epochs[:at] + bytes([epochs[at] ^ 1]) + epochs[at + 1 :]), DATA)
 
 
-def test_every_shorter_file_is_refused():
+def test_every_shorter_file_is_refused() -> None:
     meta, _ = written()
     for length in range(len(meta)):
         with pytest.raises(CorruptionError):
@@ -71,7 +71,7 @@ def with_version(data: bytes, version: int) -> bytes:
     return head + crc32c(head + data[20:]).to_bytes(4, "little") + data[20:]
 
 
-def test_a_newer_file_is_refused_as_newer():
+def test_a_newer_file_is_refused_as_newer() -> None:
     meta, epochs = written()
     with pytest.raises(FormatVersionError, match="meta has format version 2; this release knows versions up to 1"):
         read_meta(with_file(META, with_version(meta, 2)), DATA)
@@ -85,7 +85,7 @@ def resealed(data: bytes, content: bytes) -> bytes:
     return with_version(data[:12] + len(content).to_bytes(4, "little") + data[16:20] + content, 1)
 
 
-def test_content_that_makes_no_sense_is_refused():
+def test_content_that_makes_no_sense_is_refused() -> None:
     meta, epochs = written()
     for content in (b"", b"{}", b"[]", b'{"surprise": 1}', b"\xff"):
         with pytest.raises(CorruptionError, match="meta file"):
@@ -97,14 +97,14 @@ def test_content_that_makes_no_sense_is_refused():
         read_epochs(with_file(EPOCHS, resealed(epochs, rows)), DATA)
 
 
-def test_another_clusters_directory_is_refused_naming_both():
+def test_another_clusters_directory_is_refused_naming_both() -> None:
     with pytest.raises(WrongClusterError, match=f"belongs to cluster {CLUSTER}, not to cluster other"):
         check_owner(MINE, DATA, "other", 3)
-    with pytest.raises(WrongClusterError, match="belongs to partition 3 of cluster .*, not to partition 4"):
+    with pytest.raises(WrongClusterError, match=r"belongs to partition 3 of cluster .*, not to partition 4"):
         check_owner(MINE, DATA, CLUSTER, 4)
     check_owner(MINE, DATA, CLUSTER, 3)
 
 
-def test_the_epoch_of_an_index():
+def test_the_epoch_of_an_index() -> None:
     table = [(2, 1), (5, 10)]
     assert [epoch_at(table, i) for i in (0, 1, 9, 10, 99)] == [0, 2, 2, 5, 5]

@@ -18,36 +18,36 @@ def recent(limit: int, durable: int) -> RecentBatches:
     return batches
 
 
-def test_nothing_is_not_here():
+def test_nothing_is_not_here() -> None:
     assert RecentBatches(100).read(0, 100) is None
 
 
-def test_all_that_is_not_durable_stays():
+def test_all_that_is_not_durable_stays() -> None:
     batches = recent(limit=1, durable=10)
     assert batches.read(9, 1 << 20) is None
     assert batches.read(10, 1 << 20) == b"".join(MADE[5:])
 
 
-def test_durable_ones_stay_as_far_as_the_limit_goes():
+def test_durable_ones_stay_as_far_as_the_limit_goes() -> None:
     batches = recent(limit=4 * (len(MADE[0]) + 300), durable=40)
     assert batches.read(31, 1) is None
     assert batches.read(32, 1 << 20) == b"".join(MADE[16:])
 
 
 @pytest.mark.parametrize("after", range(0, 40, 2))
-def test_reading_begins_at_any_batch_and_ends_at_the_bound(after: int):
+def test_reading_begins_at_any_batch_and_ends_at_the_bound(after: int) -> None:
     batches = recent(1 << 20, 40)
     rest = MADE[after // 2 :]
     assert batches.read(after, 1) == rest[0]
     assert batches.read(after, 3 * len(MADE[0])) == b"".join(rest[:3])
 
 
-def test_reading_from_inside_a_batch_is_refused():
+def test_reading_from_inside_a_batch_is_refused() -> None:
     with pytest.raises(BatchBoundaryError, match=r"index 3 is inside the batch 3\.\.4"):
         recent(1 << 20, 40).read(3, 100)
 
 
-def test_what_is_cut_is_gone():
+def test_what_is_cut_is_gone() -> None:
     batches = recent(1 << 20, 40)
     batches.cut(10)
     assert batches.read(0, 1 << 20) == b"".join(MADE[:5])

@@ -22,14 +22,14 @@ def table(*rows: tuple[bytes, int, float]) -> Sessions:
     return sessions
 
 
-def test_a_batch_done_is_known_with_its_result():
+def test_a_batch_done_is_known_with_its_result() -> None:
     sessions = table((A, 1, 0), (A, 2, 0))
     assert sessions.lookup(A, 1) == b"result 1"
     assert sessions.lookup(A, 3) is None
     assert sessions.lookup(B, 1) is None
 
 
-def test_a_batch_too_many_later_ones_ago_has_expired():
+def test_a_batch_too_many_later_ones_ago_has_expired() -> None:
     sessions = table(*((A, n, 0) for n in range(1, 6)))
     assert sessions.lookup(A, 2) == Expired(2)
     assert sessions.lookup(A, 0) == Expired(2), "it may have been done"
@@ -37,31 +37,31 @@ def test_a_batch_too_many_later_ones_ago_has_expired():
     assert sessions.lookup(A, 6) is None
 
 
-def test_sequences_may_come_in_any_order():
+def test_sequences_may_come_in_any_order() -> None:
     sessions = table((A, 9, 0), (A, 1, 0), (A, 2, 0), (A, 3, 0), (A, 4, 0))
     assert sessions.lookup(A, 9) == Expired(9)
     assert sessions.lookup(A, 5) == Expired(9)
     assert sessions.lookup(A, 2) == b"result 2"
 
 
-def test_clients_not_seen_for_the_window_are_forgotten():
+def test_clients_not_seen_for_the_window_are_forgotten() -> None:
     sessions = table((A, 1, 0), (B, 1, 9), (B, 2, 10))
     assert len(sessions) == 2
     sessions.apply(session_key(B, 3), b"", at(10.001))
     assert (len(sessions), sessions.lookup(A, 1), sessions.lookup(B, 1)) == (1, None, b"result 1")
 
 
-def test_a_client_seen_again_stays():
+def test_a_client_seen_again_stays() -> None:
     sessions = table((A, 1, 0), (B, 1, 1), (A, 2, 10), (B, 2, 11.5))
     assert len(sessions) == 2
     assert sessions.lookup(A, 1) == b"result 1"
 
 
-def test_time_does_not_go_back():
+def test_time_does_not_go_back() -> None:
     assert table((A, 1, 0), (B, 1, 100), (A, 1, 5)).lookup(A, 1) == b"result 1"
 
 
-def test_cleared_it_knows_nothing():
+def test_cleared_it_knows_nothing() -> None:
     sessions = table((A, 1, 100))
     sessions.clear()
     assert len(sessions) == 0
@@ -69,7 +69,7 @@ def test_cleared_it_knows_nothing():
     assert sessions.lookup(A, 1) == b""
 
 
-def test_a_wrong_key_is_refused():
+def test_a_wrong_key_is_refused() -> None:
     with pytest.raises(ValueError, match="15 bytes"):
         session_key(b"a" * 15, 1)
     with pytest.raises(ValueError, match="3 bytes"):
@@ -77,7 +77,7 @@ def test_a_wrong_key_is_refused():
 
 
 @given(st.lists(st.tuples(st.sampled_from([A, B]), st.integers(0, 12), st.floats(0, 8)), min_size=0, max_size=60))
-def test_it_is_the_fold_that_the_definition_says(rows: list[tuple[bytes, int, float]]):
+def test_it_is_the_fold_that_the_definition_says(rows: list[tuple[bytes, int, float]]) -> None:
     now, told = 0.0, []
     for client, sequence, pause in rows:
         now += pause if pause > 6 else 0

@@ -1,0 +1,340 @@
+"""Disks at their worst: the right answer or an error by name, never a wrong value."""
+
+from pathlib import Path
+
+import pytest
+from kvstore.batch import Record
+from kvstore.errors import CorruptionError, FormatVersionError, StoreFailedError
+from kvstore.meta import EPOCHS, META, write_epochs
+from kvstore.segment import HEADER_BYTES, segment_name
+from kvstore.store import Store
+
+from tests.support.faulty_files import FaultyFiles
+from tests.unit.kvstore.support import DATA, PUT, batch, delete, fill, open_store, put
+
+COUNT = 12  # records in the small log, one a batch, in segments of three or four
+
+
+def written() -> FaultyFiles:
+    files = FaultyFiles()
+    with open_store(files) as store:
+        fill(store, COUNT // 2)
+        fill(store, COUNT - COUNT // 2, epoch=2)
+    return files
+
+
+def logs(files: FaultyFiles) -> list[Path]:
+    return sorted(p for p in files.seen if p.suffix == ".log")
+
+
+def check_values(store: Store) -> None:
+    """Whatever is there is what was written."""
+    for i in range(1, COUNT + 1):
+        found = store.get(b"k%d" % i)
+        if i <= store.applied:
+            assert found == Record(PUT, b"k%d" % i, b"v%d" % i, i, i)
+        else:
+            assert found is None
+
+
+@pytest.mark.parametrize("bit", [0, 5])
+def test_every_byte_of_a_log_flipped_in_turn_at_rest(bit: int) -> None:
+    files = written()
+    image = files.snapshot()
+    ends = set()
+    for path, data in image.items():
+        for at in range(len(data)):
+            files.flip(path, at, bit)
+            before = files.snapshot()
+            try:
+                store = open_store(files)
+            except (CorruptionError, FormatVersionError):
+                assert files.snapshot() == before, "what is refused is left alone"
+                files.flip(path, at, bit)
+                continue
+            assert path == logs(files)[-1], "only the last batch can be taken for a torn one"
+            assert store.torn_bytes > 0
+            check_values(store)
+            ends.add(store.end.index)
+            files = written()
+    assert ends == {COUNT - 1}
+
+
+def test_every_byte_of_a_log_flipped_in_turn_under_an_open_store() -> None:
+    files = written()
+    store = open_store(files)
+    store.commit(COUNT)
+    errors = 0
+    for path in logs(files):
+        for at in range(len(files.seen[path].data)):
+            files.flip(path, at, 3)
+            for i in range(1, COUNT + 1):
+                try:
+                    assert store.get(b"k%d" % i) == Record(PUT, b"k%d" % i, b"v%d" % i, i, i)
+                except CorruptionError as e:
+                    assert e.file == str(path)
+                    errors += 1
+            files.flip(path, at, 3)
+    assert errors > COUNT * 30
+    check_values(store)
+
+
+def test_a_record_found_for_another_key_is_never_returned() -> None:
+    files = written()
+    store = open_store(files)
+    index = store._applier.index
+    place = index.get(b"k2")
+    index.apply({b"k1": place}, 1)
+    with pytest.raises(CorruptionError, match="not the one of key b'k1'"):
+        store.get(b"k1")
+
+
+def test_a_deletion_found_for_a_key_is_never_returned() -> None:
+    store = open_store(FaultyFiles())
+    store.append(batch(1, delete(b"k")))
+    store.flush()
+    store.commit(1)
+    store._applier.index.apply({b"k": HEADER_BYTES + 46 << 21 | 28}, 1)
+    with pytest.raises(CorruptionError, match="not the one of key"):
+        store.get(b"k")
+
+
+def test_a_tail_torn_at_every_length_is_cut_at_the_last_whole_batch() -> None:
+    whole = written()
+    last = logs(whole)[-1]
+    length = len(whole.seen[last].data)
+    ends = []
+    for size in range(length):
+        for filler in (b"", bytes(7)) if size >= HEADER_BYTES else (b"",):  # the header was synced before the rest
+            files = written()
+            files.seen[last].data = bytearray(whole.seen[last].data[:size] + filler)
+            store = open_store(files)
+            check_values(store)
+            ends.append(store.end.index)
+            store.append(batch(store.end.index + 1, put(b"new", b"1"), epoch=3))
+            store.close()
+            files.crash()
+            assert open_store(files).torn_bytes == 0
+    assert ends == sorted(ends)
+    assert set(ends) == set(range(int(last.stem) - 1, COUNT))
+
+
+def test_what_was_cut_is_told() -> None:
+    files = written()
+    last = logs(files)[-1]
+    files.open(last).append(b"half a batch")
+    store = open_store(files)
+    assert (store.torn_bytes, store.end.index) == (12, COUNT)
+    store.close()
+    assert open_store(files).torn_bytes == 0
+
+
+def test_a_tail_torn_in_an_earlier_segment_is_corruption() -> None:
+    for size in range(HEADER_BYTES + 1, 200, 9):
+        files = written()
+        del files.seen[logs(files)[0]].data[size:]
+        with pytest.raises(CorruptionError):
+            open_store(files)
+
+
+def test_damage_before_valid_data_is_corruption_not_a_torn_tail() -> None:
+    files = FaultyFiles()
+    with open_store(files, segment_bytes=10_000) as store:
+        fill(store, COUNT)
+    one = (len(files.seen[DATA / segment_name(1)].data) - HEADER_BYTES) // COUNT
+    before = files.snapshot()
+    for at in range(HEADER_BYTES, HEADER_BYTES + (COUNT - 2) * one):
+        files.flip(DATA / segment_name(1), at)
+        with pytest.raises((CorruptionError, FormatVersionError), match=segment_name(1)):
+            open_store(files)
+        files.flip(DATA / segment_name(1), at)
+    assert files.snapshot() == before
+
+
+@pytest.mark.parametrize("which", [0, 1])
+def test_a_missing_segment_is_corruption(which: int) -> None:
+    files = written()
+    files.remove(logs(files)[which])
+    with pytest.raises(CorruptionError, match="begins at index"):
+        open_store(files)
+
+
+def test_a_segment_twice_is_corruption() -> None:
+    files = written()
+    first = files.seen[logs(files)[0]]
+    files.open(DATA / segment_name(COUNT + 1), create=True).append(bytes(first.data))
+    with pytest.raises(CorruptionError):
+        open_store(files)
+
+
+def test_an_empty_segment_inside_the_log_is_corruption() -> None:
+    files = written()
+    del files.seen[logs(files)[1]].data[HEADER_BYTES:]
+    with pytest.raises(CorruptionError):
+        open_store(files)
+
+
+def test_batches_in_the_wrong_order_are_corruption() -> None:
+    files = FaultyFiles()
+    open_store(files).close()
+    write_epochs(files, DATA, [(1, 1)])
+    log = files.open(DATA / segment_name(1), create=True)
+    with open_store(FaultyFiles()) as other:
+        fill(other, 1)
+        header = other._log.pread(0, 0, HEADER_BYTES)
+    log.append(header + batch(1, put(b"a", b"")) + batch(3, put(b"a", b"")))
+    with pytest.raises(CorruptionError, match="a batch from index 3 where 2 must follow"):
+        open_store(files)
+
+
+@pytest.mark.parametrize("size", [0, 10, HEADER_BYTES])
+def test_a_segment_whose_birth_was_torn_is_removed(size: int) -> None:
+    files = written()
+    files.open(DATA / segment_name(COUNT + 1), create=True).append(bytes(size))
+    store = open_store(files)
+    assert (store.end.index, store.torn_bytes) == (COUNT, size)
+    fill(store, 5, epoch=3, commit=False)
+    store.close()
+    assert open_store(files).end.index == COUNT + 5
+
+
+def test_an_epoch_table_that_is_missing_or_another_is_corruption() -> None:
+    files = written()
+    epochs = files.seen.pop(DATA / EPOCHS)
+    with pytest.raises(CorruptionError, match="says epoch 0 at index 1, the log epoch 1"):
+        open_store(files)
+    other = FaultyFiles()
+    with open_store(other) as store:
+        fill(store, 3)
+    files.seen[DATA / EPOCHS] = other.seen[DATA / EPOCHS]
+    with pytest.raises(CorruptionError, match="says epoch 1 at index 7, the log epoch 2"):
+        open_store(files)
+    files.seen[DATA / EPOCHS] = epochs
+    assert open_store(files).end.index == COUNT
+
+
+def test_a_damaged_directory_can_be_rebuilt_by_name() -> None:
+    files = written()
+    files.flip(logs(files)[0], 60)
+    with pytest.raises(CorruptionError):
+        open_store(files)
+    store = open_store(files, rebuild=True)
+    assert (store.end, store.keys, files.list(DATA)) == ((0, 0), 0, [META])
+    fill(store, 2, epoch=5)
+
+
+# Disks that refuse
+
+
+def refuses_everything(store: Store) -> None:
+    for call in (
+        lambda: store.append(batch(store.end.index + 1, put(b"a", b""), epoch=9)),
+        store.flush,
+        lambda: store.commit(1),
+        lambda: store.get(b"k1"),
+        lambda: store.read(0, 100),
+        lambda: store.cut(store.end.index),
+        lambda: store.save_state({}),
+    ):
+        with pytest.raises(StoreFailedError, match="must leave and be rebuilt"):
+            call()
+    assert isinstance(store.failure, StoreFailedError)
+
+
+def test_a_full_disk_fails_the_store_and_loses_nothing_that_was_durable() -> None:
+    files = FaultyFiles(capacity=1500)
+    store = open_store(files)
+    with pytest.raises(StoreFailedError, match="No space left on device"):
+        fill(store, 100)
+    survived = store.durable.index
+    assert survived > 3
+    refuses_everything(store)
+    store.close()
+    files.capacity = None
+    store = open_store(files)
+    assert store.end.index == survived
+    store.commit(survived)
+    assert store.keys == survived
+
+
+@pytest.mark.parametrize("capacity", range(900, 1100, 7))
+def test_a_disk_that_fills_at_any_byte_is_survived(capacity: int) -> None:
+    files = FaultyFiles(capacity=capacity)
+    store = open_store(files)
+    with pytest.raises(StoreFailedError):
+        fill(store, 100)
+    durable = store.durable.index
+    files.capacity = None
+    files.crash()
+    assert open_store(files).end.index == durable
+
+
+def test_a_failed_sync_is_never_tried_again() -> None:
+    files = FaultyFiles()
+    store = open_store(files)
+    fill(store, 3)
+    store.append(batch(4, put(b"k4", b"v4"), commit=3))
+    files.failing_syncs = 1
+    with pytest.raises(StoreFailedError, match="Input/output error"):
+        store.flush()
+    assert store.durable.index == 3
+    files.operations.clear()
+    refuses_everything(store)
+    assert files.operations == []
+    store.close()
+
+
+def test_after_a_failed_sync_a_restart_is_not_trusted_either() -> None:
+    files = FaultyFiles()
+    store = open_store(files)
+    fill(store, 3)
+    store.append(batch(4, put(b"k4", b"v4"), commit=3))
+    files.failing_syncs = 1
+    with pytest.raises(StoreFailedError):
+        store.flush()
+    store.close()
+    with pytest.raises(StoreFailedError, match="Open it with rebuild"):
+        open_store(files)
+    store = open_store(files, rebuild=True)
+    assert store.end == (0, 0)
+    store.close()
+    assert open_store(files).incarnation == store.incarnation
+
+
+def test_a_failed_store_is_healed_by_a_wipe() -> None:
+    files = FaultyFiles()
+    store = open_store(files)
+    fill(store, 3)
+    store.append(batch(4, put(b"k4", b"v4")))
+    files.failing_syncs = 1
+    with pytest.raises(StoreFailedError):
+        store.flush()
+    assert store.wipe_for_rebuild() == "incarnation-2"
+    fill(store, 2)
+    files.crash()
+    assert (open_store(files).end.index, store.failure) == (2, None)
+
+
+def test_a_wipe_that_the_disk_refuses_fails() -> None:
+    files = FaultyFiles()
+    store = open_store(files)
+    fill(store, 3)
+    files.failing_syncs = 1
+    with pytest.raises(StoreFailedError, match="wipe"):
+        store.wipe_for_rebuild()
+    refuses_everything(store)
+    files.crash()
+    with pytest.raises(StoreFailedError, match="Open it with rebuild"):
+        open_store(files)
+    assert open_store(files, rebuild=True).end.index == 0
+
+
+@pytest.mark.parametrize("nth", [1, 2])
+def test_a_failed_cut_or_state_fails_the_store(nth: int) -> None:
+    files = FaultyFiles()
+    store = open_store(files)
+    fill(store, 9, commit=False)
+    files.failing_syncs = 9
+    with pytest.raises(StoreFailedError):
+        store.cut(4) if nth == 1 else store.save_state({"a": 1})
+    refuses_everything(store)
