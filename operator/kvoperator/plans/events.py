@@ -10,6 +10,8 @@ from kvoperator.status import KVClusterStatus, PartitionRow
 def events(before: KVClusterStatus, after: KVClusterStatus) -> list[Event]:
     """Events to post once `after` is written."""
     found: list[Event] = []
+    if after.phase == "Deleting":
+        return found
     if after.born and not before.born:
         found.append(Event("Normal", "Born", f"cluster {after.clusterId} has its partitions' first states"))
     for row in after.partitions:
