@@ -80,7 +80,7 @@ def image(platform: Platform, kube: Kube) -> str:
 def operator(kube: Kube, image: str) -> Iterator[Release]:
     """The operator, running."""
     release = Release(kube)
-    repository, tag = image.split(":")
+    repository, tag = image.rsplit(":", 1)
     release.install(repository, tag, images.context_digest()[:12])
     yield release
     if not KEEP:

@@ -2,6 +2,7 @@
 
 import hashlib
 import json
+import os
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -15,7 +16,9 @@ MARK = ROOT / ".kvcluster" / "e2e-image.json"
 
 
 def ensure(platform: Platform, kube: Kube) -> str:
-    """Have the image on every node; its name."""
+    """Have the image on every node; its name. E2E_IMAGE names one that is there already, and is taken as it is."""
+    if given := os.environ.get("E2E_IMAGE"):
+        return given
     name = f"{REPOSITORY}:{TAG}"
     cluster = kube.kubectl("get", "namespace", "kube-system", "-o", "jsonpath={.metadata.uid}")
     mark = {"context": context_digest(), "cluster": cluster, "image": name}

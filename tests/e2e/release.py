@@ -1,5 +1,6 @@
 """The operator under test, installed by helm as a person does it."""
 
+import os
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -30,9 +31,9 @@ class Release:
         self.kube.kubectl("apply", "--server-side", "--force-conflicts", "-f", str(CHART / "crds"))
         image = f"image.repository={repository},image.tag={tag},podAnnotations.build={build}"
         place = ["-n", self.namespace, "--create-namespace"]
-        self.kube.helm(
-            "upgrade", "--install", self.name, str(CHART), *place, "--set", image, "--wait", "--timeout", "120s"
-        )
+        more = os.environ.get("E2E_HELM_SET")  # more values, for a look at something
+        sets = [word for one in (image, more) if one for word in ("--set", one)]
+        self.kube.helm("upgrade", "--install", self.name, str(CHART), *place, *sets, "--wait", "--timeout", "120s")
 
     def uninstall(self) -> None:
         """Remove the release and its namespace; the CRD stays, as helm has it."""
