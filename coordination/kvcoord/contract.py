@@ -121,7 +121,11 @@ class Coordination(Protocol):
 
     Every method may raise CoordinationUnavailableError. Watches never end and never raise it: they wait until the
     service is back, and yield the current value first, then every later one they see (they may skip values, never go
-    back). Closing the coordination ends them.
+    back, always reach the newest). A value that vanished or was made anew, because the coordination data was lost, is
+    yielded: rule 19 asks for it. Closing the coordination ends them. One that can't be read raises
+    `kvcoord.codec.DamagedValueError` or `NewerFormatError`, from reads and watches alike.
+
+    The version after a creation is 0; each change adds one. One coordination registers one pod.
     """
 
     async def start(self) -> None:
@@ -163,7 +167,8 @@ class Coordination(Protocol):
         """Say who this process is, until `close` or the end of its session; made again by itself after a lost session.
 
         Called again it replaces what was said before. Returns once first done; while the service is away it goes on
-        trying in the background after raising.
+        trying in the background after raising. A newer run of the same pod takes the place for good: the older one
+        then does not register again, which it only logs.
         """
         ...
 
