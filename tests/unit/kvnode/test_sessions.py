@@ -1,0 +1,35 @@
+"""A batch's outcomes as bytes in the log."""
+
+import contextlib
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from kvcommon.errors import KVClusterError
+from kvnode.operations import Code, Kind, Operation, Outcome
+from kvnode.sessions import decode_outcomes, encode_outcomes
+
+rows = st.lists(st.tuples(st.sampled_from(Kind), st.sampled_from(Code), st.integers(0, (1 << 64) - 1)), max_size=20)
+
+
+@given(rows)
+def test_outcomes_come_back_without_the_gets(rows: list[tuple[Kind, Code, int]]) -> None:
+    """Codes and versions of writes; a Get is to be read again."""
+    operations: list[Operation] = [(kind, b"k", b"", None) for kind, _, _ in rows]
+    outcomes = [Outcome(code, version) for _, code, version in rows]
+    back = decode_outcomes(encode_outcomes(operations, outcomes))
+    assert back == [None if op[0] == Kind.GET else out for op, out in zip(operations, outcomes, strict=True)]
+
+
+@pytest.mark.parametrize("data", [b"", b"\x02", b"\x01\x00", b"\x01" + bytes(10)])
+def test_what_is_no_session_record_is_refused(data: bytes) -> None:
+    """Of another format or length."""
+    with pytest.raises(KVClusterError):
+        decode_outcomes(data)
+
+
+@given(st.binary(max_size=40))
+def test_any_bytes_are_outcomes_or_refused(data: bytes) -> None:
+    """Nothing else comes of them."""
+    with contextlib.suppress(KVClusterError):
+        decode_outcomes(data)
