@@ -6,6 +6,7 @@ are the network.
 """
 
 from kvclient.aio import AsyncClient
+from kvclient.blocking import Client
 from kvclient.engine import Limits
 from kvclient.errors import (
     AlreadyExistsError,
@@ -25,6 +26,7 @@ from kvclient.operations import Operation, ReadMode, Record
 __all__ = [
     "AlreadyExistsError",
     "AsyncClient",
+    "Client",
     "ClientClosedError",
     "DeadlineExceededError",
     "InternalError",

@@ -10,6 +10,7 @@ from collections.abc import AsyncIterator, Callable
 from dataclasses import dataclass, field
 from typing import Any
 
+import grpc
 from grpc import aio
 from kvcommon.slotmap import SlotMap
 from kvcommon.slots import slot_of
@@ -150,6 +151,7 @@ class FakeNode:
         self.arrived = asyncio.Condition()
         self.faults: deque[Fault] = deque()
         self.answer: Fault | None = None
+        self.is_router = False  # has no node status
         self.frozen = asyncio.Event()  # set: works
         self.frozen.set()
         self._server: aio.Server | None = None
@@ -329,6 +331,8 @@ class _Cluster(cluster_pb2_grpc.ClusterServicer):
     async def GetNodeStatus(  # noqa: N802 - gRPC's name
         self, request: cluster_pb2.GetNodeStatusRequest, context: Context
     ) -> cluster_pb2.NodeStatus:
+        if self._node.is_router:
+            await context.abort(grpc.StatusCode.UNIMPLEMENTED, "a router")
         leads = self._node.leads
         return cluster_pb2.NodeStatus(
             pod=self._node.pod,
