@@ -11,7 +11,8 @@ from kvcoord.view import ClusterView, ClusterWatch
 from kvoperator.snapshot import CoordinationView
 
 log = structlog.get_logger()
-ANSWER_TIMEOUT = 3.0  # seconds; a reconciliation does not wait longer
+ANSWER_TIMEOUT = 3.0  # seconds; a round does not wait longer
+ASK_AGAIN = 30.0  # seconds that the watches alone are believed
 
 
 class Link:
@@ -27,6 +28,7 @@ class Link:
         self._coordination: Coordination | None = None
         self._watch: ClusterWatch | None = None
         self._starting: asyncio.Task[None] | None = None
+        self._ask_at = 0.0
 
     @property
     def coordination(self) -> Coordination | None:
@@ -62,7 +64,7 @@ class Link:
         """Let go of it."""
         starting, watch, coordination = self._starting, self._watch, self._coordination
         self._starting = self._watch = self._coordination = None
-        self._url = ""
+        self._url, self._ask_at = "", 0.0
         if starting is not None:
             starting.cancel()
             with suppress(asyncio.CancelledError):
@@ -74,22 +76,45 @@ class Link:
                 await coordination.close()
 
     async def read(self, partitions: Iterable[int]) -> CoordinationView:
-        """What coordination says now, asked anew: a decision that something is missing must not rest on a watch.
+        """What coordination says now.
+
+        By the watches when they have brought everything; otherwise, and now and then, asked anew: that something is
+        missing must not rest on a watch.
 
         Raises:
             CoordinationUnavailableError: it can't be asked.
 
         """
-        if self._coordination is None or self._watch is None:
+        coordination, watch, wanted = self._coordination, self._watch, tuple(partitions)
+        if coordination is None or watch is None:
             raise CoordinationUnavailableError("not connected yet")
+        now = asyncio.get_running_loop().time()
+        if coordination.connected and now < self._ask_at and _whole(watch.view, wanted):
+            return _of_view(watch.view, wanted)
         try:
             async with asyncio.timeout(ANSWER_TIMEOUT):
-                return await _read(self._coordination, tuple(partitions), self._watch.view)
+                answer = await _ask(coordination, wanted, watch.view)
         except TimeoutError:
             raise CoordinationUnavailableError(f"no answer within {ANSWER_TIMEOUT:g} s") from None
+        self._ask_at = now + ASK_AGAIN
+        return answer
 
 
-async def _read(coordination: Coordination, partitions: tuple[int, ...], seen: ClusterView) -> CoordinationView:
+def _whole(view: ClusterView, partitions: tuple[int, ...]) -> bool:
+    return view.identity is not None and view.complete and all(p in view.partitions for p in partitions)
+
+
+def _of_view(view: ClusterView, partitions: tuple[int, ...]) -> CoordinationView:
+    return CoordinationView(
+        identity=view.identity,
+        slot_map=view.slot_map,
+        partitions={p: view.partitions[p].value for p in partitions},
+        members=view.members,
+        connected=view.connected,
+    )
+
+
+async def _ask(coordination: Coordination, partitions: tuple[int, ...], seen: ClusterView) -> CoordinationView:
     reads = (coordination.read_partition(partition) for partition in partitions)
     (identity, slot_map, members), states = await asyncio.gather(
         asyncio.gather(coordination.read_identity(), coordination.read_map(), coordination.read_members()),

@@ -9,7 +9,7 @@ from kvoperator.names import CLAIM, COMPONENT_ZOOKEEPER, ZOOKEEPER_CONTAINER, se
 from kvoperator.spec import ZooKeeperStorage
 
 USER = 1000  # the image's zookeeper user
-REQUESTS = {"cpu": "50m", "memory": "256Mi"}
+REQUESTS = {"cpu": "200m", "memory": "256Mi"}
 HEAP_MIB = 128  # a few kilobytes of state per partition, and as much again per client
 CONF, DATA = "/zk", "/data"
 

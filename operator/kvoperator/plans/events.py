@@ -4,7 +4,7 @@ Made of the two statuses alone, so that an operator that was restarted neither r
 """
 
 from kvoperator.actions import Event
-from kvoperator.status import KVClusterStatus, PartitionRow
+from kvoperator.status import Condition, KVClusterStatus, PartitionRow
 
 
 def events(before: KVClusterStatus, after: KVClusterStatus) -> list[Event]:
@@ -13,7 +13,7 @@ def events(before: KVClusterStatus, after: KVClusterStatus) -> list[Event]:
     if after.phase == "Deleting":
         return found
     if after.born and not before.born:
-        found.append(Event("Normal", "Born", f"cluster {after.clusterId} has its partitions' first states"))
+        found.append(Event("Normal", "Born", f"cluster {after.clusterId}: every partition has its state"))
     for row in after.partitions:
         found += _of_row(before.row(row.partition), row)
     return found + _of_conditions(before, after)
@@ -39,14 +39,10 @@ def _of_row(before: PartitionRow | None, after: PartitionRow) -> list[Event]:
 
 def _of_conditions(before: KVClusterStatus, after: KVClusterStatus) -> list[Event]:
     found: list[Event] = []
-    degraded, was = after.condition("Degraded"), before.condition("Degraded")
-    if (
-        degraded
-        and degraded.status == "True"
-        and (was is None or was.status != "True" or was.reason != degraded.reason)
-    ):
-        found.append(Event("Warning", degraded.reason, degraded.message))
-    if degraded and degraded.status == "False" and was and was.status == "True":
+    trouble, was = _trouble(after), _trouble(before)
+    if trouble and trouble.reason != (was.reason if was else ""):
+        found.append(Event("Warning", trouble.reason, trouble.message))
+    if was and not trouble:
         found.append(Event("Normal", "Recovered", f"no longer degraded ({was.reason})"))
     available, had = after.condition("Available"), before.condition("Available")
     if available and (had is None or had.status != available.status):
@@ -55,3 +51,11 @@ def _of_conditions(before: KVClusterStatus, after: KVClusterStatus) -> list[Even
         elif had is not None:
             found.append(Event("Warning", "Unavailable", available.message))
     return found
+
+
+def _trouble(status: KVClusterStatus) -> Condition | None:
+    """The condition Degraded, when it is so, and for more than what the rows tell already."""
+    condition = status.condition("Degraded")
+    if condition is None or condition.status != "True" or condition.reason == "ReplicaOutOfSync":
+        return None
+    return condition
