@@ -202,20 +202,19 @@ class AsyncClient:
         while left:
             parts = partition_parts([self._engine.partition_of(operations[i].key) for i in left])
             chosen = [(p, [left[at] for at in positions]) for p, positions in parts.items()]
-            answers = await asyncio.gather(
-                *(
-                    self._part(
-                        [operations[i] for i in at],
-                        p,
-                        profile,
-                        deadline=deadline,
-                        pair=pair,
-                        age=age,
-                        observed=observed,
-                    )
-                    for p, at in chosen
+            started = [
+                self._part(
+                    [operations[i] for i in at],
+                    p,
+                    profile,
+                    deadline=deadline,
+                    pair=pair,
+                    age=age,
+                    observed=observed,
                 )
-            )
+                for p, at in chosen
+            ]
+            answers = [await started[0]] if len(started) == 1 else await asyncio.gather(*started)
             left = []
             for (p, at), answer in zip(chosen, answers, strict=True):
                 for i, result in zip(at, answer, strict=True):
