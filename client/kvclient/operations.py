@@ -4,7 +4,7 @@ import enum
 from collections.abc import Sequence
 from typing import Final, NamedTuple
 
-from kvcommon.numbers import MAX_BATCH_OPERATIONS, MAX_KEY_BYTES, MAX_VALUE_BYTES
+from kvcommon.numbers import MAX_BATCH_BYTES, MAX_BATCH_OPERATIONS, MAX_KEY_BYTES, MAX_VALUE_BYTES
 from kvproto.v1 import kv_pb2
 
 from kvclient.errors import InvalidArgumentError
@@ -119,6 +119,11 @@ def check_operations(operations: Sequence[Operation]) -> None:
             check_version(operation.expected_version)
         except InvalidArgumentError as error:
             raise InvalidArgumentError(f"operation {position} of the batch: {error}") from None
+    size = sum(len(operation.key) + len(operation.value) for operation in operations)
+    if size > MAX_BATCH_BYTES:
+        raise InvalidArgumentError(
+            f"a batch has at most {MAX_BATCH_BYTES} bytes of keys and values; got {size}: split it"
+        )
 
 
 def read_profile(mode: ReadMode, max_lag: float | None) -> ReadProfile:
