@@ -8,7 +8,7 @@ from typing import Any, cast
 from kvcommon.slotmap import SlotMap
 from kvcommon.versions import EPOCH_MS, VersionClock
 from kvcoord.contract import PartitionState, ReplicaId, RunId
-from kvnode.core.types import Config, Position, Role
+from kvnode.core.types import START, Config, Position, Role
 from kvnode.operations import Outcome, Request
 from kvnode.service import Service
 from kvnode.shell.host import Host
@@ -39,7 +39,7 @@ class FakeCore:
 
     role: Role = Role.LEADER
     epoch: int = 1
-    end: Position = Position(0, 0)
+    end: Position = START
     commit: int = 0
     durable: int = 0
     accepting: bool = True

@@ -1,0 +1,99 @@
+"""Three nodes in one process: real disks, real connections; they replicate, fail over, and take back who was lost."""
+
+from pathlib import Path
+
+from kvproto.v1 import kv_pb2
+from kvstore.store import Store
+
+from tests.support.node_cluster import CLUSTER, NodeCluster, node_cluster
+
+
+async def test_what_one_writes_all_have(tmp_path: Path) -> None:
+    """Also on disk, the same bytes, when they have ended."""
+    async with node_cluster(tmp_path) as cluster:
+        written = [await cluster.put(b"k%d" % i, b"v%d" % i) for i in range(20)]
+        for pod in cluster.pods:
+            record = await cluster.get(pod, b"k19", read_mode=kv_pb2.READ_MODE_BOUNDED, max_lag_ms=5000)
+            assert (record.value, record.version) == (b"v19", written[19].version)
+    logs = [_log(tmp_path / pod) for pod in cluster.pods]
+    assert logs[0] == logs[1] == logs[2] != b""
+
+
+async def test_a_leader_that_is_gone_is_replaced_and_comes_back(tmp_path: Path) -> None:
+    """Nothing that was acknowledged is lost."""
+    async with node_cluster(tmp_path) as cluster:
+        await cluster.put(b"k", b"1")
+        first = await cluster.leader()
+        before = (await cluster.all_in_sync()).epoch
+
+        await cluster.kill(first)
+        second = await cluster.leader(not_pod=first, above=before)
+        assert (await cluster.get(second, b"k")).value == b"1"
+        await cluster.put(b"k", b"2")
+
+        cluster.start(first)
+        await cluster.all_in_sync()
+        assert (await cluster.get(first, b"k", read_mode=kv_pb2.READ_MODE_BOUNDED, max_lag_ms=5000)).value == b"2"
+
+
+async def test_a_leader_that_is_asked_to_end_hands_over(tmp_path: Path) -> None:
+    """Without waiting for a lease, and it leaves the in-sync set."""
+    async with node_cluster(tmp_path) as cluster:
+        await cluster.put(b"k", b"1")
+        first = await cluster.leader()
+        before = (await cluster.all_in_sync()).epoch
+        await cluster.end(first)
+        state = (await cluster.state()).value
+        assert state.epoch == before + 1
+        assert first not in {r.pod for r in state.in_sync}
+        assert (await cluster.get(await cluster.leader(), b"k")).value == b"1"
+
+
+async def test_a_wiped_node_joins_under_a_new_incarnation(tmp_path: Path) -> None:
+    """The old incarnation is not counted on any more."""
+    async with node_cluster(tmp_path) as cluster:
+        await cluster.put(b"k", b"1")
+        lost = await _follower(cluster)
+        before = (await cluster.member(lost)).replica
+        await cluster.kill(lost)
+        cluster.wipe(lost)
+        cluster.start(lost)
+
+        def joined(replicas: tuple[str, ...], old: bool) -> bool:
+            return lost in replicas and not old
+
+        state = (await cluster.state(lambda s: joined(tuple(r.pod for r in s.in_sync), before in s.in_sync))).value
+        assert len(state.in_sync) == 3
+        record = await cluster.get(lost, b"k", read_mode=kv_pb2.READ_MODE_BOUNDED, max_lag_ms=5000)
+        assert record.value == b"1"
+
+
+async def test_all_restarted_at_once_serve_again(tmp_path: Path) -> None:
+    """The restarted leader claims at once, with all that was acknowledged."""
+    async with node_cluster(tmp_path) as cluster:
+        await cluster.put(b"k", b"1")
+        before = (await cluster.all_in_sync()).epoch
+        for pod in cluster.pods:
+            await cluster.kill(pod)
+        for pod in cluster.pods:
+            cluster.start(pod)
+        leader = await cluster.leader(above=before)
+        assert (await cluster.get(leader, b"k")).value == b"1"
+
+
+async def test_one_node_alone_is_a_cluster(tmp_path: Path) -> None:
+    """With one replica nothing waits for others."""
+    async with node_cluster(tmp_path, pods=1) as cluster:
+        await cluster.put(b"k", b"1")
+        assert (await cluster.get("c-p0-0", b"k")).value == b"1"
+
+
+async def _follower(cluster: NodeCluster) -> str:
+    leader = await cluster.leader()
+    await cluster.all_in_sync()
+    return next(p for p in cluster.pods if p != leader)
+
+
+def _log(directory: Path) -> bytes:
+    with Store.open(directory, cluster_id=CLUSTER, partition=0) as store:
+        return store.read(0, 1 << 30)
