@@ -8,10 +8,10 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
 
-from kvstore.batch import BatchHeader
-from kvstore.errors import BatchBoundaryError
+from kvstore.batch import BatchHeader, Record, RecordType, decode_record
+from kvstore.errors import BatchBoundaryError, CorruptionError
 from kvstore.files import Files
-from kvstore.index.base import MAX_OFFSET
+from kvstore.index.base import MAX_OFFSET, unpack_place
 from kvstore.segment import HEADER_BYTES, Segment, segment_header, segment_name
 
 MAX_SEGMENT_BYTES: Final = MAX_OFFSET
@@ -103,6 +103,19 @@ class Log:
     def name(self, segment: int) -> str:
         """The path of a segment, for messages."""
         return str(self._by_number[segment].path)
+
+    def value(self, place: int, key: bytes) -> Record:
+        """The record of a key's value at a packed place. Raises CorruptionError if it isn't there, OSError."""
+        number, offset, length = unpack_place(place)
+        segment = self._by_number[number]
+        data = segment.file.pread(length, offset)
+        try:
+            record = decode_record(data)
+        except CorruptionError as e:
+            raise CorruptionError(str(segment.path), offset, e.what) from e
+        if record.key != key or record.type != RecordType.PUT:
+            raise CorruptionError(str(segment.path), offset, f"the record here is not the one of key {key!r}")
+        return record
 
     def read(self, after_index: int, max_bytes: int) -> bytes:
         """Whole batches behind `after_index`, at least one if there is one, then up to `max_bytes`; verified.

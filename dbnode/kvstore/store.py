@@ -11,17 +11,14 @@ Threads. Two may call at the same time: the caller's thread (everything but `flu
 import contextlib
 import os
 import threading
-import uuid
-from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from collections.abc import Mapping
 from pathlib import Path
-from typing import Any, Final, Literal, Self
+from typing import Any, Self
 
 import structlog
-from kvcommon.numbers import SEGMENT_BYTES
 
 from kvstore.applier import Applier
-from kvstore.batch import Record, RecordType, decode_record
+from kvstore.batch import Record
 from kvstore.errors import (
     CorruptionError,
     CutBelowCommitError,
@@ -34,30 +31,16 @@ from kvstore.files import Files, OsFiles, SyncError
 from kvstore.handover import Handover
 from kvstore.home import Home, epochs_upto, with_epochs_of
 from kvstore.incoming import BEGINNING, Position, split
-from kvstore.index.base import Index, unpack_place
-from kvstore.index.hash import HashIndex
 from kvstore.log import Log, LogBatch
 from kvstore.meta import EPOCHS, EpochStart, Meta, epoch_at
+from kvstore.options import Durability, StoreOptions
 from kvstore.recent import RecentBatches
 from kvstore.recovery import recover
 from kvstore.sessions import Sessions
 
 __all__ = ["Durability", "Position", "Store", "StoreOptions"]
 
-Durability = Literal["fsync", "memory"]
-READ_CACHE_BYTES: Final = 16 << 20
 log = structlog.get_logger()
-
-
-@dataclass(frozen=True, slots=True)
-class StoreOptions:
-    """How a store works; the defaults are the database's. Sizes in bytes."""
-
-    durability: Durability = "fsync"
-    segment_bytes: int = SEGMENT_BYTES
-    read_cache_bytes: int = READ_CACHE_BYTES
-    index: Callable[[], Index] = HashIndex
-    new_incarnation: Callable[[], str] = lambda: uuid.uuid4().hex
 
 
 class Store:
@@ -317,17 +300,7 @@ class Store:
         if self._failure:
             raise self._failure
         place = self._applier.index.get(key)
-        if place is None:
-            return None
-        segment, offset, length = unpack_place(place)
-        data = self._log.pread(segment, offset, length)
-        try:
-            record = decode_record(data, base=offset)
-        except CorruptionError as e:
-            raise CorruptionError(self._log.name(segment), offset, e.what) from e
-        if record.key != key or record.type != RecordType.PUT:
-            raise CorruptionError(self._log.name(segment), offset, f"the record here is not the one of key {key!r}")
-        return record
+        return None if place is None else self._log.value(place, key)
 
     def read(self, after_index: int, max_bytes: int) -> bytes:
         """Whole batches behind `after_index`, durable or not: at least one if there is one, then up to `max_bytes`.
