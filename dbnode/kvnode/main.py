@@ -58,7 +58,7 @@ class Node:
         empty = self.store.end.index == 0
         network = TcpNetwork(settings.host, settings.replication_port)
         host = Host(
-            Config(settings.cluster_id, settings.partition, me),
+            Config(settings.cluster_id, settings.partition, me, settings.timing),
             self.store,
             coordination=self.coordination,
             network=network,

@@ -2,7 +2,7 @@
 
 from typing import Literal
 
-from kvcommon.numbers import GRPC_PORT, HTTP_PORT, REPLICATION_PORT
+from kvcommon.numbers import GRPC_PORT, HTTP_PORT, REPLICATION_PORT, Timing
 from kvcommon.settings import Settings
 from pydantic import Field
 
@@ -24,7 +24,21 @@ class NodeSettings(Settings):
     replication_port: int = Field(default=REPLICATION_PORT, ge=0, le=65535, description="port for other replicas")
     http_port: int = Field(default=HTTP_PORT, ge=0, le=65535, description="port of probes and metrics")
     durability: Literal["fsync", "memory"] = Field(default="fsync", description="what a write waits for")
+    heartbeat: float = Field(
+        default=Timing().heartbeat, gt=0, le=1, description="seconds between a leader's messages to a follower"
+    )
+    follower_timeout: float = Field(
+        default=Timing().follower_timeout,
+        ge=1,
+        le=60,
+        description="seconds of silence after which a follower is dropped",
+    )
     termination_log: str = Field(
         default="/dev/termination-log", description="file that gets the run id for the kubelet, where it exists"
     )
     shutdown_timeout: float = Field(default=5.0, gt=0, description="seconds to hand over and leave after SIGTERM")
+
+    @property
+    def timing(self) -> Timing:
+        """Replication's times. The lease is not among the settings: every replica must hold the same (rule 5)."""
+        return Timing(heartbeat=self.heartbeat, follower_timeout=self.follower_timeout)
