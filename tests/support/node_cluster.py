@@ -3,7 +3,7 @@
 import asyncio
 import contextlib
 import shutil
-from collections.abc import AsyncIterator, Awaitable, Callable
+from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
@@ -104,7 +104,7 @@ class NodeCluster:
         await self.coordination.create_map(SlotMap.even(self.partitions))
         for pod in self.pods:
             self.start(pod)
-        members = {}
+        members: Mapping[str, MemberInfo] = {}
         async for members in self.coordination.watch_members():
             if len(members) == len(self.pods):
                 break
@@ -156,29 +156,27 @@ class NodeCluster:
 
     async def kv(self, pod: str) -> Any:
         """A KeyValue stub."""
-        return kv_pb2_grpc.KeyValueStub(await self.channel(pod))  # type: ignore[no-untyped-call]
+        return kv_pb2_grpc.KeyValueStub(await self.channel(pod))
 
     async def cluster(self, pod: str) -> Any:
         """A Cluster stub."""
-        return cluster_pb2_grpc.ClusterStub(await self.channel(pod))  # type: ignore[no-untyped-call]
+        return cluster_pb2_grpc.ClusterStub(await self.channel(pod))
 
-    async def put(self, key: bytes, value: bytes) -> kv_pb2.Record:
+    async def put(self, key: bytes, value: bytes) -> Any:
         """A write through whoever leads, again until it is done."""
 
-        async def once() -> kv_pb2.Record:
+        async def once() -> Any:
             stub = await self.kv(await self.leader())
-            record: kv_pb2.Record = await stub.Put(kv_pb2.PutRequest(key=key, value=value), timeout=5)
-            return record
+            return await stub.Put(kv_pb2.PutRequest(key=key, value=value), timeout=5)
 
         return await self.eventually(once)
 
-    async def get(self, pod: str, key: bytes, **how: Any) -> kv_pb2.Record:
+    async def get(self, pod: str, key: bytes, **how: Any) -> Any:
         """A read by this pod, again until it can."""
 
-        async def once() -> kv_pb2.Record:
+        async def once() -> Any:
             stub = await self.kv(pod)
-            record: kv_pb2.Record = await stub.Get(kv_pb2.GetRequest(key=key, **how), timeout=5)
-            return record
+            return await stub.Get(kv_pb2.GetRequest(key=key, **how), timeout=5)
 
         return await self.eventually(once)
 
