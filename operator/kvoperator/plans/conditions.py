@@ -1,8 +1,9 @@
 """Conditions: what was found, in Kubernetes' form. A condition's time changes only when its status does."""
 
 from collections.abc import Sequence
-from datetime import datetime
+from datetime import datetime, timedelta
 
+from kvoperator.observe import parse_time
 from kvoperator.plans import birth, rolling
 from kvoperator.plans.problems import Problem, some
 from kvoperator.plans.rows import unserved
@@ -11,6 +12,7 @@ from kvoperator.spec import KVClusterSpec
 from kvoperator.status import Condition, KVClusterStatus, PartitionRow
 
 MESSAGE_LIMIT = 1500
+SETTLING = timedelta(seconds=120)
 Finding = tuple[bool, str, str]  # status, reason, message
 
 
@@ -51,11 +53,22 @@ def _condition(snapshot: Snapshot, before: KVClusterStatus, kind: str, finding: 
     )
 
 
+def settling(snapshot: Snapshot) -> bool:
+    """Whether it has never been available, and not for long: then what is missing is still on its way."""
+    last = snapshot.cluster.status.condition("Available")
+    if last is None:
+        return True
+    since = parse_time(last.lastTransitionTime)
+    return last.status != "True" and last.reason == "Creating" and since is not None and snapshot.now - since < SETTLING
+
+
 def availability(snapshot: Snapshot, spec: KVClusterSpec, rows: Sequence[PartitionRow], *, born: bool) -> Finding:
     """Available: every partition has a leader that serves, and there is a router to reach it by."""
     if not born:
         return False, "Creating", "the cluster is being made"
     without = unserved(snapshot, rows)
+    if without and settling(snapshot):
+        return False, "Creating", f"waiting for leaders of partitions {some(row.partition for row in without)}"
     if without:
         return False, "PartitionsNotServed", f"nobody serves partitions {some(row.partition for row in without)}"
     routers = snapshot.routers.ready if snapshot.routers else 0
