@@ -4,7 +4,7 @@ import struct
 
 import hypothesis.strategies as st
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from kvstore.batch import (
     HEADER_BYTES,
     MAX_BATCH_BYTES,
@@ -40,6 +40,7 @@ records = st.lists(
 )
 
 
+@settings(deadline=None)
 @given(records, st.integers(0, 2**64 - 1), st.integers(1, 2**48))
 def test_what_is_encoded_is_decoded(content: list[Record], epoch: int, first: int) -> None:
     data = encode_batch(epoch, first, first - 1, content)
@@ -99,6 +100,7 @@ def test_every_shorter_piece_is_refused() -> None:
             list(iter_batches(data[:length] or b"\0", verify=False))
 
 
+@settings(deadline=None)
 @given(st.binary(max_size=300))
 def test_noise_is_refused_by_name(noise: bytes) -> None:
     for read in (check_batch, decode_record):

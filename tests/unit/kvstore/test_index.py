@@ -3,11 +3,12 @@
 import sys
 
 import hypothesis.strategies as st
-from hypothesis import given
+from hypothesis import given, settings
 from kvstore.index.base import LENGTH_BITS, MAX_OFFSET, Index, pack_place, unpack_place
 from kvstore.index.hash import HashIndex
 
 
+@settings(deadline=None)
 @given(st.integers(0, 1 << 30), st.integers(0, MAX_OFFSET), st.integers(0, (1 << LENGTH_BITS) - 1))
 def test_a_place_comes_back_as_it_was_packed(segment: int, offset: int, length: int) -> None:
     assert unpack_place(pack_place(segment, offset, length)) == (segment, offset, length)

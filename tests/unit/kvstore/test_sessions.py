@@ -2,7 +2,7 @@
 
 import hypothesis.strategies as st
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from kvcommon.versions import pack_version
 from kvstore.sessions import Expired, Sessions, session_key
 
@@ -76,6 +76,7 @@ def test_a_wrong_key_is_refused() -> None:
         Sessions().apply(b"abc", b"", 0)
 
 
+@settings(deadline=None)
 @given(st.lists(st.tuples(st.sampled_from([A, B]), st.integers(0, 12), st.floats(0, 8)), min_size=0, max_size=60))
 def test_it_is_the_fold_that_the_definition_says(rows: list[tuple[bytes, int, float]]) -> None:
     now, told = 0.0, []
