@@ -87,7 +87,7 @@ class Store:
         that can't be opened because of a CorruptionError or StoreFailedError, when another replica has the data.
         `boot_id` names this boot of the host, for durability "memory": see `incarnation_lost`.
         Raises WrongClusterError, FormatVersionError, LockedError (nothing was touched), CorruptionError,
-        StoreFailedError (a sync had failed in an earlier run), OSError.
+        StoreFailedError (a sync failed, now or in an earlier run), OSError.
         """
         options = options or StoreOptions()
         home = Home.enter(
@@ -105,7 +105,10 @@ class Store:
             if home.meta.suspect:
                 msg = f"a sync failed when {directory} was last in use: what it holds is unknown. Open it with rebuild"
                 raise StoreFailedError(msg)
-            store._recover()
+            try:
+                store._recover()
+            except SyncError as e:
+                raise store._fail("sync at the start", e) from e
             store.incarnation_lost = home.begin_run(
                 boot_id, synced=options.durability == "fsync", new_incarnation=options.new_incarnation
             )

@@ -246,6 +246,7 @@ def test_a_cut_takes_what_was_durable_and_what_was_not() -> None:
     assert list(store.epochs) == [(1, 1)]
     store.append(batch(4, put(b"new", b"1"), epoch=9))
     store.flush()
+    assert [(h.epoch, h.last) for h, _ in iter_batches(store.read(0, 9999))] == [(1, 1), (1, 2), (1, 3), (9, 4)]
     store.commit(4)
     files.crash()
     store = open_store(files)

@@ -300,6 +300,15 @@ def test_after_a_failed_sync_a_restart_is_not_trusted_either() -> None:
     assert open_store(files).incarnation == store.incarnation
 
 
+def test_a_sync_that_fails_at_the_start_is_not_tried_again_by_the_next() -> None:
+    files = written()
+    files.failing_syncs = 1
+    with pytest.raises(StoreFailedError, match="sync at the start"):
+        open_store(files)
+    with pytest.raises(StoreFailedError, match="Open it with rebuild"):
+        open_store(files)
+
+
 def test_a_failed_store_is_healed_by_a_wipe() -> None:
     files = FaultyFiles()
     store = open_store(files)

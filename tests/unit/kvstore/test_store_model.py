@@ -110,6 +110,13 @@ class StoreMachine(RuleBasedStateMachine):
         self.batches = [b for b in self.batches if b.header.last <= after]
         self.durable = min(self.durable, after)
 
+    @rule(draw=st.integers(0, 9))
+    def wipe(self, draw: int) -> None:
+        if draw == 0:
+            self.store.wipe_for_rebuild()
+            self._forget_behind(0)
+            self.committed = self.applied = 0
+
     # What happens to it
 
     @rule()
