@@ -186,8 +186,7 @@ class Checker:
         until = self.promises.get(process.disk.replica, {}).get(leader, 0.0) if leader is not None else 0.0
         if leader is None or leader == process.run or until <= self.loop.now or self.gone.get(leader) == known.epoch:
             return
-        death = self.cluster.coordination.deaths.get(leader.replica.pod)
-        if self.cluster.ended.get(leader) is None or death is None or death.run != leader.run:
+        if self.cluster.ended.get(leader) is None or leader.run not in self.cluster.coordination.words:
             self.fail(process, 7, f"claims epoch {state.epoch}; its promise to {leader.run} holds until {until:.6f}")
 
     # --- coordination ------------------------------------------------------------------------------------------------

@@ -25,6 +25,7 @@ class Coordination:
         self.processes: dict[str, Process] = {}  # those that watch, by pod
         self.seen: dict[str, int] = {}  # version that the watch of this run has shown
         self.deaths: dict[str, Death] = {}
+        self.words: set[str] = set()  # runs of which the word was ever given
         self.down = False
         self.cut: dict[str, int] = {}
         self.slow = 0.0
@@ -125,6 +126,7 @@ class Coordination:
 
     def report_death(self, pod: str, run: str) -> None:
         """The kubelet's word; true ones only."""
+        self.words.add(run)
         self.deaths[pod] = Death(pod, run, f"container-{run}", self.state.epoch)
         self.loop.note("kubelet", f"{pod} run {run} is terminated")
         self._show_all()

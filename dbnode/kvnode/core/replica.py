@@ -10,7 +10,7 @@ from collections.abc import Callable
 from dataclasses import replace
 from typing import Any
 
-from kvcoord.contract import Death, Lost, PartitionState, ReplicaId, Won
+from kvcoord.contract import Death, Lost, PartitionState, ReplicaId, RunId, Won
 
 from kvnode.core import events as ev
 from kvnode.core.common import Attempt, Common
@@ -43,7 +43,12 @@ class Replica:
         self.dead_at = NEVER
         timing = config.timing
         # Rule 3: what this replica promised before it was restarted still binds.
-        self.bound_until = now + timing.lease * (1 + 2 * timing.clock_rate_error)
+        self.started_until = self.bound_until = now + timing.lease * (1 + 2 * timing.clock_rate_error)
+        # The run before this one led the epoch on disk, and so promised nothing to another; else whom it may have.
+        found = meta.state
+        led = found is not None and found.leader is not None and found.leader.replica == config.me.replica
+        self.led_before = found.epoch if found is not None and led and meta.accepted_epoch == found.epoch else -1
+        self.promised_before = found.leader if found is not None and self.led_before < 0 else None
         self._handlers: dict[type[Any], Callable[[Any, float], None]] = {
             ev.Tick: self._tick,
             ev.StateSeen: self._state_seen,
@@ -224,10 +229,10 @@ class Replica:
         others = [r for r in state.in_sync if leader is None or r != leader.replica]
         if leader is None:
             bound = NEVER if state.epoch == 0 else self.bound_until
-        elif leader.replica == me and leader.run != self.config.me.run and not (self.torn and others):
+        elif state.epoch == self.led_before and not (self.torn and others):
             return NEVER  # rule 1: it promised nothing to another
         elif leader.run == self.dead_leader:
-            bound = self.dead_at
+            bound = max(self.dead_at, self._promised_to_others(leader))
         else:
             bound = max(self.bound_until, self.following.promise_until)
         rank = others.index(me) if me in others else len(others)
@@ -238,6 +243,16 @@ class Replica:
         if leader is not None and leader.run != self.dead_leader:
             bound += CLAIM_SETTLE
         return bound + rank * timing.claim_head_start
+
+    def _promised_to_others(self, dead: RunId) -> float:
+        """Until when this replica is bound to anyone but this dead run (rules 2 and 7).
+
+        A claim of a run that died meanwhile may have landed late: then an older epoch's leader may hold a promise yet.
+        """
+        following = self.following
+        now = following.promise_until if following.promised_to not in (None, dead) else NEVER
+        before = self.started_until if self.promised_before not in (None, dead) else NEVER
+        return max(now, before)
 
     def _claim_when_due(self, now: float) -> None:
         state = self.common.state
