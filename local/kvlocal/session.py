@@ -1,7 +1,10 @@
 """One `kvlocal run`: from the manifest to Ctrl-C."""
 
 import asyncio
+import os
+import shutil
 import signal
+import sys
 import time
 from collections.abc import Callable, Coroutine
 from dataclasses import dataclass
@@ -80,10 +83,17 @@ async def _introduce(cluster: LocalCluster, screen: Screen) -> None:
     screen.pairs(
         [
             ("Router", cluster.router_address),
-            ("Try", f"kvctl --server {cluster.router_address} put greeting hello"),
+            ("Try", f"{_kvctl()} -e {cluster.router_address} put greeting hello"),
             ("Logs", str(cluster.folder.path / "logs")),
         ]
     )
+
+
+def _kvctl() -> str:
+    """How to call kvctl from here: by name where PATH has it, else by the path beside this interpreter."""
+    if shutil.which("kvctl"):
+        return "kvctl"
+    return os.path.relpath(Path(sys.executable).with_name("kvctl"))
 
 
 async def _until_signal(work: Callable[[], Coroutine[Any, Any, int]], cluster: LocalCluster, screen: Screen) -> int:
