@@ -177,6 +177,9 @@ async def _serve(settings: NodeSettings, stop: asyncio.Event) -> None:
     with ThreadPoolExecutor(1, thread_name_prefix="log") as executor:
         try:
             store = await loop.run_in_executor(executor, opening)
+        except OSError as e:
+            msg = f"can't use the folder {settings.data_dir}: {e.strerror or e}; set another --data-dir, or mend it"
+            raise ConfigurationError(msg) from e
         except (CorruptionError, StoreFailedError) as e:
             await coordination.start()
             if not await _may_rebuild(settings, coordination, e, stop):
