@@ -21,7 +21,7 @@ from kvoperator.snapshot import (
     StatefulSetView,
 )
 from kvoperator.spec import KVClusterSpec, parse_spec
-from kvoperator.status import KVClusterStatus
+from kvoperator.status import Condition, KVClusterStatus
 
 NOW = datetime(2026, 11, 21, 8, 0, tzinfo=UTC)
 ID = "5f0c1c52-1111-4222-8333-444455556666"
@@ -134,6 +134,13 @@ def healthy(**changes: Any) -> Snapshot:
     )
     settled = replace(whole, cluster=replace(whole.cluster, status=plan(whole).status))
     return replace(settled, **changes)
+
+
+def told(status: KVClusterStatus, kind: str) -> Condition:
+    """The condition of this type, which is always there."""
+    condition = status.condition(kind)
+    assert condition is not None
+    return condition
 
 
 def with_pods(snapshot: Snapshot, *pods: PodView) -> Snapshot:

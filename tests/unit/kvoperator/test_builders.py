@@ -1,4 +1,5 @@
 import json
+from typing import Any
 
 import pytest
 from kvoperator.builders.context import Context
@@ -9,30 +10,30 @@ from kvoperator.spec import parse_spec
 from tests.unit.kvoperator.pictures import ID, UID
 
 
-def context(spec=None, name="c"):
+def context(spec: Any = None, name: Any = "c") -> Any:
     return Context(Names(name, "ns"), UID, ID, parse_spec(spec or {}), "kvcluster:dev")
 
 
-def objects(spec=None, name="c"):
+def objects(spec: Any = None, name: Any = "c") -> Any:
     return {(m["kind"], m["metadata"]["name"]): m for m in build(context(spec, name))}
 
 
-def pod_spec(manifest):
+def pod_spec(manifest: Any) -> Any:
     return manifest["spec"]["template"]["spec"]
 
 
-def container(manifest):
+def container(manifest: Any) -> Any:
     return pod_spec(manifest)["containers"][0]
 
 
-def environment(manifest):
+def environment(manifest: Any) -> Any:
     return {e["name"]: e.get("value", e.get("valueFrom")) for e in container(manifest)["env"]}
 
 
 WORKLOADS = [("StatefulSet", "c-zk"), ("StatefulSet", "c-p0"), ("Deployment", "c-router")]
 
 
-def test_a_cluster_is_made_of_these_objects():
+def test_a_cluster_is_made_of_these_objects() -> None:
     assert set(objects({"partitions": 2})) == {
         ("Service", "c"),
         ("Service", "c-p0"),
@@ -50,20 +51,20 @@ def test_a_cluster_is_made_of_these_objects():
     }
 
 
-def test_with_an_ensemble_of_its_own_no_zookeeper_is_made():
+def test_with_an_ensemble_of_its_own_no_zookeeper_is_made() -> None:
     made = objects({"zookeeper": {"connect": "a:2181,b:2182"}})
 
     assert not [name for _, name in made if name.startswith("c-zk")]
     assert environment(made["StatefulSet", "c-p0"])["KV_COORDINATION"] == f"zookeeper://a:2181,b:2182/kvcluster/{ID}"
 
 
-def test_everything_goes_with_the_kvcluster():
+def test_everything_goes_with_the_kvcluster() -> None:
     for manifest in build(context()):
         owners = manifest["metadata"]["ownerReferences"]
         assert [(o["kind"], o["name"], o["uid"], o["controller"]) for o in owners] == [("KVCluster", "c", UID, True)]
 
 
-def test_two_clusters_of_one_namespace_share_no_name_and_no_pod():
+def test_two_clusters_of_one_namespace_share_no_name_and_no_pod() -> None:
     mine, other = objects(), objects(name="d")
 
     assert not set(mine) & set(other)
@@ -74,14 +75,14 @@ def test_two_clusters_of_one_namespace_share_no_name_and_no_pod():
 
 
 @pytest.mark.parametrize("key", WORKLOADS)
-def test_selectors_find_their_own_pods(key):
+def test_selectors_find_their_own_pods(key: Any) -> None:
     spec = objects()[key]["spec"]
 
     assert spec["selector"]["matchLabels"].items() <= spec["template"]["metadata"]["labels"].items()
 
 
 @pytest.mark.parametrize("key", WORKLOADS)
-def test_pods_are_restricted(key):
+def test_pods_are_restricted(key: Any) -> None:
     manifest = objects()[key]
     security = pod_spec(manifest)["securityContext"]
 
@@ -96,7 +97,7 @@ def test_pods_are_restricted(key):
 
 
 @pytest.mark.parametrize("key", WORKLOADS)
-def test_every_folder_that_is_written_to_is_a_volume(key):
+def test_every_folder_that_is_written_to_is_a_volume(key: Any) -> None:
     manifest = objects()[key]
     mounted = {m["mountPath"] for m in container(manifest)["volumeMounts"]}
 
@@ -107,7 +108,7 @@ def test_every_folder_that_is_written_to_is_a_volume(key):
 
 
 @pytest.mark.parametrize("key", WORKLOADS)
-def test_pods_of_a_kind_sit_on_different_machines_if_they_can(key):
+def test_pods_of_a_kind_sit_on_different_machines_if_they_can(key: Any) -> None:
     spec = pod_spec(objects()[key])
     term = spec["affinity"]["podAntiAffinity"]["preferredDuringSchedulingIgnoredDuringExecution"][0]["podAffinityTerm"]
 
@@ -118,14 +119,14 @@ def test_pods_of_a_kind_sit_on_different_machines_if_they_can(key):
     assert {c["whenUnsatisfiable"] for c in spec["topologySpreadConstraints"]} == {"ScheduleAnyway"}
 
 
-def test_nodes_start_together_and_only_the_operator_replaces_them():
+def test_nodes_start_together_and_only_the_operator_replaces_them() -> None:
     spec = objects()["StatefulSet", "c-p0"]["spec"]
 
     assert spec["podManagementPolicy"] == "Parallel"
     assert spec["updateStrategy"] == {"type": "OnDelete"}
 
 
-def test_a_node_is_told_who_it_is():
+def test_a_node_is_told_who_it_is() -> None:
     env = environment(objects()["StatefulSet", "c-p2"])
 
     assert env["KV_POD"] == {"fieldRef": {"fieldPath": "metadata.name"}}
@@ -140,26 +141,26 @@ def test_a_node_is_told_who_it_is():
     )
 
 
-def test_a_variable_that_names_another_comes_after_it():
+def test_a_variable_that_names_another_comes_after_it() -> None:
     names = [e["name"] for e in container(objects()["StatefulSet", "c-p0"])["env"]]
 
     assert names.index("KV_POD") < names.index("KV_DNS_NAME")
 
 
-def test_roles_are_commands():
+def test_roles_are_commands() -> None:
     made = objects()
 
     assert container(made["StatefulSet", "c-p0"])["args"] == ["kvnode"]
     assert container(made["Deployment", "c-router"])["args"] == ["kvrouter"]
 
 
-def test_liveness_tolerates_thirty_seconds():
+def test_liveness_tolerates_thirty_seconds() -> None:
     for key in WORKLOADS:
         probe = container(objects()[key])["livenessProbe"]
         assert probe["periodSeconds"] * (probe["failureThreshold"] - 1) >= 30
 
 
-def test_nodes_find_one_another_before_they_are_ready():
+def test_nodes_find_one_another_before_they_are_ready() -> None:
     made = objects()
 
     for name in ("c-p0", "c-zk-peers"):
@@ -169,7 +170,7 @@ def test_nodes_find_one_another_before_they_are_ready():
 
 
 @pytest.mark.parametrize("policy", ["Retain", "Delete"])
-def test_volumes_of_nodes_and_zookeeper_follow_the_policy_and_no_scaling_deletes_one(policy):
+def test_volumes_of_nodes_and_zookeeper_follow_the_policy_and_no_scaling_deletes_one(policy: Any) -> None:
     made = objects({"storage": {"retention": policy}})
 
     for name in ("c-p0", "c-zk"):
@@ -177,14 +178,14 @@ def test_volumes_of_nodes_and_zookeeper_follow_the_policy_and_no_scaling_deletes
         assert kept == {"whenDeleted": policy, "whenScaled": "Retain"}
 
 
-def test_volume_claims_say_whose_data_they_hold():
+def test_volume_claims_say_whose_data_they_hold() -> None:
     for name in ("c-p0", "c-zk"):
         (template,) = objects()["StatefulSet", name]["spec"]["volumeClaimTemplates"]
         assert template["metadata"]["labels"]["kvcluster.dev/cluster"] == "c"
         assert template["metadata"]["labels"]["kvcluster.dev/cluster-id"] == ID
 
 
-def test_storage_is_as_asked():
+def test_storage_is_as_asked() -> None:
     made = objects({"storage": {"size": "7Gi", "storageClassName": "fast"}, "zookeeper": {"storage": {"size": "2Gi"}}})
     node = made["StatefulSet", "c-p0"]["spec"]["volumeClaimTemplates"][0]["spec"]
     member = made["StatefulSet", "c-zk"]["spec"]["volumeClaimTemplates"][0]["spec"]
@@ -194,7 +195,7 @@ def test_storage_is_as_asked():
     assert "storageClassName" not in member
 
 
-def test_zookeeper_gives_six_second_sessions_and_notices_a_lost_leader_in_two():
+def test_zookeeper_gives_six_second_sessions_and_notices_a_lost_leader_in_two() -> None:
     env = environment(objects()["StatefulSet", "c-zk"])
     tick = int(env["ZOO_TICK_TIME"])
 
@@ -202,7 +203,7 @@ def test_zookeeper_gives_six_second_sessions_and_notices_a_lost_leader_in_two():
     assert tick * int(env["ZOO_SYNC_LIMIT"]) <= 2000
 
 
-def test_zookeeper_members_know_one_another():
+def test_zookeeper_members_know_one_another() -> None:
     env = environment(objects({"zookeeper": {"replicas": 5}})["StatefulSet", "c-zk"])
     servers = env["ZOO_SERVERS"].split()
 
@@ -210,7 +211,7 @@ def test_zookeeper_members_know_one_another():
     assert servers[4] == "server.5=c-zk-4.c-zk-peers.ns.svc:2888:3888;2181"
 
 
-def test_images_and_pull_secrets_are_the_specs():
+def test_images_and_pull_secrets_are_the_specs() -> None:
     made = objects({"image": "r/kv:1", "imagePullSecrets": ["pull"], "imagePullPolicy": "Always"})
 
     for key in (("StatefulSet", "c-p0"), ("Deployment", "c-router")):
@@ -219,22 +220,22 @@ def test_images_and_pull_secrets_are_the_specs():
         assert pod_spec(made[key])["imagePullSecrets"] == [{"name": "pull"}]
 
 
-def test_without_resources_there_are_requests_so_that_no_pod_is_the_first_to_go():
+def test_without_resources_there_are_requests_so_that_no_pod_is_the_first_to_go() -> None:
     for key in WORKLOADS:
         assert set(container(objects()[key])["resources"]["requests"]) == {"cpu", "memory"}
 
 
-def test_given_resources_are_taken_as_they_are():
+def test_given_resources_are_taken_as_they_are() -> None:
     made = objects({"resources": {"limits": {"memory": "1Gi"}}})
 
     assert container(made["StatefulSet", "c-p0"])["resources"] == {"limits": {"memory": "1Gi"}}
 
 
-def test_building_twice_gives_the_same():
+def test_building_twice_gives_the_same() -> None:
     assert json.dumps(build(context()), sort_keys=True) == json.dumps(build(context()), sort_keys=True)
 
 
-def test_the_longest_name_fits_every_label():
+def test_the_longest_name_fits_every_label() -> None:
     for manifest in build(context({"partitions": 1}, name="n" * 40)):
         for label in manifest["metadata"]["labels"].values():
             assert len(label) <= 63

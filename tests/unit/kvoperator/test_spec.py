@@ -1,4 +1,5 @@
 import re
+from typing import Any
 
 import pytest
 from kvcommon.errors import ConfigurationError
@@ -6,7 +7,7 @@ from kvoperator.quantity import parse_quantity
 from kvoperator.spec import parse_spec
 
 
-def test_an_empty_spec_gets_every_default():
+def test_an_empty_spec_gets_every_default() -> None:
     spec = parse_spec({})
 
     assert (spec.partitions, spec.replicas, spec.min_in_sync, spec.durability) == (3, 3, 2, "fsync")
@@ -15,7 +16,7 @@ def test_an_empty_spec_gets_every_default():
 
 
 @pytest.mark.parametrize(("replicas", "expected"), [(1, 1), (2, 1), (3, 2), (4, 2), (5, 3), (7, 4)])
-def test_min_in_sync_follows_the_replicas_when_left_out(replicas, expected):
+def test_min_in_sync_follows_the_replicas_when_left_out(replicas: Any, expected: Any) -> None:
     assert parse_spec({"replicas": replicas}).min_in_sync == expected
 
 
@@ -34,18 +35,18 @@ def test_min_in_sync_follows_the_replicas_when_left_out(replicas, expected):
         ({"partitions": 1025}, "spec.partitions is 1025"),
     ],
 )
-def test_a_spec_that_makes_no_sense_is_refused_by_field_and_value(manifest, text):
+def test_a_spec_that_makes_no_sense_is_refused_by_field_and_value(manifest: Any, text: Any) -> None:
     with pytest.raises(ConfigurationError, match=re.escape(text)):
         parse_spec(manifest)
 
 
-def test_an_external_ensemble_has_no_members_of_ours():
+def test_an_external_ensemble_has_no_members_of_ours() -> None:
     zookeeper = parse_spec({"zookeeper": {"connect": "a:2181,b:2181"}}).zookeeper
 
     assert (zookeeper.managed, zookeeper.members) == (False, 0)
 
 
-def test_resources_may_be_numbers_as_yaml_writes_them():
+def test_resources_may_be_numbers_as_yaml_writes_them() -> None:
     spec = parse_spec({"resources": {"requests": {"cpu": 2, "memory": "1Gi"}}})
 
     assert spec.resources is not None
@@ -55,5 +56,5 @@ def test_resources_may_be_numbers_as_yaml_writes_them():
 @pytest.mark.parametrize(
     ("small", "large"), [("1Gi", "1025Mi"), ("1G", "1Gi"), ("999M", "1G"), ("1.5Gi", "2Gi"), ("100", "1k")]
 )
-def test_quantities_compare_by_what_they_stand_for(small, large):
+def test_quantities_compare_by_what_they_stand_for(small: Any, large: Any) -> None:
     assert parse_quantity(small) < parse_quantity(large)
