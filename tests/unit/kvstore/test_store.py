@@ -248,12 +248,24 @@ def test_a_cut_takes_what_was_durable_and_what_was_not() -> None:
     store.flush()
     assert [(h.epoch, h.last) for h, _ in iter_batches(store.read(0, 9999))] == [(1, 1), (1, 2), (1, 3), (9, 4)]
     store.commit(4)
+    assert (store.keys, store.get(b"k4"), store.get(b"k5")) == (4, None, None)
+    assert store.get(b"new")
     files.crash()
     store = open_store(files)
     assert (store.end, store.epochs) == ((9, 4), ((1, 1), (9, 4)))
     store.commit(4)
     assert store.get(b"k4") is None
     assert store.get(b"new")
+
+
+def test_what_is_cut_before_it_was_written_is_never_written() -> None:
+    files = FaultyFiles()
+    store = open_store(files)
+    store.append(batch(1, put(b"a", b"1")) + batch(2, put(b"b", b"1")))
+    assert store.cut(1) == (1, 1)
+    assert store.flush() == (1, 1)
+    files.crash()
+    assert open_store(files).end == (1, 1)
 
 
 def test_a_cut_at_the_end_is_nothing() -> None:
