@@ -2,6 +2,7 @@
 
 import argparse
 import asyncio
+import os
 import sys
 import tempfile
 from collections.abc import Callable, Sequence
@@ -115,7 +116,10 @@ def main() -> None:
         tempfile.TemporaryDirectory(prefix="kvbench-", dir=arguments.dir) as folder,
         asyncio.Runner(loop_factory=factory) as runner,
     ):
+        facts["Load average of the last minute before the run"] = f"{os.getloadavg()[0]:.1f}"
         machine = this_machine(Path(folder), datetime.now(UTC).date())
+        if os.getloadavg()[0] > machine.cores / 2:
+            print(f"load average is {os.getloadavg()[0]:.1f}: others use this machine, the figures will be too low\n")
         outcomes = runner.run(measure(names, Path(folder), plan, lambda line: print(line, flush=True)))
     text = markdown(outcomes, machine, facts)
     print("\n" + text)
