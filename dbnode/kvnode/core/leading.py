@@ -251,7 +251,9 @@ class Leading:
 
     def _renew_lease(self) -> None:
         me = self.common.replica
-        oldest = min((self.promised.get(r, NEVER) for r in self.effective if r != me), default=ALWAYS)
+        oldest = min(
+            (self.promised.get(r, NEVER) for r in self.effective if r != me and r not in self.joining), default=ALWAYS
+        )
         self.lease_until = oldest + self.common.config.timing.leader_lease
 
     def _recount(self) -> None:
