@@ -90,7 +90,10 @@ _CLASSES: Final[Mapping[int, Callable[[str], KVClusterError]]] = MappingProxyTyp
 def exception_of(error: kv_pb2.Error) -> KVClusterError:
     """The exception that stands for an Error message."""
     if error.code == kv_pb2.ERROR_CODE_ALREADY_EXISTS:
-        return AlreadyExistsError(error.message, error.found_version)
+        return AlreadyExistsError(f"{error.message} (its version: {error.found_version})", error.found_version)
     if error.code == kv_pb2.ERROR_CODE_VERSION_MISMATCH:
-        return VersionMismatchError(error.message, error.found_version)
+        found = f"its version: {error.found_version}" if error.found_version else "the key does not exist"
+        return VersionMismatchError(
+            f"{error.message or 'the version is not the expected one'} ({found})", error.found_version
+        )
     return _CLASSES.get(error.code, InternalError)(error.message)

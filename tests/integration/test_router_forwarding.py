@@ -270,6 +270,15 @@ async def test_a_call_that_is_wrong_is_refused(scene: Scene) -> None:
     assert "more than 1 s ahead" in await message(lambda: scene.stub.Get(ahead))
 
 
+async def test_a_session_read_takes_its_observed_version_along_and_no_one_elses(scene: Scene) -> None:
+    put = await scene.stub.Put(kv_pb2.PutRequest(key=b"k", value=b"v"))
+    for observed in (put.version, 0):
+        request = kv_pb2.GetRequest(key=b"k", read_mode=kv_pb2.READ_MODE_ANY, observed_version=observed)
+        await scene.stub.Get(request)
+    reads = [b for n in scene.cluster.nodes.values() for b in n.batches if b.read_mode == kv_pb2.READ_MODE_ANY]
+    assert [b.observed_version for b in reads] == [put.version, 0]
+
+
 async def test_too_big_a_message_is_refused_by_grpc(scene: Scene) -> None:
     big = kv_pb2.PutRequest(key=b"k", value=bytes(9 << 20))
     assert (await code_of(lambda: scene.stub.Put(big)))[0] is grpc.StatusCode.RESOURCE_EXHAUSTED
