@@ -29,6 +29,7 @@ MAX_IN_FLIGHT = 8  # log batches that are not committed yet
 MAX_LOG_BATCH_BYTES = 4 << 20
 MAX_QUEUED_BYTES = 64 << 20  # of requests waiting or under way
 MAX_ANSWER_BYTES = 4 << 20  # of values in the answer to one request; what is beyond is refused
+LEASE_GRACE = 2.0  # seconds without a lease after which writes are refused: they would wait for nobody knows what
 MIN_FREE_BYTES = 256 << 20  # below this much free disk a leader takes no more writes
 
 Answer = Callable[[Sequence[Outcome] | None], None]
@@ -178,7 +179,7 @@ class Service:
 
     def _unfit_to_write(self, request: Request) -> Outcome | None:
         core = self._core
-        if not core.accepting:
+        if not core.accepting or self._clock.now() > core.lease_until + LEASE_GRACE:
             return self._not_serving("writes")
         if not core.enough:
             need, have = core.state.min_in_sync if core.state else 0, len(core.describe_in_sync())

@@ -351,6 +351,16 @@ async def test_linearizable_reads_need_the_lease(host: FakeHost, service: Servic
     assert ask(service, Request([get(b"k")])).codes == [Code.NOT_LEADER]
 
 
+async def test_a_leader_long_without_a_lease_takes_no_writes(host: FakeHost, service: Service) -> None:
+    """It is cut off from its followers, perhaps for ever: callers are told to look elsewhere."""
+    host.core.lease_until = host.clock.time
+    taken = ask(service, Request([put(b"k")]))
+    host.clock.time += service_module.LEASE_GRACE + 0.1
+    assert ask(service, Request([put(b"k")])).codes == [Code.UNAVAILABLE]
+    await turn()
+    assert taken.waits
+
+
 async def test_bounded_reads_need_proof(host: FakeHost, service: Service) -> None:
     """From a follower: the age of its applied state is known and small enough."""
     host.core.role, host.core.lease_until = Role.FOLLOWER, float("-inf")
