@@ -130,7 +130,7 @@ def _living(snapshot: Snapshot, spec: KVClusterSpec, cluster_id: str) -> Plan:
     verdict = _Verdict(
         phase=_phase(available[0], [*grave, *found], born=born),
         available=available,
-        progressing=progress(snapshot, spec, born=born, applying=len(applies)),
+        progressing=progress(snapshot, spec, born=born, applying=_changes(snapshot, applies)),
         problems=[*grave, *found],
         rows=all_rows,
         born=born,
@@ -144,6 +144,12 @@ def _deaths(snapshot: Snapshot) -> list[ReportDeath]:
         return []
     due = deaths_due(snapshot.pods.values(), coordination.partitions, coordination.members, snapshot.reported)
     return [ReportDeath(death) for death in due]
+
+
+def _changes(snapshot: Snapshot, applies: Sequence[Action]) -> int:
+    """How many objects change. An operator that has just started applies all of them, which changes nothing."""
+    made = [action for action in applies if isinstance(action, Apply)]
+    return sum(action.uid is None or action.key in snapshot.applied for action in made)
 
 
 def _is_born(snapshot: Snapshot, spec: KVClusterSpec) -> bool:
