@@ -151,7 +151,7 @@ class LocalCluster:
         names = [f"{pod}/{kind}" for pod in self.shape.pods for kind in ("grpc", "replication", "http")]
         if self.settings.with_router:
             names += [f"{self.shape.router}/grpc", f"{self.shape.router}/http"]
-        wanted = {f"{self.shape.router}/{k}": p for k, p in (self.settings.router_ports or {}).items()}
+        wanted = {f"{self.shape.router}/{k}": p for k, p in (self.settings.router_ports or {}).items() if p}
         ports = assign(names, known.ports, wanted, self._rng)
         self._remembered = replace(known, ports={**known.ports, **ports})
         self.folder.remember(self._remembered)

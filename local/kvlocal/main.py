@@ -26,8 +26,8 @@ def run(  # noqa: PLR0917 - typer makes options of them
     manifest: Annotated[Path, typer.Argument(help="A KVCluster manifest.")] = Path("examples/quickstart.yaml"),
     data: Annotated[Path | None, typer.Option(help="Data folder.  [default: .kvcluster/<name>]")] = None,
     zookeeper: Annotated[str, typer.Option(help="host:port,... for coordination instead of a SQLite file.")] = "",
-    port: Annotated[int, typer.Option(help="The router's gRPC port on the first run.")] = 7400,
-    http_port: Annotated[int, typer.Option(help="The router's HTTP port on the first run.")] = 7480,
+    port: Annotated[int, typer.Option(help="The router's gRPC port on the first run; 0: any.")] = 7400,
+    http_port: Annotated[int, typer.Option(help="The router's HTTP port on the first run; 0: any.")] = 7480,
     demo: Annotated[bool, typer.Option(help="Show a failover.")] = True,
     exit_after_demo: Annotated[bool, typer.Option(help="End after the demonstration, for CI.")] = False,
 ) -> None:
@@ -52,3 +52,7 @@ def _fail(error: KVClusterError, code: int) -> int:
 def main() -> None:
     """Entry point of `kvlocal`."""
     app()
+
+
+if __name__ == "__main__":
+    main()
