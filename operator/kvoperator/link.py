@@ -40,15 +40,19 @@ class Link:
         """The newest view that the watches have brought."""
         return self._watch.view if self._watch else ClusterView()
 
-    async def open(self, url: str) -> None:
-        """Connect to `url` in the background, unless that is what is open; another one is closed first."""
+    async def open(self, url: str) -> bool:
+        """Connect to `url` in the background, unless that is what is open; another one is closed first.
+
+        Whether it was not open before.
+        """
         if url == self._url:
-            return
+            return False
         await self.close()
         self._url = url
         coordination = self._opener(url)
         self._coordination = coordination
         self._starting = asyncio.create_task(self._start(coordination), name="coordination")
+        return True
 
     async def _start(self, coordination: Coordination) -> None:
         try:

@@ -30,6 +30,7 @@ from kvoperator.snapshot import ClusterView, CoordinationView, PodView, Snapshot
 from kvoperator.spec import KVClusterSpec
 
 log = structlog.get_logger()
+CONNECT_POLL = 0.05  # seconds
 
 
 @dataclass(frozen=True, slots=True)
@@ -41,6 +42,7 @@ class Pace:
     backoff: float = 1.0  # after a round that failed, doubled up to `backoff_most`
     backoff_most: float = 15.0
     death_retry: float = 0.5
+    connect: float = 8.0  # to the coordination of a cluster that is served already, before it counts as away
 
 
 @dataclass(frozen=True)
@@ -160,11 +162,17 @@ class Worker:
         url = self._url(cluster, there)
         if cluster.spec is None or cluster.deleting_since is not None or not url:
             return None, "not made yet"
-        try:
-            await self._link.open(url)
-            return await self._link.read(range(cluster.spec.partitions)), ""
-        except CoordinationUnavailableError as error:
-            return None, str(error)
+        # What serves is not called into question merely because this operator has only just begun to connect.
+        opened = await self._link.open(url)
+        patience = self._tools.pace.connect if opened and cluster.status.born else 0.0
+        until = asyncio.get_running_loop().time() + patience
+        while True:
+            try:
+                return await self._link.read(range(cluster.spec.partitions)), ""
+            except CoordinationUnavailableError as error:
+                if asyncio.get_running_loop().time() >= until:
+                    return None, str(error)
+                await asyncio.sleep(CONNECT_POLL)
 
     def _url(self, cluster: ClusterView, there: Gathered) -> str:
         spec, cluster_id = cluster.spec, cluster.status.clusterId
