@@ -1,7 +1,16 @@
 """Three nodes in one process: real disks, real connections; they replicate, fail over, and take back who was lost."""
 
+import asyncio
+import contextlib
+from dataclasses import replace
 from pathlib import Path
 
+import pytest
+from kvcoord.contract import ReplicaId, RunId
+from kvnode.core.messages import Hello, Leave, Refuse, RefuseReason
+from kvnode.core.types import START
+from kvnode.shell import host
+from kvnode.shell.wire import Decoder, encode
 from kvproto.v1 import kv_pb2
 from kvstore.store import Store
 
@@ -86,6 +95,53 @@ async def test_one_node_alone_is_a_cluster(tmp_path: Path) -> None:
     async with node_cluster(tmp_path, pods=1) as cluster:
         await cluster.put(b"k", b"1")
         assert (await cluster.get("c-p0-0", b"k")).value == b"1"
+
+
+async def test_nonsense_at_the_replication_port_ends_its_connection_only(tmp_path: Path) -> None:
+    """The node serves on."""
+    async with node_cluster(tmp_path, pods=1) as cluster:
+        await cluster.put(b"k", b"1")
+        for nonsense in (b"GET / HTTP/1.1\r\n\r\n", bytes(64), encode(Leave(1, broken=True))[:-1] + b"x"):
+            reader, writer = await _dial(cluster)
+            writer.write(nonsense)
+            async with asyncio.timeout(10):
+                with contextlib.suppress(ConnectionResetError):
+                    assert await reader.read() == b""
+            writer.close()
+        assert (await cluster.get("c-p0-0", b"k")).value == b"1"
+
+
+async def test_a_stranger_at_the_address_is_refused(tmp_path: Path) -> None:
+    """Addresses are reused: a Hello names cluster, partition and the run that is meant (rule 13)."""
+    async with node_cluster(tmp_path, pods=1) as cluster:
+        await cluster.put(b"k", b"1")
+        leader = (await cluster.state()).value.leader
+        assert leader is not None
+        sender = RunId(ReplicaId("c-p0-1", "1"), "r")
+        right = Hello(CLUSTER, 0, sender, leader, 0, START, 0, ())
+        for wrong in (replace(right, cluster_id="x"), replace(right, partition=1), replace(right, to=sender)):
+            reader, writer = await _dial(cluster)
+            writer.write(encode(wrong))
+            async with asyncio.timeout(10):
+                answers = Decoder().feed(await reader.read())
+            assert answers == [Refuse(1, RefuseReason.WRONG_ADDRESS)]
+            writer.close()
+
+
+async def test_who_dials_and_says_nothing_is_hung_up_on(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """So that such connections do not gather."""
+    monkeypatch.setattr(host, "HELLO_TIMEOUT", 0.05)
+    async with node_cluster(tmp_path, pods=1) as cluster:
+        reader, writer = await _dial(cluster)
+        async with asyncio.timeout(10):
+            with contextlib.suppress(ConnectionResetError):
+                assert await reader.read() == b""
+        writer.close()
+
+
+async def _dial(cluster: NodeCluster) -> tuple[asyncio.StreamReader, asyncio.StreamWriter]:
+    name, _, port = (await cluster.member("c-p0-0")).replication_address.rpartition(":")
+    return await asyncio.open_connection(name, int(port))
 
 
 async def _follower(cluster: NodeCluster) -> str:

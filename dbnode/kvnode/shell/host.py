@@ -35,6 +35,7 @@ log = structlog.get_logger()
 
 TICK = 0.05
 READ_LOG_BYTES = 1 << 20
+HELLO_TIMEOUT = 5.0  # seconds; who dials and says nothing is no replica
 
 
 class Watcher(Protocol):
@@ -288,6 +289,7 @@ class Host:
     def accepted(self, connection: Connection) -> None:
         """A replica dialed us."""
         self._connections[connection.number] = connection
+        asyncio.get_running_loop().call_later(HELLO_TIMEOUT, connection.abort_if_mute)
 
     def received(self, connection: Connection, message: Message) -> None:
         """A message came."""

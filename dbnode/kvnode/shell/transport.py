@@ -41,6 +41,7 @@ class Connection(asyncio.Protocol):
         self._dialed = dialed
         self._decoder = Decoder()
         self._transport: asyncio.Transport | None = None
+        self._heard = False
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         self._transport = cast("asyncio.Transport", transport)  # uvloop's is one by its methods only
@@ -53,6 +54,7 @@ class Connection(asyncio.Protocol):
     def data_received(self, data: bytes) -> None:
         try:
             for message in self._decoder.feed(data):
+                self._heard = True
                 if self._transport is None:
                     return
                 self._listener.received(self, message)
@@ -84,6 +86,11 @@ class Connection(asyncio.Protocol):
         """End the connection once what was sent is out."""
         if self._transport is not None:
             self._transport.close()
+
+    def abort_if_mute(self) -> None:
+        """End the connection if nothing was said on it yet."""
+        if not self._heard:
+            self.abort()
 
     def abort(self) -> None:
         """End the connection now."""
