@@ -8,7 +8,7 @@ from kvstore.batch import check_batch, check_records
 from kvstore.errors import CorruptionError
 from kvstore.files import Files
 from kvstore.log import Log, LogBatch
-from kvstore.segment import HEADER_BYTES, SUFFIX, Segment, later_batch, read_segment_header
+from kvstore.segment import HEADER_BYTES, SUFFIX, Segment, committed_behind, read_segment_header
 
 
 class Visitor(Protocol):
@@ -30,8 +30,9 @@ class _Tail:
 def recover(files: Files, directory: Path, segment_bytes: int, visit: Visitor) -> tuple[Log, int]:
     """The directory's log, synced (rule 3), and the bytes of torn tail that were cut off it.
 
-    A bad batch at the end of the last segment with nothing valid behind it is a write that a crash tore. Raises
-    CorruptionError for any other damage, FormatVersionError; nothing has been changed then. OSError.
+    A bad batch in the last segment is a write that a crash tore, with all that was written behind it, unless a batch
+    behind it says that it had been committed. Raises CorruptionError for any other damage, FormatVersionError; nothing
+    has been changed then. OSError.
     """
     names = [n for n in files.list(directory) if n.endswith(SUFFIX)]
     tail = _Tail()
@@ -83,7 +84,7 @@ def _scan(segment: Segment, tail: _Tail, visit: Visitor, *, is_last: bool) -> No
         try:
             header = check_batch(data, offset, file=name)
         except CorruptionError:
-            if not is_last or later_batch(data, offset, expected - 1) >= 0:
+            if not is_last or committed_behind(data, offset, expected):
                 raise
             tail.torn = len(data) - offset
             segment.size = offset

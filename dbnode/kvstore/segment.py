@@ -56,15 +56,19 @@ def read_segment_header(data: bytes, path: Path) -> tuple[int, bool]:
     return first, bool(flags & GAP)
 
 
-def later_batch(data: bytes, offset: int, after: int) -> int:
-    """The offset behind `offset` of a whole, valid batch of indexes above `after`; -1 if there is none."""
+def committed_behind(data: bytes, offset: int, index: int) -> bool:
+    """Whether a whole, valid batch behind `offset` says that `index` had been committed when it was made.
+
+    Batches of one flush may reach the disk in any order, so a later batch alone doesn't show that an earlier one was
+    ever durable; that it was committed does.
+    """
     for match in _LIKE_A_HEADER.finditer(data, offset + 1):
         try:
-            if check_batch(data, match.start()).first > after:
-                return match.start()
+            if check_batch(data, match.start()).commit >= index:
+                return True
         except CorruptionError:
             continue
-    return -1
+    return False
 
 
 @dataclass(slots=True, eq=False)

@@ -6,7 +6,7 @@ from kvstore.errors import BatchBoundaryError, CorruptionError, FormatVersionErr
 from kvstore.files import SyncError
 from kvstore.log import MAX_SEGMENT_BYTES, Log, LogBatch
 from kvstore.recovery import recover
-from kvstore.segment import HEADER_BYTES, later_batch, read_segment_header, segment_header, segment_name
+from kvstore.segment import HEADER_BYTES, committed_behind, read_segment_header, segment_header, segment_name
 
 from tests.support.faulty_files import FaultyFiles
 from tests.unit.kvstore.support import DATA, batch, put
@@ -181,10 +181,10 @@ def test_a_newer_segment_is_refused_as_newer(monkeypatch: pytest.MonkeyPatch) ->
         read_segment_header(header, DATA / segment_name(7))
 
 
-def test_a_valid_batch_is_found_at_any_distance_and_nothing_else_is() -> None:
-    wanted = batch(9, put(b"k", b"v"))
+def test_a_batch_that_tells_of_a_commit_is_found_at_any_distance_and_nothing_else_is() -> None:
+    telling = batch(9, put(b"k", b"v"), commit=7)
     noise = b"\x01\x00" * 50
-    assert later_batch(noise + wanted, 0, 8) == len(noise)
-    assert later_batch(noise + wanted, 0, 9) == -1, "an older one is no later data"
-    assert later_batch(noise + wanted[:-1], 0, 8) == -1
-    assert later_batch(wanted, 0, 8) == -1, "only behind the offset"
+    assert committed_behind(noise + telling, 0, 7)
+    assert not committed_behind(noise + telling, 0, 8), "it says nothing of that index"
+    assert not committed_behind(noise + telling[:-1], 0, 7), "a batch cut short says nothing"
+    assert not committed_behind(telling, 0, 7), "only behind the offset"

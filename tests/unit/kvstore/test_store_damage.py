@@ -150,6 +150,21 @@ def test_damage_before_valid_data_is_corruption_not_a_torn_tail() -> None:
     assert files.snapshot() == before
 
 
+def test_batches_of_one_flush_that_reached_the_disk_out_of_order_are_a_torn_tail() -> None:
+    files = FaultyFiles()
+    with open_store(files, segment_bytes=10_000) as store:
+        fill(store, 3)
+        size = len(files.seen[DATA / segment_name(1)].data)
+        for index in (4, 5):  # neither is durable, so neither can have been committed
+            store.append(batch(index, put(b"new", b"%d" % index), commit=3))
+        store.flush()
+    files.seen[DATA / segment_name(1)].data[size : size + 20] = bytes(20)
+    store = open_store(files)
+    assert store.torn_bytes > 0
+    assert store.end.index == 3
+    assert store.get(b"k3") is not None
+
+
 @pytest.mark.parametrize("which", [0, 1])
 def test_a_missing_segment_is_corruption(which: int) -> None:
     files = written()
