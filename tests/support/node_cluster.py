@@ -21,7 +21,7 @@ from kvproto.v1 import cluster_pb2_grpc, kv_pb2, kv_pb2_grpc
 from kvstore.store import Store
 
 CLUSTER = "11111111-2222-3333-4444-555555555555"
-PATIENCE = 30.0
+PATIENCE = 60.0
 
 
 @dataclass
