@@ -162,6 +162,7 @@ def test_batches_of_one_flush_that_reached_the_disk_out_of_order_are_a_torn_tail
     store = open_store(files)
     assert store.torn_bytes > 0
     assert store.end.index == 3
+    assert store.commit(3) == 3
     assert store.get(b"k3") is not None
 
 
