@@ -88,9 +88,10 @@ class Checker:
 
     def rebuilds(self, process: "Process") -> None:
         disk = process.disk
-        if process.disk_failed:
+        counted = disk.replica in self.cluster.coordination.state.in_sync
+        if process.disk_failed and not process.core.in_sync:
             disk.destroyed = True  # a compare-and-set that adds it may be on its way: then as if the disk were lost
-        elif disk.replica in self.cluster.coordination.state.in_sync:
+        elif counted or process.core.in_sync:
             self.fail(process, 4, f"wipes {disk.replica}, which is in sync")
         self.count("rebuilds")
 

@@ -1,7 +1,8 @@
 """Trouble: which kinds a seed knows, when they strike, and how they end.
 
 Each seed has its own choice of kinds ("swarm testing", Groce et al., 2012): some runs have only pauses, some have
-everything. Half of the faults aim at the leader. No fault destroys the last good copy: that is data loss by design.
+everything. Half of the faults aim at the leader or at
+who is about to be. No fault destroys the last good copy: that is data loss by design.
 """
 
 from collections.abc import Callable
@@ -26,6 +27,7 @@ class Faults:
             "pause": self.pause,
             "isolate": self.isolate,
             "one_way": self.one_way,
+            "slow_way": self.slow_way,
             "break": self.break_connections,
             "coordination_down": self.coordination_down,
             "coordination_cut": self.coordination_cut,
@@ -90,6 +92,9 @@ class Faults:
 
     def _victim(self) -> "Machine":
         rng, leader = self.loop.rng, self.cluster.coordination.state.leader
+        claimants = [p for p in self.cluster.processes() if p.core.claim is not None]
+        if claimants and rng.random() < 0.3:
+            return rng.choice(claimants).machine
         if leader is not None and rng.random() < 0.5:
             return self.cluster.machines[leader.replica.pod]
         return self.cluster.machines[rng.choice(self.cluster.pods)]
@@ -196,6 +201,17 @@ class Faults:
         length = self._length()
         self.loop.note("faults", f"{way[0]} -> {way[1]} cut for {length:.2f} s")
         self._cut([way], length)
+
+    def slow_way(self) -> None:
+        """What one says to another comes late, in order."""
+        pod, rng = self._victim().pod, self.loop.rng
+        other = rng.choice([p for p in self.cluster.pods if p != pod])
+        way = (pod, other) if rng.random() < 0.5 else (other, pod)
+        seconds = rng.choice([0.2, 0.7, 1.5])
+        network = self.cluster.network
+        network.late[way] = seconds
+        self.loop.note("faults", f"{way[0]} -> {way[1]} takes {seconds} s")
+        self._for(self._length(), lambda: network.late.update({way: 0.0}))
 
     def break_connections(self) -> None:
         self.loop.note("faults", "connections break")

@@ -43,7 +43,8 @@ class Connection:
             return
         loop = self.network.loop
         side.queue.append(message)
-        side.last = max(side.last, loop.now + self.network.delay())
+        way = (side.process.pod, self.other(side).process.pod)
+        side.last = max(side.last, loop.now + self.network.delay() + self.network.late.get(way, 0.0))
         loop.at(side.last, self.flow, side)
 
     def flow(self, side: Side) -> None:
@@ -96,6 +97,7 @@ class Network:
         self.find = find  # the running process of a pod
         self.connections: list[Connection] = []
         self.cuts: dict[tuple[str, str], int] = {}
+        self.late: dict[tuple[str, str], float] = {}  # ways that take so many seconds more
         self.base = loop.rng.choice([0.0003, 0.001, 0.005])
         self.slow_share = loop.rng.choice([0.0, 0.0, 0.002, 0.02])
         self.slow = loop.rng.choice([0.1, 0.5, 2.5])

@@ -32,6 +32,6 @@ def test_seeds_try_every_kind_of_fault_and_the_faults_bite() -> None:
     for seed in range(40):
         for what, number in simulate(Options(seed)).counts.items():
             counts[what] = counts.get(what, 0) + number
-    assert len([what for what in counts if what.startswith("fault ")]) == 16
+    assert len([what for what in counts if what.startswith("fault ")]) == 17
     for what in ("epochs", "claims", "cuts", "rebuilds", "hand-overs", "in-sync changes", "acknowledged", "read"):
         assert counts[what] > 5, counts
