@@ -10,7 +10,7 @@ import pytest
 import yaml
 
 from tests.e2e import image as images
-from tests.e2e.cluster import Cluster
+from tests.e2e.cluster import KIND, Cluster
 from tests.e2e.collect import collect
 from tests.e2e.kube import Kube, KubeError
 from tests.e2e.namespaces import KEEP, empty_namespace, remove_namespace
@@ -20,6 +20,7 @@ from tests.e2e.release import Release
 ROOT = Path(__file__).resolve().parents[2]
 EXAMPLE = ROOT / "examples" / "kvcluster.yaml"
 NAMESPACE = "kv-e2e"
+BUILD = "e2e.kvcluster.dev/build"  # with E2E_KEEP, a cluster of the same build is taken up again
 REPORTS = ROOT / ".kvcluster" / "e2e-failures"
 
 
@@ -92,6 +93,7 @@ def example(image: str) -> dict[str, Any]:
     """examples/kvcluster.yaml with the image under test."""
     manifest: dict[str, Any] = yaml.safe_load(EXAMPLE.read_text())
     manifest["spec"]["image"] = image
+    manifest["metadata"]["annotations"] = {BUILD: images.context_digest()}
     return manifest
 
 
@@ -99,7 +101,9 @@ def example(image: str) -> dict[str, Any]:
 def shared(kube: Kube, platform: Platform, operator: Release, example: dict[str, Any]) -> Iterator[Cluster]:
     """The example's KVCluster, Available; `available_after` says how long that took."""
     made = Cluster(kube, platform, NAMESPACE, example["metadata"]["name"])
-    empty_namespace(kube, NAMESPACE)
+    found = kube.find(KIND, made.name, NAMESPACE) if KEEP else None
+    if not found or found["metadata"].get("annotations", {}).get(BUILD) != example["metadata"]["annotations"][BUILD]:
+        empty_namespace(kube, NAMESPACE)
     began = time.monotonic()
     kube.apply(example, NAMESPACE)
     made.wait_available(240)

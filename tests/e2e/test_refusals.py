@@ -9,7 +9,7 @@ import pytest
 from kvcommon.numbers import MAX_KEY_BYTES, MAX_VALUE_BYTES
 from kvproto.v1 import kv_pb2, kv_pb2_grpc
 
-from tests.e2e.cluster import Cluster
+from tests.e2e.cluster import Cluster, partition_of
 from tests.e2e.kube import Kube, KubeError, condition, wait_until
 from tests.e2e.namespaces import empty_namespace, remove_namespace
 from tests.e2e.platforms import Platform
@@ -113,7 +113,10 @@ def test_an_image_that_does_not_exist_is_named_in_the_status(
 def test_a_request_that_can_not_be_is_refused_by_every_door(
     cluster: Cluster, door: str, request_: kv_pb2.PutRequest, code: grpc.StatusCode, sentence: str
 ) -> None:
-    address = cluster.address() if door == "router" else cluster.pod_address(cluster.pod(cluster.partition(0).leader))
+    address = cluster.address()
+    if door == "node":
+        owner = partition_of(cluster)(request_.key)
+        address = cluster.pod_address(cluster.pod(cluster.partition(owner).leader))
     stub = kv_pb2_grpc.KeyValueStub(cluster.channel(address))
     with pytest.raises(grpc.RpcError) as refused:
         stub.Put(request_, timeout=10)
