@@ -99,7 +99,9 @@ class LeaseHolder:
                 return True
             if not self._free(lease):
                 return False
-            await self._kube.replace("Lease", self._namespace, LEASE_NAME, {**lease, "spec": self._spec(lease["spec"])})
+            await self._kube.replace(
+                "Lease", self._namespace, LEASE_NAME, {**lease, "spec": self._spec(lease.get("spec") or {})}
+            )
             return True
         except KubeError as error:
             if error.status == 409:  # another one was quicker
