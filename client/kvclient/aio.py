@@ -197,6 +197,7 @@ class AsyncClient:
         `deadline` is by the loop's clock. A caller's own `pair`, `age` seconds old, is passed on with every part, and
         the version that it has `observed`.
         """
+        born = self._engine.loop.time() - age if pair is not None else None
         results: list[kv_pb2.Result] = [kv_pb2.Result()] * len(operations)
         left = list(range(len(operations)))
         while left:
@@ -209,7 +210,7 @@ class AsyncClient:
                     profile,
                     deadline=deadline,
                     pair=pair,
-                    age=age,
+                    born=born,
                     observed=observed,
                 )
                 for p, at in chosen
@@ -232,7 +233,7 @@ class AsyncClient:
         *,
         deadline: float,
         pair: tuple[bytes, int] | None,
-        age: float,
+        born: float | None,
         observed: int,
     ) -> list[kv_pb2.Result]:
         if partition is None or self._engine.closed:
@@ -241,7 +242,7 @@ class AsyncClient:
             return [kv_pb2.Result(error=error)] * len(operations)
         future: asyncio.Future[list[kv_pb2.Result]] = self._engine.loop.create_future()
         reads = all(operation.kind == GET for operation in operations)
-        group = Group(operations, deadline, future, None if reads else pair, age)
+        group = Group(operations, deadline, future, None if reads else pair, born)
         group.observed = observed
         await self._engine.submit(group, partition, profile if reads else None)
         return await future

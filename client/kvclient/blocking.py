@@ -14,6 +14,7 @@ from kvclient.errors import ClientClosedError, KVClusterError
 from kvclient.operations import Operation, ReadMode, Record
 
 T = TypeVar("T")
+_LATE_EVENTS = 0.05  # seconds
 
 
 class Client:
@@ -119,6 +120,8 @@ class Client:
 
 
 def _end(loop: asyncio.AbstractEventLoop, thread: threading.Thread) -> None:
+    # gRPC's poller, one for all loops of the process, fails when it has a late event for a loop that is closed.
+    asyncio.run_coroutine_threadsafe(asyncio.sleep(_LATE_EVENTS), loop).result()
     loop.call_soon_threadsafe(loop.stop)
     thread.join()
     loop.close()

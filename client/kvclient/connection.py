@@ -9,7 +9,8 @@ from kvclient.topology import Endpoint
 from kvclient.transport import BatchStream, Transport
 
 if TYPE_CHECKING:
-    from kvclient.lane import Batch, Lane
+    from kvclient.batch import Batch
+    from kvclient.lane import Lane
 
 
 class Connection:

@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING
 from kvcommon.numbers import MAX_BATCH_BYTES, MAX_BATCH_OPERATIONS
 from kvproto.v1 import kv_pb2
 
+from kvclient.batch import Batch, all_invalid, last_refusal, not_applied, unknown_outcome
 from kvclient.connection import Connection
 from kvclient.operations import ReadMode, ReadProfile
 from kvclient.retry import Next, Seen, after_answer
@@ -23,27 +24,6 @@ if TYPE_CHECKING:
     from kvclient.engine import Engine
 
 _READ_BYTES = 16 << 10  # how large the first answer's records are taken to be
-
-
-class Batch:
-    """Units that travel together. `maybe`: sent, and the answer was lost: it may have been applied."""
-
-    __slots__ = ("count", "deadline", "first_sent", "foreign", "lane", "maybe", "request", "units")
-
-    def __init__(self, lane: "Lane", units: list[Unit], request: kv_pb2.BatchRequest, *, foreign: bool) -> None:
-        self.lane = lane
-        self.units = units
-        self.request = request
-        self.count = len(request.operations)
-        self.deadline = max(unit.deadline for unit in units)
-        self.foreign = foreign
-        self.maybe = False
-        self.first_sent: float | None = None
-
-    @property
-    def done(self) -> bool:
-        """Whether nobody waits for it any more."""
-        return all(unit.done for unit in self.units)
 
 
 class Lane:
@@ -114,7 +94,7 @@ class Lane:
             self._recover([batch])
             self._failed(f"{len(results)} results for {batch.count} operations; a defect of the server", None)
             return
-        if self.profile is None and batch.request.observed_version and _all_invalid(results):
+        if self.profile is None and batch.request.observed_version and all_invalid(results):
             # Rule 18: the server's clock is more than a second behind what we saw elsewhere. Nothing was done.
             self._clock_behind = True
             batch.request.observed_version = 0
@@ -281,7 +261,8 @@ class Lane:
         now = self._engine.loop.time()
         request = batch.request
         if batch.first_sent is None:
-            batch.first_sent = now - batch.units[0].age
+            born = batch.units[0].born
+            batch.first_sent = now if born is None else born
         else:  # the earlier message may still be in a transport's hands
             request = kv_pb2.BatchRequest()
             request.CopyFrom(batch.request)
@@ -338,7 +319,7 @@ class Lane:
         else:
             for unit in left:
                 said = unit.refusal or kv_pb2.Error()
-                unit.fail(said if what is Next.DELIVER else _unknown(f"last refusal: {said.message}"))
+                unit.fail(said if what is Next.DELIVER else unknown_outcome(f"last refusal: {said.message}"))
             self._engine.release(batch.units)
         if refusal is not None:
             self._failed(refusal.message, refusal)
@@ -383,7 +364,7 @@ class Lane:
     def _follow_hint(self, refusal: kv_pb2.Error) -> None:
         """A NOT_LEADER that names the leader is newer than our topology; one that is itself refused is forgotten."""
         assert self._connection is not None
-        if refusal.code == kv_pb2.ERROR_CODE_TOO_STALE:
+        if self.profile is not None and self.profile.mode is not ReadMode.LINEARIZABLE:  # another replica may do
             self._engine.placement.failed(self._connection.endpoint)
         if refusal.code != kv_pb2.ERROR_CODE_NOT_LEADER:
             return
@@ -406,24 +387,6 @@ class Lane:
     def _expire_units(self, units: Iterable[Unit], now: float, *, sent: bool) -> None:
         for unit in units:
             if unit.deadline <= now or now == float("inf"):
-                unit.fail(_unknown(_last(unit)) if sent else _deadline(unit, closed=now == float("inf")))
-
-
-def _all_invalid(results: Iterable[kv_pb2.Result]) -> bool:
-    return all(result.error.code == kv_pb2.ERROR_CODE_INVALID_ARGUMENT for result in results)
-
-
-def _last(unit: Unit) -> str:
-    return f"last refusal: {unit.refusal.message}" if unit.refusal is not None else "no answer came"
-
-
-def _unknown(why: str) -> kv_pb2.Error:
-    message = f"the write may or may not have been applied, and that could not be found out in time ({why}); read the key before writing it again"
-    return kv_pb2.Error(code=kv_pb2.ERROR_CODE_OUTCOME_UNKNOWN, message=message)
-
-
-def _deadline(unit: Unit, *, closed: bool) -> kv_pb2.Error:
-    if closed:
-        return kv_pb2.Error(code=kv_pb2.ERROR_CODE_UNAVAILABLE, message="the client was closed; not applied")
-    message = f"the deadline passed and nothing was applied ({_last(unit)}); try again, or allow more time"
-    return kv_pb2.Error(code=kv_pb2.ERROR_CODE_DEADLINE_EXCEEDED, message=message)
+                unit.fail(
+                    unknown_outcome(last_refusal(unit)) if sent else not_applied(unit, closed=now == float("inf"))
+                )

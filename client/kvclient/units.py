@@ -43,8 +43,8 @@ class Unit(Protocol):
         ...
 
     @property
-    def age(self) -> float:
-        """How old, in seconds, the pair was when the unit was made."""
+    def born(self) -> float | None:
+        """When the caller's own pair was first sent, by the loop's clock; None: not yet."""
         ...
 
     @property
@@ -80,7 +80,7 @@ class Call:
     count: Final = 1
     charge: Final = 1
     pair: Final[Pair | None] = None
-    age: Final = 0.0
+    born: Final[float | None] = None
 
     def __init__(  # noqa: PLR0917 - every operation passes here: keywords would cost a tenth of the call
         self,
@@ -140,7 +140,7 @@ class Group:
     __slots__ = (
         "_positions",
         "_results",
-        "age",
+        "born",
         "charge",
         "deadline",
         "future",
@@ -158,14 +158,14 @@ class Group:
         deadline: float,
         future: "asyncio.Future[list[kv_pb2.Result]]",
         pair: Pair | None = None,
-        age: float = 0.0,
+        born: float | None = None,
     ) -> None:
         self.operations = list(operations)
         self.charge = len(self.operations)
         self.deadline = deadline
         self.future = future
         self.pair = pair
-        self.age = age
+        self.born = born
         self.observed = 0
         self.size = sum(len(o.key) + len(o.value) + OPERATION_OVERHEAD for o in self.operations)
         self.released = False

@@ -210,6 +210,18 @@ async def test_a_batch_sent_again_by_the_router_keeps_its_callers_pair(scene: Sc
     assert scene.cluster.times_applied(b"k") == 1
 
 
+async def test_a_batch_ages_while_the_router_holds_it(scene: Scene) -> None:
+    leader = scene.leader_of(b"k")
+    leader.faults.extend([refusing(kv_pb2.ERROR_CODE_UNAVAILABLE)] * 3)
+    request = kv_pb2.BatchRequest(operations=puts(b"k"), age_ms=100, client_id=CLIENT, sequence=SEQUENCE)
+    await scene.stub.Batch(request)
+    ages = [batch.age_ms for batch in leader.batches]
+    assert ages[0] >= 100
+    assert ages == sorted(ages)
+    assert ages[-1] >= 130, "three waits of 10 ms at least"
+    assert {batch.sequence for batch in leader.batches} == {SEQUENCE}
+
+
 async def test_a_stream_answers_a_healthy_partition_while_another_is_silent(scene: Scene) -> None:
     sick, well = b"k", next(b"%d" % i for i in range(99) if scene.leader_of(b"%d" % i) is not scene.leader_of(b"k"))
     scene.leader_of(sick).answer = silent

@@ -23,7 +23,7 @@ from kvclient.errors import (
     OutcomeUnknownError,
     VersionMismatchError,
 )
-from kvclient.operations import ReadMode
+from kvclient.operations import ReadMode, check_key, read_profile
 
 EXIT_CONDITION, EXIT_USAGE, EXIT_UNAVAILABLE, EXIT_UNKNOWN = 1, 2, 3, 4
 EXIT_INTERRUPTED = 130
@@ -111,13 +111,10 @@ def get(
 ) -> None:
     """Print a key's value: to a pipe its bytes as they are, to a terminal as text (or base64:...)."""
     chosen = _options(context, endpoint, timeout, output)
-    try:
-        mode = ReadMode[read_mode.upper()]
-    except KeyError:
-        raise typer.BadParameter(f"{read_mode!r} is none of linearizable, bounded, any") from None
+    name, mode = _key(key), _mode(read_mode, max_lag)
 
     async def read(client: AsyncClient) -> None:
-        record = await client.get(os.fsencode(key), read_mode=mode, max_lag=max_lag, timeout=chosen.timeout)
+        record = await client.get(name, read_mode=mode, max_lag=max_lag, timeout=chosen.timeout)
         if record is None:
             raise NotFoundError(f"key {key!r} does not exist")
         chosen.out.value(record)
@@ -258,6 +255,28 @@ def _options(context: typer.Context, endpoint: str | None, timeout: float | None
     return Options(endpoint, timeout, output).over(context.obj)
 
 
+def _key(key: str) -> bytes:
+    """The key as the shell gave it."""
+    name = os.fsencode(key)
+    try:
+        check_key(name)
+    except InvalidArgumentError as error:
+        raise typer.BadParameter(str(error)) from None
+    return name
+
+
+def _mode(read_mode: str, max_lag: float | None) -> ReadMode:
+    """The read mode, which goes with its lag."""
+    try:
+        mode = ReadMode[read_mode.upper()]
+        read_profile(mode, max_lag)
+    except KeyError:
+        raise typer.BadParameter(f"{read_mode!r} is none of linearizable, bounded, any") from None
+    except InvalidArgumentError as error:
+        raise typer.BadParameter(str(error)) from None
+    return mode
+
+
 def _value(value: str | None, file: Path | None) -> bytes:
     """The value from the command line, a file or standard input."""
     if value is not None and file is not None:
@@ -275,8 +294,9 @@ def _value(value: str | None, file: Path | None) -> bytes:
 
 
 def _write(chosen: Options, key: str, call: Callable[[AsyncClient, bytes], Awaitable[int]]) -> None:
+    name = _key(key)
+
     async def write(client: AsyncClient) -> None:
-        name = os.fsencode(key)
         chosen.out.version(name, await call(client, name))
 
     _run(_with_client(chosen, write))
