@@ -11,6 +11,7 @@ from kvcoord.contract import PartitionState, ReplicaId, RunId
 from kvnode.core import events as ev
 from kvnode.core.messages import Ack, Append, Go
 from kvnode.core.types import START, Batch, Meta, Position
+from kvstore.batch import RecordType
 
 from tests.simulation.disk import Disk
 from tests.simulation.loop import Loop
@@ -101,7 +102,7 @@ class Checker:
         """Everything up to `index` is committed, by this process's word."""
         disk = process.disk
         new = False
-        for i in range(process.service.applied + 1, index + 1):
+        for i in range(process.host.store.applied + 1, index + 1):
             epoch = disk.epoch_at(i, durable=True)
             if epoch is None:
                 self.fail(process, 11, f"commits {i}, which it does not have durably; it has {disk.durable}")
@@ -129,7 +130,7 @@ class Checker:
     def acknowledged(self, process: "Process", index: int) -> None:
         """A client is told OK for what ends at this index."""
         if index > self.top:
-            self.fail(process, 16, f"acknowledges {index}, which is not committed")
+            self.fail(process, 16, "acknowledges a write that is not committed and applied")
         epoch = self.committed[index]
         copies = sum(disk.epoch_at(index, durable=True) == epoch for disk in self.disks.values() if not disk.destroyed)
         least = self.cluster.coordination.state.min_in_sync
@@ -141,7 +142,7 @@ class Checker:
     def answered(self, process: "Process", index: int) -> None:
         """A linearizable read is answered with the record at this index."""
         if index > self.top or process.disk.epoch_at(index or 1) != self.committed[index] != 0:
-            self.fail(process, 16, f"shows the record at {index}, which is not committed")
+            self.fail(process, 16, f"shows a record (at {index}) that is not committed and applied")
         self._serves(process)
         self.count("read")
 
@@ -263,20 +264,14 @@ class Checker:
 
     def check_log(self, disk: Disk) -> None:
         """Invariants 14 and 20 on a log that holds all that is committed."""
-        requests: dict[tuple[int, int], int] = {}
+        requests: dict[bytes, int] = {}
         newest = 0
         for batch in disk.log:
             for record in disk.payloads.of(batch).records:
-                if record.request is not None and requests.setdefault(record.request, record.index) != record.index:
-                    self.loop.fail(
-                        "log",
-                        f"invariant 14: request {record.request} took effect twice, at "
-                        f"{requests[record.request]} and {record.index}",
-                    )
-                if record.version:
-                    if record.version <= newest:
-                        self.loop.fail(
-                            "log", f"invariant 20: version {record.version} at {record.index} after {newest}"
-                        )
-                    newest = record.version
+                if record.type == RecordType.SESSION and requests.setdefault(record.key, record.index) != record.index:
+                    where = f"at {requests[record.key]} and {record.index}"
+                    self.loop.fail("log", f"invariant 14: request {record.key.hex()} took effect twice, {where}")
+                if record.version <= newest:
+                    self.loop.fail("log", f"invariant 20: version {record.version} at {record.index} after {newest}")
+                newest = record.version
         assert disk.end != START

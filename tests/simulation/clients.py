@@ -2,7 +2,7 @@
 
 from typing import TYPE_CHECKING
 
-from tests.simulation.service import Answer, Call, Request
+from tests.simulation.service import Answer, Asked, Call
 from tests.support.history import FAILED, UNKNOWN, Kind, Outcome
 
 if TYPE_CHECKING:
@@ -42,7 +42,10 @@ class Client:
             self.ask((Call(Kind.GET, rng.choice(self.cluster.keys)),))
         else:
             keys = rng.sample(self.cluster.keys, rng.choice([1, 1, 1, 2]))
-            self.ask(tuple(self._write(key) for key in keys))
+            calls = [self._write(key) for key in keys]
+            if rng.random() < 0.1:
+                calls.append(Call(Kind.GET, rng.choice([k for k in self.cluster.keys if k not in keys])))
+            self.ask(tuple(calls))
 
     def _write(self, key: bytes) -> Call:
         rng = self.loop.rng
@@ -68,11 +71,11 @@ class Client:
             if rng.random() > 0.005:  # else the answer is lost
                 self.loop.after(self.cluster.network.delay(), self._answered, attempt, process.pod, answer)
 
-        request = Request(self.number, self.sequence, self.calls, answer)
+        request = Asked(self.number, self.sequence, self.loop.now - self.invoked, self.calls, answer)
         self.loop.after(self.cluster.network.delay(), self._arrive, attempt, self.target, request)
         self.loop.after(rng.choice([0.3, 0.6, 1.2]), self._timed_out, attempt)
 
-    def _arrive(self, attempt: int, pod: str, request: Request) -> None:
+    def _arrive(self, attempt: int, pod: str, request: Asked) -> None:
         process = self.cluster.running(pod)
         if process is None:
             self._answered(attempt, pod, Answer())

@@ -11,19 +11,7 @@ from random import Random
 
 from kvcoord.contract import ReplicaId
 from kvnode.core.types import START, Batch, EpochStart, LogView, Meta, Position
-
-
-@dataclass(frozen=True, slots=True)
-class Record:
-    """One record of a batch. `results` belongs to the record that ends a client's request (rule 10's table)."""
-
-    index: int
-    kind: str  # put, delete, epoch, session
-    key: bytes = b""
-    value: bytes | None = None
-    version: int = 0
-    request: tuple[int, int] | None = None
-    results: tuple[object, ...] = ()
+from kvstore.batch import Record, iter_records, read_header
 
 
 @dataclass(frozen=True, slots=True)
@@ -35,18 +23,17 @@ class Payload:
 
 
 class Payloads:
-    """Every batch ever made, by its bytes: a batch's data is a unique number, so equal bytes mean an equal batch."""
+    """The contents of every batch ever seen, by its bytes, so that each is decoded once."""
 
     def __init__(self) -> None:
         self._known: dict[bytes, Payload] = {}
 
-    def make(self, payload: Payload) -> bytes:
-        data = len(self._known).to_bytes(8, "big") + bytes(8 * len(payload.records))
-        self._known[data] = payload
-        return data
-
     def of(self, batch: Batch) -> Payload:
-        return self._known[batch.data]
+        known = self._known.get(batch.data)
+        if known is None:
+            known = Payload(tuple(iter_records(batch.data)), read_header(batch.data).commit)
+            self._known[batch.data] = known
+        return known
 
 
 class Disk:

@@ -9,12 +9,12 @@ from kvnode.core import effects as ef
 from kvnode.core import events as ev
 from kvnode.core.messages import Ack, Append
 from kvnode.core.replica import Replica
-from kvnode.core.types import Config, Meta
+from kvnode.core.types import Batch, Config, Meta
 
 from tests.simulation.disk import Disk
 from tests.simulation.loop import SimulationError
 from tests.simulation.network import Connection, Side
-from tests.simulation.service import Request, Service
+from tests.simulation.service import Asked, GatheringService, HostModel
 
 if TYPE_CHECKING:
     from tests.simulation.cluster import Cluster
@@ -88,7 +88,7 @@ class Process:
         self.who = self.run.run
         self.alive, self.paused, self.busy = True, False, False
         self.leaving_since: float | None = None
-        self.inbox: deque[ev.Event | Request | None] = deque()  # None: what was gathered is due
+        self.inbox: deque[ev.Event | Asked | None] = deque()  # None: what was gathered is due
         self.effects: deque[ef.Effect] = deque()
         self.connections: dict[int, tuple[Connection, Side]] = {}
         self._numbers = 0
@@ -99,7 +99,8 @@ class Process:
         config = Config("cluster", 0, self.run, timing=cluster.timing, window=cluster.window, retry=0.1)
         log = self.disk.start()
         self.core = Replica(config, self.disk.meta, log, self.clock.now())
-        self.service = Service(self, log.commit)
+        self.host = HostModel(self, log.commit)
+        self.service = GatheringService(self.host)
 
     def begin(self) -> None:
         self.loop.note(self.who, f"starts: {self.disk.replica} end {self.core.end} commit {self.core.commit}")
@@ -113,7 +114,7 @@ class Process:
 
     # --- input -------------------------------------------------------------------------------------------------------
 
-    def deliver(self, item: ev.Event | Request) -> None:
+    def deliver(self, item: ev.Event | Asked) -> None:
         if self.alive:
             self.inbox.append(item)
             self.pump()
@@ -141,13 +142,12 @@ class Process:
             else:
                 return
 
-    def _handle(self, item: ev.Event | Request | None) -> None:
-        if isinstance(item, Request):
-            self.service.request(item)
+    def _handle(self, item: ev.Event | Asked | None) -> None:
+        self.led = self._leads()
+        if isinstance(item, Asked):
+            self.service.ask(item)
         elif item is None:
-            batch = self.service.gather()
-            if batch is not None:
-                self._step(ev.Proposed(batch))
+            self.service.gathered()
         else:
             if isinstance(item, ev.Tick):
                 self._tick_waits = False
@@ -159,6 +159,19 @@ class Process:
             if self.alive:
                 self._step(item)
 
+    def now(self) -> float:
+        return self.clock.now()
+
+    def wall_ms(self) -> int:
+        return self.machine.wall_ms()
+
+    def propose(self, batch: Batch) -> None:
+        """The service made a batch."""
+        self._step(ev.Proposed(batch))
+
+    def _leads(self) -> int:
+        return self.core.leading.epoch if self.core.leading is not None else 0
+
     def _note_received(self, event: ev.Received) -> None:
         if not isinstance(event.message, Append | Ack):
             self.loop.note(self.who, f"receives {event.message}")
@@ -168,7 +181,7 @@ class Process:
     def _step(self, event: ev.Event) -> None:
         if isinstance(event, ev.Proposed):
             self.checker.proposes(self, event.batch)
-        led = self.core.leading.epoch if self.core.leading is not None else 0
+        led = self._leads()
         try:
             self.effects.extend(self.core.step(event, self.clock.now()))
         except SimulationError:
@@ -177,7 +190,7 @@ class Process:
             detail = f"{type(e).__name__}: {e}"
             self.loop.note(self.who, f"raised on {event}: {detail}")
             raise SimulationError(f"at {self.loop.now:.6f} s, {self.who}: step({event}) raised {detail}") from e
-        self.led = self.core.leading.epoch if self.core.leading is not None else led
+        self.led = self._leads() or led
         self.checker.stepped(self, event)
 
     # --- effects -----------------------------------------------------------------------------------------------------
@@ -190,11 +203,13 @@ class Process:
                 if not self.disk_failed:
                     self.checker.appends(self, batch)
                     self.disk.append(batch)
+                    self.host.store.appended(batch)
                     self._flush()
             case ef.Committed(index, enough):
                 if self.loop.verbose:
                     self.loop.note(self.who, f"commits {index}{'' if enough else ' with too few copies'}")
                 self.checker.commits(self, index)
+                self.host.store.commit(index)
                 self.service.committed(index, enough=enough)
             case ef.ReadLog(conn, after):
                 self.loop.after(self.loop.rng.uniform(0, 0.005), self._log_read, conn, after)
@@ -218,10 +233,10 @@ class Process:
             case ef.ReadState():
                 self.cluster.coordination.read(self)
             case ef.OpenEpoch(epoch):
-                self.inbox.appendleft(ev.Proposed(self.service.first_batch(epoch), internal=True))
+                self.inbox.appendleft(ev.Proposed(self.host.first_batch(epoch), internal=True))
             case ef.RoleChanged(role, epoch):
                 self.loop.note(self.who, f"is {role.value} of epoch {epoch}, end {self.core.end}")
-                self.service.role_changed()
+                self.service.role_changed(role, epoch)
             case ef.Rebuild(reason):
                 self._rebuild(reason)
 
