@@ -45,17 +45,18 @@ class Cluster:
     namespace: str
     name: str
     available_after: float = 0.0  # seconds from kubectl apply
+    _address: str = ""
     _channels: dict[str, grpc.Channel] = field(default_factory=dict)
 
     # --- objects -------------------------------------------------------------------------------------------------
 
     def resource(self) -> Object:
         """The KVCluster itself."""
-        return self.kube.get(KIND, self.name, self.namespace)
+        return self.kube.get("kvclusters", self.name, self.namespace)
 
     def pod(self, name: str) -> Object:
         """One pod."""
-        return self.kube.get("pod", name, self.namespace)
+        return self.kube.get("pods", name, self.namespace)
 
     def pods(self, component: str = "") -> list[Object]:
         """The pods of nodes, routers and ZooKeeper, or of one of these (kvoperator.names.COMPONENT_*)."""
@@ -126,8 +127,10 @@ class Cluster:
 
     def address(self) -> str:
         """host:port of the Service."""
-        service = self.kube.get("service", self.name, self.namespace)
-        return f"{service['spec']['clusterIP']}:{GRPC_PORT}"
+        if not self._address:
+            service = self.kube.get("services", self.name, self.namespace)
+            self._address = f"{service['spec']['clusterIP']}:{GRPC_PORT}"
+        return self._address
 
     def pod_address(self, pod: Object) -> str:
         """host:port of a pod's gRPC door."""
@@ -140,7 +143,8 @@ class Cluster:
         return self._channels[address]
 
     def close(self) -> None:
-        """Close the channels."""
+        """Close the channels, and forget where the Service is."""
+        self._address = ""
         for channel in self._channels.values():
             channel.close()
         self._channels.clear()

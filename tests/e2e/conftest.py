@@ -10,7 +10,7 @@ import pytest
 import yaml
 
 from tests.e2e import image as images
-from tests.e2e.cluster import KIND, Cluster
+from tests.e2e.cluster import Cluster
 from tests.e2e.collect import collect
 from tests.e2e.kube import Kube, KubeError
 from tests.e2e.namespaces import KEEP, empty_namespace, remove_namespace
@@ -101,7 +101,7 @@ def example(image: str) -> dict[str, Any]:
 def shared(kube: Kube, platform: Platform, operator: Release, example: dict[str, Any]) -> Iterator[Cluster]:
     """The example's KVCluster, Available; `available_after` says how long that took."""
     made = Cluster(kube, platform, NAMESPACE, example["metadata"]["name"])
-    found = kube.find(KIND, made.name, NAMESPACE) if KEEP else None
+    found = kube.find("kvclusters", made.name, NAMESPACE) if KEEP else None
     if not found or found["metadata"].get("annotations", {}).get(BUILD) != example["metadata"]["annotations"][BUILD]:
         empty_namespace(kube, NAMESPACE)
     began = time.monotonic()

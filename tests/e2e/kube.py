@@ -6,10 +6,14 @@ import subprocess
 import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
+from functools import cached_property
 from pathlib import Path
 from typing import Any, TypeVar
+from urllib.parse import urlencode
 
+import urllib3
 import yaml
+from kubernetes import config
 
 T = TypeVar("T")
 Object = dict[str, Any]
@@ -46,12 +50,61 @@ def wait_until(what: str, probe: Callable[[], T | None], seconds: float, *, inte
         time.sleep(interval)
 
 
+PATHS = {
+    "pods": "/api/v1",
+    "services": "/api/v1",
+    "configmaps": "/api/v1",
+    "persistentvolumeclaims": "/api/v1",
+    "statefulsets": "/apis/apps/v1",
+    "deployments": "/apis/apps/v1",
+    "poddisruptionbudgets": "/apis/policy/v1",
+    "leases": "/apis/coordination.k8s.io/v1",
+    "kvclusters": "/apis/kvcluster.dev/v1alpha1",
+}
+
+
+SHORT = {"kvc": "kvclusters", "pvc": "persistentvolumeclaims", "pod": "pods", "service": "services"}
+
+
+def _path(kind: str, namespace: str) -> str:
+    plural = SHORT.get(kind, kind)
+    return f"{PATHS[plural]}/namespaces/{namespace}/{plural}"
+
+
+class Api:
+    """Reads of the API server, over one connection: a kubectl for each would take the processors from what is tested."""
+
+    def __init__(self, kubeconfig: Path) -> None:
+        self._client = config.new_client_from_config(str(kubeconfig))  # type: ignore[no-untyped-call]
+
+    def read(self, path: str, query: Mapping[str, str] | None = None) -> Object | None:
+        """The JSON at a path, or None. Raises KubeError."""
+        target = f"{path}?{urlencode(query)}" if query else path
+        prepared = self._client.param_serialize("GET", target, auth_settings=["BearerToken"])
+        try:
+            answer = self._client.rest_client.pool_manager.request(
+                "GET", prepared[1], headers=prepared[2], timeout=15.0
+            )
+        except urllib3.exceptions.HTTPError as error:
+            raise KubeError(["GET", target], str(error)) from error
+        if answer.status == 404:
+            return None
+        if answer.status != 200:
+            raise KubeError(["GET", target], f"{answer.status} {answer.data[:500]!r}")
+        found: Object = json.loads(answer.data)
+        return found
+
+
 @dataclass(frozen=True)
 class Kube:
     """kubectl and helm with one kubeconfig; `tools` comes before PATH."""
 
     kubeconfig: Path
     tools: Path | None = None
+
+    @cached_property
+    def _api(self) -> Api:
+        return Api(self.kubeconfig)
 
     def kubectl(self, *words: str, stdin: str | None = None, timeout: float = 120.0) -> str:
         """Kubectl's standard output. Raises KubeError."""
@@ -63,18 +116,23 @@ class Kube:
 
     def get(self, kind: str, name: str, namespace: str) -> Object:
         """One object. Raises KubeError when it is not there."""
-        found: Object = json.loads(self.kubectl("get", kind, name, "-n", namespace, "-o", "json"))
+        found = self.find(kind, name, namespace)
+        if found is None:
+            raise KubeError(["get", kind, name, "-n", namespace], "there is none")
         return found
 
     def find(self, kind: str, name: str, namespace: str) -> Object | None:
         """One object, or None."""
-        text = self.kubectl("get", kind, name, "-n", namespace, "-o", "json", "--ignore-not-found")
-        return json.loads(text) if text.strip() else None
+        return self._api.read(f"{_path(kind, namespace)}/{name}")
 
-    def list(self, kind: str, namespace: str, selector: str = "") -> list[Object]:
-        """Objects of a kind (or of several, with commas)."""
-        words = ["-l", selector] if selector else []
-        found: list[Object] = json.loads(self.kubectl("get", kind, "-n", namespace, "-o", "json", *words))["items"]
+    def list(self, kinds: str, namespace: str, selector: str = "") -> list[Object]:
+        """Objects of a kind, or of several, with commas."""
+        found = []
+        for kind in kinds.split(","):
+            answer = self._api.read(_path(kind, namespace), {"labelSelector": selector} if selector else {})
+            found += (
+                [{**item, "kind": answer["kind"].removesuffix("List")} for item in answer["items"]] if answer else []
+            )
         return found
 
     def apply(self, manifest: Mapping[str, Any], namespace: str, *words: str) -> str:

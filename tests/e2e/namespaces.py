@@ -22,7 +22,7 @@ def remove_namespace(kube: Kube, name: str) -> None:
     try:
         kube.kubectl("delete", KIND, "--all", "-n", name, "--timeout=90s")
     except KubeError:
-        for one in kube.list(KIND, name):
+        for one in kube.list("kvclusters", name):
             patch = '{"metadata":{"finalizers":null}}'
             kube.kubectl("patch", KIND, one["metadata"]["name"], "-n", name, "--type=merge", "-p", patch)
     kube.delete_namespace(name)

@@ -7,6 +7,7 @@ from kvclient import AsyncClient
 
 from tests.e2e.cluster import Cluster
 from tests.e2e.kube import condition
+from tests.support.workload import LoopThread
 
 AVAILABLE_WITHIN = 90.0
 KEYS = 20_000
@@ -71,5 +72,5 @@ def test_twenty_thousand_keys_written_through_the_service_are_read_back(cluster:
             right = await asyncio.gather(*map(read, keys, versions))
             return [key for key, well in zip(keys, right, strict=True) if not well]
 
-    wrong = asyncio.run(write_and_read())
+    wrong = LoopThread.shared().run(write_and_read())
     assert not wrong, f"{len(wrong)} keys are not as written, among them {wrong[:3]}"

@@ -1,6 +1,5 @@
 """Two KVClusters in one namespace from birth to deletion: they don't meet, and each takes with it only what is its own."""
 
-import asyncio
 from collections.abc import Iterator
 from typing import Any
 
@@ -12,6 +11,7 @@ from tests.e2e.kube import Kube, wait_until
 from tests.e2e.namespaces import KEEP, empty_namespace, remove_namespace
 from tests.e2e.platforms import Platform
 from tests.e2e.release import Release
+from tests.support.workload import LoopThread
 
 NAMESPACE = "kv-e2e-two"
 MADE = "statefulsets,deployments,services,poddisruptionbudgets,pods"
@@ -40,7 +40,7 @@ def put(cluster: Cluster, key: bytes, value: bytes) -> None:
         async with await AsyncClient.connect(cluster.address(), mode="router", timeout=20) as client:
             await client.put(key, value)
 
-    asyncio.run(run())
+    LoopThread.shared().run(run())
 
 
 def get(cluster: Cluster, key: bytes) -> bytes | None:
@@ -49,7 +49,7 @@ def get(cluster: Cluster, key: bytes) -> bytes | None:
             record = await client.get(key)
             return record.value if record else None
 
-    return asyncio.run(run())
+    return LoopThread.shared().run(run())
 
 
 def left_of(cluster: Cluster, kinds: str) -> list[str]:

@@ -2,11 +2,11 @@
 
 import time
 
-from tests.e2e.cluster import KIND, Cluster
+from tests.e2e.cluster import Cluster
 from tests.e2e.kube import wait_until
 from tests.e2e.release import Release
 
-KINDS = f"statefulsets,deployments,services,poddisruptionbudgets,configmaps,persistentvolumeclaims,pods,{KIND}"
+KINDS = "statefulsets,deployments,services,poddisruptionbudgets,configmaps,persistentvolumeclaims,pods,kvclusters"
 QUIET = 4.0  # seconds without a change, before
 WATCHED = 15.0  # seconds after the new operator is ready
 

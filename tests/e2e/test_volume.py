@@ -1,9 +1,9 @@
 """A replica loses its volume: it comes back as a stranger, and counts only when it has everything."""
 
-import asyncio
 from collections.abc import Iterator
+from concurrent.futures import wait
 from contextlib import contextmanager
-from threading import Event, Thread
+from threading import Event
 
 from kvcoord.contract import ReplicaId
 from kvcoord.open import open_coordination
@@ -11,6 +11,7 @@ from kvcoord.open import open_coordination
 from tests.e2e.cluster import Cluster
 from tests.e2e.experiment import NOTICED, Experiment
 from tests.e2e.kube import wait_until
+from tests.support.workload import LoopThread
 
 PARTITION = 0
 WITHOUT_A_FOLLOWER = 2.5
@@ -22,7 +23,7 @@ def watched(cluster: Cluster, partition: int) -> Iterator[list[tuple[ReplicaId, 
     hosts = ",".join(f"{pod['status']['podIP']}:2181" for pod in cluster.zookeeper_pods())
     url = f"zookeeper://{hosts}/kvcluster/{cluster.topology().cluster_id}"
     seen: list[tuple[ReplicaId, ...]] = []
-    begun, done = Event(), Event()
+    begun = Event()
 
     async def watch() -> None:
         coordination = open_coordination(url)
@@ -32,31 +33,22 @@ def watched(cluster: Cluster, partition: int) -> Iterator[list[tuple[ReplicaId, 
                 if state is not None:
                     seen.append(state.value.in_sync)
                     begun.set()
-                if done.is_set():
-                    return
         finally:
             await coordination.close()
 
-    async def watch_until_done() -> None:
-        task = asyncio.create_task(watch())
-        await asyncio.to_thread(done.wait)
-        task.cancel()
-        await asyncio.gather(task, return_exceptions=True)
-
-    thread = Thread(target=lambda: asyncio.run(watch_until_done()), daemon=True)
-    thread.start()
+    watching = LoopThread.shared().submit(watch())
     try:
         assert begun.wait(30), f"nothing read from {url}"
         yield seen
     finally:
-        done.set()
-        thread.join()
+        watching.cancel()
+        wait([watching])
 
 
 def test_a_replica_whose_volume_is_deleted_is_rebuilt_before_it_counts(cluster: Cluster) -> None:
     pod = cluster.a_follower(PARTITION)
     claim = cluster.claim_of(pod)
-    claimed = cluster.kube.get("pvc", claim, cluster.namespace)["metadata"]["uid"]
+    claimed = cluster.kube.get("persistentvolumeclaims", claim, cluster.namespace)["metadata"]["uid"]
     old = cluster.node_status(pod).incarnation
     leader = cluster.partition(PARTITION).leader
     with watched(cluster, PARTITION) as sets, Experiment(cluster, "volume lost") as experiment:
@@ -75,7 +67,9 @@ def test_a_replica_whose_volume_is_deleted_is_rebuilt_before_it_counts(cluster: 
         experiment.finish()
     assert has >= needed, f"{came_back} counted as in sync with {has}, of at least {needed} records"
     assert cluster.node_status(pod).incarnation == came_back.incarnation
-    assert cluster.kube.get("pvc", claim, cluster.namespace)["metadata"]["uid"] != claimed, "the volume is a new one"
+    assert cluster.kube.get("persistentvolumeclaims", claim, cluster.namespace)["metadata"]["uid"] != claimed, (
+        "the volume is a new one"
+    )
     joined = next(i for i, replicas in enumerate(sets) if came_back in replicas)
     assert any(all(replica.pod != pod for replica in replicas) for replicas in sets[:joined]), "it was out in between"
     assert all(replica.incarnation != old for replicas in sets[joined:] for replica in replicas)

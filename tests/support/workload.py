@@ -12,17 +12,20 @@ import asyncio
 import time
 from bisect import bisect_left, bisect_right
 from collections import Counter, defaultdict
-from collections.abc import Awaitable, Callable, Collection, Sequence
+from collections.abc import Awaitable, Callable, Collection, Coroutine, Sequence
+from concurrent.futures import Future, wait
 from contextlib import suppress
 from dataclasses import dataclass, field
 from itertools import pairwise
 from random import Random
-from threading import Event, Thread
+from threading import Thread
 from types import TracebackType
-from typing import Protocol, Self
+from typing import Protocol, Self, TypeVar
 
 from tests.support.history import History, Kind, Outcome, Result, lost_writes, version_violations
 from tests.support.linearizability import check, format_violation
+
+T = TypeVar("T")
 
 
 class Door(Protocol):
@@ -244,8 +247,33 @@ class Report:
         return f"{len(self.history)} operations in {self.stopped - self.started:.1f} s ({told}), {rate:.0f} acknowledged writes/s"
 
 
+class LoopThread:
+    """An event loop in a thread. grpc.aio wants one loop for the life of a process, so there is one: `shared`."""
+
+    _shared: "LoopThread | None" = None
+
+    def __init__(self) -> None:
+        self.loop = asyncio.new_event_loop()
+        Thread(target=self.loop.run_forever, name="loop", daemon=True).start()
+
+    @classmethod
+    def shared(cls) -> "LoopThread":
+        """The one of this process."""
+        if cls._shared is None:
+            cls._shared = cls()
+        return cls._shared
+
+    def submit(self, work: Coroutine[object, object, T]) -> "Future[T]":
+        """Begin work on the loop, from another thread."""
+        return asyncio.run_coroutine_threadsafe(work, self.loop)
+
+    def run(self, work: Coroutine[object, object, T]) -> T:
+        """Do work on the loop and wait for its end, in another thread."""
+        return self.submit(work).result()
+
+
 class BackgroundWorkload:
-    """A workload on an event loop in a thread of its own, so that a test may block while it breaks things.
+    """A workload on the shared loop's thread, so that a test may block while it breaks things.
 
     `open_workload` is awaited in that loop. Use it as a context manager; `finish` ends the load and gives the report.
     """
@@ -255,29 +283,32 @@ class BackgroundWorkload:
     ) -> None:
         self._open = open_workload
         self.clock = clock
-        self.workload: Workload | None = None
-        self._ready = Event()
-        self._loop: asyncio.AbstractEventLoop | None = None
-        self._stop: asyncio.Event | None = None
-        self._report: Report | None = None
-        self._error: BaseException | None = None
-        self._thread = Thread(target=self._run, name="workload", daemon=True)
+        self._threads = LoopThread.shared()
+        self._stop = asyncio.Event()
+        self._workload: Workload | None = None
+        self._running: Future[Report] | None = None
 
     def __enter__(self) -> Self:
-        self._thread.start()
-        self._ready.wait()
-        self._raise()
+        self._workload = self._threads.run(self._opened())
+        self._running = self._threads.submit(self._run(self._workload))
         return self
 
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
-        self._end()
+        assert self._running is not None
+        self._threads.loop.call_soon_threadsafe(self._stop.set)
+        wait([self._running])
+
+    @property
+    def workload(self) -> Workload:
+        """What runs."""
+        assert self._workload is not None, "the load was not begun"
+        return self._workload
 
     @property
     def timeline(self) -> Timeline:
         """The timeline so far; it goes on growing while it is looked at."""
-        assert self.workload is not None
         return self.workload.timeline
 
     def acknowledged_since(self, partition: int, moment: float) -> int:
@@ -287,39 +318,20 @@ class BackgroundWorkload:
 
     def finish(self) -> Report:
         """Stop the load, wait for its last calls, read all keys. Raises what ended the load, if something did."""
-        self._end()
-        self._raise()
-        assert self._report is not None
-        return self._report
+        assert self._running is not None
+        self._threads.loop.call_soon_threadsafe(self._stop.set)
+        return self._running.result()
 
-    def _end(self) -> None:
-        if self._thread.is_alive() and self._loop is not None and self._stop is not None:
-            with suppress(RuntimeError):  # the loop has just ended by itself
-                self._loop.call_soon_threadsafe(self._stop.set)
-        self._thread.join()
+    async def _opened(self) -> Workload:
+        return await self._open()
 
-    def _raise(self) -> None:
-        if self._error is not None:
-            raise self._error
-
-    def _run(self) -> None:
-        try:
-            asyncio.run(self._main())
-        except BaseException as error:  # handed to the test's thread
-            self._error = error
-        finally:
-            self._ready.set()
-
-    async def _main(self) -> None:
-        self._loop, self._stop = asyncio.get_running_loop(), asyncio.Event()
-        self.workload = workload = await self._open()
+    async def _run(self, workload: Workload) -> Report:
         started = self.clock()
-        self._ready.set()
         try:
             await workload.run(self._stop)
             stopped = self.clock()
             final = await workload.settle()
-            self._report = Report(workload.history, workload.timeline, workload.troubles, final, started, stopped)
+            return Report(workload.history, workload.timeline, workload.troubles, final, started, stopped)
         finally:
             for door in workload.doors:
                 await door.close()
