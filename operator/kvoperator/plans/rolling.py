@@ -66,7 +66,7 @@ def _serves(snapshot: Snapshot, state: PartitionState, name: str) -> bool:
     pod = snapshot.pods.get(name)
     in_sync = {replica.pod for replica in state.in_sync}
     connected = snapshot.coordination is not None and name in snapshot.coordination.connected
-    return pod is not None and pod.ready and not pod.deleting and name in in_sync and connected
+    return pod is not None and pod.ready and name in in_sync and connected
 
 
 def _delete(pod: PodView, why: str) -> DeleteObject:

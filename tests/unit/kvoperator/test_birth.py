@@ -5,10 +5,22 @@ import pytest
 from kvcoord.contract import ClusterIdentity
 from kvoperator.actions import CreateIdentity, CreateMap, CreatePartition
 from kvoperator.planner import plan
+from kvoperator.plans.birth import first_members
 from kvoperator.spec import parse_spec
 from kvoperator.status import KVClusterStatus
 
-from tests.unit.kvoperator.pictures import ID, cluster, coordination, healthy, member, replica, state, told, unborn
+from tests.unit.kvoperator.pictures import (
+    ID,
+    SPEC,
+    cluster,
+    coordination,
+    healthy,
+    member,
+    replica,
+    state,
+    told,
+    unborn,
+)
 
 YOUNG = KVClusterStatus(clusterId=ID)
 
@@ -76,6 +88,16 @@ def test_a_member_with_data_forbids_a_birth() -> None:
     assert [a for a in births(snapshot) if isinstance(a, CreatePartition) and a.partition == 1] == []
     assert degraded(snapshot) == ("True", "CoordinationDataLost")
     assert "c-p1-1 has data" in told(plan(snapshot).status, "Degraded").message
+
+
+def test_only_empty_members_of_the_partition_are_its_first() -> None:
+    seen = unborn()
+    used = replace(seen, members={**seen.members, "c-p0-1": member("c-p0-1", empty=False)})
+    stray = replace(seen, members={**seen.members, "c-p0-1": replace(seen.members["c-p0-1"], partition=1)})
+
+    assert first_members(young(seen), SPEC, 0) is not None
+    assert first_members(young(used), SPEC, 0) is None
+    assert first_members(young(stray), SPEC, 0) is None
 
 
 @pytest.mark.parametrize("empty", [True, False])

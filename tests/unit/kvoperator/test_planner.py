@@ -250,6 +250,13 @@ def test_the_word_of_death_names_run_container_and_epoch_and_comes_first() -> No
     assert (death.pod, death.run, death.container_id, death.epoch) == ("c-p0-0", "run-c-p0-0", "containerd://1", 4)
 
 
+def test_a_followers_death_is_told_too_so_that_its_leader_goes_on_without_it() -> None:
+    dead = pod("c-p0-2", ended=(Ended("run-c-p0-2", "containerd://2"),), running=False, ready=False)
+
+    (action,) = of_kind(plan(with_pods(healthy(), dead)), ReportDeath)
+    assert (action.death.pod, action.death.run) == ("c-p0-2", "run-c-p0-2")
+
+
 @pytest.mark.parametrize(
     ("hurt", "why"),
     [
@@ -404,6 +411,15 @@ def test_a_condition_keeps_its_time_until_its_status_changes() -> None:
     assert told(plan(later).status, "Available").lastTransitionTime == before
     hurt = with_pods(later, pod("c-p0-0", ready=False))
     assert told(plan(hurt).status, "Available").lastTransitionTime == "2026-11-21T09:00:00Z"
+
+
+def test_what_stays_wrong_is_told_once() -> None:
+    snapshot = with_pods(healthy(), pod("c-p1-2", **PULL))
+    made = plan(snapshot)
+    again = plan(replace(snapshot, cluster=replace(snapshot.cluster, status=made.status)))
+
+    assert [e.reason for e in made.events] == ["ImageCannotBePulled"]
+    assert again.events == ()
 
 
 def test_recovery_is_an_event() -> None:

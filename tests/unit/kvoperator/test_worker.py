@@ -11,9 +11,13 @@ from typing import Any
 import pytest
 from kvcoord.contract import Coordination, PartitionState, RunId, Versioned
 from kvcoord.memory import MemoryStore
+from kvoperator.actions import Apply
+from kvoperator.apply import Applier
 from kvoperator.kube import KubeError
 from kvoperator.metrics import Metrics
 from kvoperator.names import LABEL_ROLE
+from kvoperator.observe import view_cluster
+from kvoperator.snapshot import ObjectKey
 from kvoperator.worker import Pace, Tools, Worker
 
 from tests.unit.kvoperator.api import MemoryKube, run_pods
@@ -267,6 +271,20 @@ async def test_a_strangers_service_is_left_as_it_is(world: World) -> None:
 
     assert world.kube.of("Service") == {"c": stranger}
     assert [c["reason"] for c in world.status["conditions"] if c["type"] == "Degraded"] == ["NameTaken"]
+
+
+async def test_what_was_made_anew_by_someone_else_meanwhile_is_not_touched(world: World) -> None:
+    async with world.operator():
+        await world.make()
+    mine = world.kube.of("Service")["c"]
+    world.kube.remove("Service", "c")
+    stranger = world.kube.put("Service", "c", {"metadata": {"labels": {"app": "shop"}}, "spec": {}})
+    applier = Applier(world.kube, lambda: None, lambda: datetime.now(UTC))
+    stale = Apply(ObjectKey("Service", "c"), mine["metadata"]["uid"], "digest", mine)
+    with pytest.raises(KubeError):
+        await applier.carry_out(view_cluster(world.body), stale)
+
+    assert world.kube.of("Service")["c"] == stranger
 
 
 async def test_with_coordination_away_the_status_says_so_and_the_rows_stay(world: World) -> None:
