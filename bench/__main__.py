@@ -64,15 +64,15 @@ async def throughput(names: Sequence[str], folder: Path, plan: Plan, say: Say) -
     return outcomes
 
 
-async def measure(names: Sequence[str], folder: Path, plan: Plan, say: Say) -> list[Outcome]:
-    """All that was asked for, in the table's order."""
-    outcomes = await limits(folder, plan, say) if "limits" in names else []
-    outcomes += await throughput(names, folder, plan, say)
+async def measure(names: Sequence[str], folder: Path, plan: Plan, say: Say, into: list[Outcome]) -> None:
+    """All that was asked for, in the table's order; `into` keeps what was measured should the rest be interrupted."""
+    if "limits" in names:
+        into += await limits(folder, plan, say)
+    into += await throughput(names, folder, plan, say)
     for name, one in (("failover", failovers), ("memory", memory), ("start", starts)):
         if name in names:
             (folder / name).mkdir()
-            outcomes += await one(folder / name, plan, say)
-    return outcomes
+            into += await one(folder / name, plan, say)
 
 
 def verdict(outcomes: Sequence[Outcome]) -> str:
@@ -120,7 +120,11 @@ def main() -> None:
         machine = this_machine(Path(folder), datetime.now(UTC).date())
         if os.getloadavg()[0] > machine.cores / 2:
             print(f"load average is {os.getloadavg()[0]:.1f}: others use this machine, the figures will be too low\n")
-        outcomes = runner.run(measure(names, Path(folder), plan, lambda line: print(line, flush=True)))
+        outcomes: list[Outcome] = []
+        try:
+            runner.run(measure(names, Path(folder), plan, lambda line: print(line, flush=True), outcomes))
+        except KeyboardInterrupt:
+            print("interrupted: what follows was measured before")
     text = markdown(outcomes, machine, facts)
     print("\n" + text)
     if said := verdict(outcomes):

@@ -22,8 +22,10 @@ def cell(outcome: Outcome) -> str:
     text = f"**{number(outcome.median)}**"
     if len(outcome.samples) > 1:
         text += f" ({number(outcome.low)}–{number(outcome.high)})"  # noqa: RUF001 a range
-    if outcome.p50 is not None and outcome.p99 is not None:
-        text += f"<br>p50 {number(outcome.p50 * 1e3)} ms, p99 {number(outcome.p99 * 1e3)} ms"
+    if outcome.p50 is not None:
+        text += f"<br>p50 {number(outcome.p50 * 1e3)} ms"
+    if outcome.p99 is not None:
+        text += f", p99 {number(outcome.p99 * 1e3)} ms"
     return text
 
 
