@@ -177,13 +177,13 @@ class Kube:
     ) -> Json:
         target = f"{path}?{urlencode(query)}" if query else path
         headers = {"Accept": "application/json", "Content-Type": content_type or "application/json"}
-        prepared = self._api.param_serialize(method, target, header_params=headers, auth_settings=["BearerToken"])
-        verb, url, headers, _, _ = prepared
+        # Asked for at each call: a service account's token is replaced every hour.
+        headers |= {auth["key"]: auth["value"] for auth in self._api.configuration.auth_settings().values()}
         text = None if body is None else json.dumps(body)
         try:
             answer = self._api.rest_client.pool_manager.request(
-                verb,
-                url,
+                method,
+                self._api.configuration.host + target,
                 headers=headers,
                 body=text,
                 timeout=urllib3.Timeout(connect=CONNECT_TIMEOUT, read=READ_TIMEOUT),
