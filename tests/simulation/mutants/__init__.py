@@ -1,6 +1,6 @@
 """The core broken on purpose, one rule at a time, to see that the simulation notices.
 
-Each `*.patch` says in its first line what it breaks. `python -m tests.simulation.mutants` applies each to a copy of
+Each `*.patch` says in its first line what it breaks, and in the next when that shows only in few seeds. `python -m tests.simulation.mutants` applies each to a copy of
 `dbnode/kvnode` in a temporary directory and counts in how many seeds it is caught.
 """
 
@@ -32,6 +32,11 @@ class Verdict:
 def patches() -> list[Path]:
     """Every mutant, by name."""
     return sorted(HERE.glob("*.patch"))
+
+
+def is_rare(patch: Path) -> bool:
+    """Whether only few seeds show it."""
+    return patch.read_text().splitlines()[1].startswith("Needs rare timing")
 
 
 def try_mutant(patch: Path, seeds: str, replicas: int, *, stop: bool) -> Verdict:
