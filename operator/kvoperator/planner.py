@@ -12,7 +12,7 @@ from kvcommon.numbers import GRPC_PORT
 from kvoperator.actions import Action, AddFinalizer, Apply, Event, ReportDeath
 from kvoperator.names import COMPONENT_ROUTER, FINALIZER, selector
 from kvoperator.plans import birth, objects, problems
-from kvoperator.plans.conditions import Finding, availability, conditions, progress, settling
+from kvoperator.plans.conditions import Finding, availability, conditions, just_available, progress, settling
 from kvoperator.plans.deaths import deaths_due
 from kvoperator.plans.deletion import deletions
 from kvoperator.plans.events import events
@@ -163,8 +163,9 @@ def _problems(
     found = [*problems.pod_problems(snapshot), *problems.failure_problems(snapshot)]
     if born and not (settling(snapshot) and unserved(snapshot, all_rows)):
         found += problems.service_problems(snapshot, spec, all_rows)
-        found += problems.zookeeper_problems(snapshot, spec)
-        if not (snapshot.routers and snapshot.routers.updated < snapshot.routers.replicas):
+        found += problems.away_problems(snapshot)
+        if not just_available(snapshot):
+            found += problems.zookeeper_problems(snapshot, spec)
             found += problems.router_problems(snapshot, spec)
     return found
 

@@ -13,6 +13,7 @@ from kvoperator.status import Condition, KVClusterStatus, PartitionRow
 
 MESSAGE_LIMIT = 1500
 SETTLING = timedelta(seconds=120)
+JUST_NOW = timedelta(seconds=20)
 Finding = tuple[bool, str, str]  # status, reason, message
 
 
@@ -60,6 +61,15 @@ def settling(snapshot: Snapshot) -> bool:
         return True
     since = parse_time(last.lastTransitionTime)
     return last.status != "True" and last.reason == "Creating" and since is not None and snapshot.now - since < SETTLING
+
+
+def just_available(snapshot: Snapshot) -> bool:
+    """Whether it is serving only just now: then the last ZooKeeper member and router are still on their way."""
+    last = snapshot.cluster.status.condition("Available")
+    if last is None or last.status != "True":
+        return settling(snapshot)
+    since = parse_time(last.lastTransitionTime)
+    return since is not None and snapshot.now - since < JUST_NOW
 
 
 def availability(snapshot: Snapshot, spec: KVClusterSpec, rows: Sequence[PartitionRow], *, born: bool) -> Finding:

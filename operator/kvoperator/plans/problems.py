@@ -137,26 +137,32 @@ def _missing(snapshot: Snapshot, row: PartitionRow) -> list[str]:
     return [name for name in snapshot.names.replicas(row.partition, row.replicas) if name not in row.inSync]
 
 
-def zookeeper_problems(snapshot: Snapshot, spec: KVClusterSpec) -> list[Problem]:
-    """ZooKeeper away or short of members. Reads and writes go on without it; changes of leaders and in-sync sets wait."""
-    found = []
-    if snapshot.coordination is None:
-        found.append(
-            Problem(
-                "ZooKeeperUnavailable",
-                f"ZooKeeper can't be asked ({_short(snapshot.coordination_error) or 'no answer'}): partitions go on as "
-                "they are, but no leader can be replaced",
-            )
+def away_problems(snapshot: Snapshot) -> list[Problem]:
+    """ZooKeeper away. Reads and writes go on without it; changes of leaders and in-sync sets wait."""
+    if snapshot.coordination is not None:
+        return []
+    return [
+        Problem(
+            "ZooKeeperUnavailable",
+            f"ZooKeeper can't be asked ({_short(snapshot.coordination_error) or 'no answer'}): partitions go on as "
+            "they are, but no leader can be replaced",
         )
+    ]
+
+
+def zookeeper_problems(snapshot: Snapshot, spec: KVClusterSpec) -> list[Problem]:
+    """An ensemble of ours that is short of members."""
     view = snapshot.statefulsets.get(snapshot.names.zookeeper)
-    if spec.zookeeper.managed and (view is None or view.ready < spec.zookeeper.members):
-        ready = view.ready if view else 0
-        found.append(Problem("ZooKeeperNotReady", f"{ready} of {spec.zookeeper.members} ZooKeeper members are ready"))
-    return found
+    ready = view.ready if view else 0
+    if not spec.zookeeper.managed or ready >= spec.zookeeper.members:
+        return []
+    return [Problem("ZooKeeperNotReady", f"{ready} of {spec.zookeeper.members} ZooKeeper members are ready")]
 
 
 def router_problems(snapshot: Snapshot, spec: KVClusterSpec) -> list[Problem]:
-    """Routers that should serve and don't."""
+    """Routers that should serve and don't; one that is being replaced is not missed."""
+    if snapshot.routers and snapshot.routers.updated < snapshot.routers.replicas:
+        return []
     wanted = spec.router.replicas
     ready = snapshot.routers.ready if snapshot.routers else 0
     if ready >= wanted:

@@ -2,7 +2,7 @@
 
 from collections.abc import Mapping
 from dataclasses import replace
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 from typing import Any
 
 from kvcommon.slotmap import SlotMap
@@ -132,7 +132,9 @@ def healthy(**changes: Any) -> Snapshot:
         pods={**{name: pod(name) for name in all_pods()}, **routers},
         coordination=coordination(),
     )
-    settled = replace(whole, cluster=replace(whole.cluster, status=plan(whole).status))
+    settled = replace(
+        whole, cluster=replace(whole.cluster, status=plan(replace(whole, now=NOW - timedelta(hours=1))).status)
+    )
     return replace(settled, **changes)
 
 

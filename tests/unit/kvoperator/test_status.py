@@ -95,6 +95,25 @@ def test_a_zookeeper_member_that_is_down_is_told() -> None:
     assert said(made, "Available")[0] == "True"
 
 
+def test_right_after_it_began_to_serve_the_last_member_and_router_are_still_on_their_way() -> None:
+    snapshot = healthy(routers=DeploymentView(True, 2, 2, 1))
+    snapshot = replace(
+        snapshot, statefulsets={**snapshot.statefulsets, "c-zk": StatefulSetView("c-zk", True, "", 3, 2)}
+    )
+    now = NOW - timedelta(hours=1)
+
+    assert said(plan(replace(snapshot, now=now + timedelta(seconds=5)))) == ("False", "AsExpected")
+    assert said(plan(replace(snapshot, now=now + timedelta(seconds=30)))) == ("True", "ZooKeeperNotReady")
+
+
+def test_an_outage_of_partitions_does_not_hide_that_of_zookeeper() -> None:
+    down = with_pods(healthy(), pod("c-p1-0", ready=False))
+    down = with_status(down, **dict(plan(down).status))
+    made = plan(replace(down, coordination=None, now=NOW + timedelta(seconds=1)))
+
+    assert "ZooKeeper can't be asked" in told(made.status, "Degraded").message
+
+
 def test_without_any_router_it_is_not_available_but_nodes_are_said_to_serve() -> None:
     made = plan(healthy(routers=DeploymentView(True, 2, 2, 0)))
 
