@@ -14,6 +14,7 @@ from tests.support.workload import BackgroundWorkload, Report, Trouble, Workload
 
 KEYS = 60
 LEAST_RATE = 100.0  # acknowledged writes a second before the fault
+WARM = 2.0  # seconds before the fault in which the load is measured
 NOTICED = 1.0  # seconds without an acknowledged write that somebody would notice
 
 
@@ -45,14 +46,18 @@ class Experiment:
     def __enter__(self) -> Self:
         self.load.__enter__()
         self.flow(count=20)  # connections are made, maps are known
-        self._warm = self.load.clock()
-        self.flow(count=100)
+        wait_until("the load to be what it is to be", self._is_steady, 90, interval=0.1)
         return self
 
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
         self.load.__exit__(kind, error, trace)
+
+    def _is_steady(self) -> bool:
+        now = self.load.clock()
+        self._warm = now - WARM
+        return self.load.timeline.rate(self._warm, now) >= 1.2 * LEAST_RATE
 
     def flow(self, *, count: int = 100, seconds: float = 60.0) -> None:
         """Wait until, from now on, so many writes were acknowledged in every partition."""
