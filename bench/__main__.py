@@ -12,8 +12,6 @@ from datetime import UTC, datetime
 from importlib.metadata import version
 from pathlib import Path
 
-from kvcommon.server import loop_factory
-
 from bench.etcd import EtcdMissingError, etcd_cluster, etcd_version, find_etcd
 from bench.failover import failovers
 from bench.footprint import memory, starts
@@ -24,6 +22,7 @@ from bench.ours import one_partition
 from bench.plan import FULL, QUICK, Plan
 from bench.report import as_json, markdown, put_into
 from bench.throughput import all_batches, all_gets, all_puts, fill_all
+from kvcommon.server import loop_factory
 
 DOCUMENT = Path(__file__).parent.parent / "docs" / "benchmarks.md"
 NAMES = ("limits", "puts", "gets", "batches", "failover", "memory", "start")

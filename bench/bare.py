@@ -12,10 +12,10 @@ from typing import Any
 
 import grpc
 import grpc.aio
-from kvproto.v1 import kv_pb2, kv_pb2_grpc
 
 from bench.measure import Sample, load, percentiles
 from bench.ports import free_ports
+from kvproto.v1 import kv_pb2, kv_pb2_grpc
 
 _SERVICE = "kvcluster.v1.KeyValue"
 

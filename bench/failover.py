@@ -6,15 +6,14 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from kvclient import AsyncClient
-from kvcommon.errors import KVClusterError
-from kvlocal.cluster import LocalCluster, Settings
-from kvlocal.demo import longest_pause
-
 from bench.measure import Outcome, Sample, percentiles
 from bench.ours import Doors, one_partition
 from bench.plan import Plan
 from bench.throughput import key_of
+from kvclient import AsyncClient
+from kvcommon.errors import KVClusterError
+from kvlocal.cluster import LocalCluster, Settings
+from kvlocal.demo import longest_pause
 
 WRITERS = 8
 SETTLE = 0.5  # seconds of undisturbed load before each kill

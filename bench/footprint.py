@@ -5,13 +5,12 @@ import time
 from collections.abc import Callable
 from pathlib import Path
 
-from kvlocal.cluster import LocalCluster, Settings
-from kvlocal.shape import Shape
-
 from bench.machine import resident_mib
 from bench.measure import Outcome, Sample
 from bench.ours import ONE_PARTITION, Doors, one_partition, put_many
 from bench.plan import Plan
+from kvlocal.cluster import LocalCluster, Settings
+from kvlocal.shape import Shape
 
 BATCH = 500
 MILLION = 1_000_000

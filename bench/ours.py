@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any
 
 import grpc.aio
+
 from kvclient import AsyncClient, Operation
 from kvlocal.cluster import LocalCluster, Settings
 from kvlocal.shape import Shape

@@ -6,8 +6,6 @@ from collections.abc import Sequence
 from typing import Literal, Self
 
 import grpc
-from kvcommon.numbers import CLIENT_DEADLINE, GRPC_PORT
-from kvproto.v1 import kv_pb2
 
 from kvclient.engine import Engine, Limits, partition_parts
 from kvclient.errors import ClientClosedError, KVClusterError, UnavailableError, exception_of
@@ -34,6 +32,8 @@ from kvclient.placement import DirectPlacement, Placement, RouterPlacement
 from kvclient.retry import Backoff
 from kvclient.transport import TopologySource, Transport
 from kvclient.units import Call, Group
+from kvcommon.numbers import CLIENT_DEADLINE, GRPC_PORT
+from kvproto.v1 import kv_pb2
 
 Mode = Literal["direct", "router"]
 

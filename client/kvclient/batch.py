@@ -3,9 +3,8 @@
 from collections.abc import Iterable
 from typing import TYPE_CHECKING
 
-from kvproto.v1 import kv_pb2
-
 from kvclient.units import Unit
+from kvproto.v1 import kv_pb2
 
 if TYPE_CHECKING:
     from kvclient.lane import Lane

@@ -6,12 +6,12 @@ from collections.abc import Coroutine, Sequence
 from typing import Any, Self, TypeVar
 
 import grpc
-from kvcommon.numbers import CLIENT_DEADLINE
 
 from kvclient.aio import AsyncClient, Mode
 from kvclient.engine import Limits
 from kvclient.errors import ClientClosedError, KVClusterError
 from kvclient.operations import Operation, ReadMode, Record
+from kvcommon.numbers import CLIENT_DEADLINE
 
 T = TypeVar("T")
 _LATE_EVENTS = 0.05  # seconds

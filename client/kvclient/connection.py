@@ -3,10 +3,9 @@
 from collections.abc import Callable
 from typing import TYPE_CHECKING
 
-from kvproto.v1 import kv_pb2
-
 from kvclient.topology import Endpoint
 from kvclient.transport import BatchStream, Transport
+from kvproto.v1 import kv_pb2
 
 if TYPE_CHECKING:
     from kvclient.batch import Batch

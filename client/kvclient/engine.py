@@ -10,10 +10,6 @@ from collections import deque
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 
-from kvcommon.errors import KVClusterError
-from kvcommon.slots import slot_of
-from kvproto.v1 import kv_pb2
-
 from kvclient.connection import Connection
 from kvclient.lane import Lane
 from kvclient.operations import ReadProfile
@@ -22,6 +18,9 @@ from kvclient.retry import Backoff
 from kvclient.topology import Endpoint, View
 from kvclient.transport import TopologySource, Transport
 from kvclient.units import Pair, Unit
+from kvcommon.errors import KVClusterError
+from kvcommon.slots import slot_of
+from kvproto.v1 import kv_pb2
 
 # The standard library's logging: a library prints nothing unless its application wants it to.
 log = logging.getLogger(__name__)

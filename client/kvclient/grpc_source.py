@@ -6,9 +6,9 @@ import random
 from collections.abc import AsyncIterator, Sequence
 
 from grpc import aio
-from kvproto.v1 import cluster_pb2, cluster_pb2_grpc
 
 from kvclient.grpc_transport import ChannelFactory, describe, ready
+from kvproto.v1 import cluster_pb2, cluster_pb2_grpc
 
 _ASK_AT_ONCE = 3  # servers asked by one poke
 _ASK_TIMEOUT = 1.0  # seconds

@@ -6,10 +6,10 @@ from collections.abc import Sequence
 
 import grpc
 from grpc import aio
-from kvcommon.numbers import KEEPALIVE, MAX_GRPC_MESSAGE_BYTES
-from kvproto.v1 import kv_pb2, kv_pb2_grpc
 
 from kvclient.transport import Receiver
+from kvcommon.numbers import KEEPALIVE, MAX_GRPC_MESSAGE_BYTES
+from kvproto.v1 import kv_pb2, kv_pb2_grpc
 
 CONNECT_TIMEOUT = 2.0  # seconds until an address that does not answer is given up
 

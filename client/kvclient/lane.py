@@ -10,15 +10,14 @@ from collections import deque
 from collections.abc import Iterable
 from typing import TYPE_CHECKING
 
-from kvcommon.numbers import MAX_BATCH_BYTES, MAX_BATCH_OPERATIONS
-from kvproto.v1 import kv_pb2
-
 from kvclient.batch import Batch, all_invalid, last_refusal, not_applied, unknown_outcome
 from kvclient.connection import Connection
 from kvclient.operations import ReadMode, ReadProfile
 from kvclient.retry import Next, Seen, after_answer
 from kvclient.topology import Endpoint
 from kvclient.units import Call, Pair, Unit
+from kvcommon.numbers import MAX_BATCH_BYTES, MAX_BATCH_OPERATIONS
+from kvproto.v1 import kv_pb2
 
 if TYPE_CHECKING:
     from kvclient.engine import Engine

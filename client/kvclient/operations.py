@@ -4,10 +4,9 @@ import enum
 from collections.abc import Sequence
 from typing import Final, NamedTuple
 
+from kvclient.errors import InvalidArgumentError
 from kvcommon.numbers import MAX_BATCH_BYTES, MAX_BATCH_OPERATIONS, MAX_KEY_BYTES, MAX_VALUE_BYTES
 from kvproto.v1 import kv_pb2
-
-from kvclient.errors import InvalidArgumentError
 
 OPERATION_OVERHEAD: Final = 32  # bytes of an encoded operation beside key and value, at most
 

@@ -8,10 +8,10 @@ from collections.abc import Iterable, Sequence
 from typing import Final, Protocol
 
 from google.protobuf.internal.containers import RepeatedCompositeFieldContainer
-from kvproto.v1 import kv_pb2
 
 from kvclient.operations import GET, OPERATION_OVERHEAD
 from kvclient.retry import Seen, classify
+from kvproto.v1 import kv_pb2
 
 Operations = RepeatedCompositeFieldContainer[kv_pb2.Operation]
 Pair = tuple[bytes, int]  # client id, sequence

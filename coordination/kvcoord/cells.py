@@ -11,9 +11,9 @@ from dataclasses import dataclass
 from typing import Final, TypeVar
 
 import structlog
+
 from kvcommon.errors import KVClusterError
 from kvcommon.slotmap import SlotMap
-
 from kvcoord import codec
 from kvcoord.contract import ClusterIdentity, Death, Lost, MemberInfo, PartitionState, Versioned, Won
 

@@ -13,7 +13,6 @@ from typing import Any, Final
 
 from kvcommon.errors import KVClusterError
 from kvcommon.slotmap import SlotMap
-
 from kvcoord.contract import ClusterIdentity, Death, MemberInfo, PartitionState, ReplicaId, RunId
 
 FORMAT: Final = 1

@@ -11,7 +11,6 @@ from dataclasses import dataclass
 from typing import Final, TypeVar
 
 from kvcommon.numbers import ZOOKEEPER_SESSION
-
 from kvcoord import codec
 from kvcoord.cells import CALL_TIMEOUT, Cell, CellCoordination, is_news
 from kvcoord.contract import CoordinationUnavailableError, Lost, MemberInfo, Won

@@ -5,7 +5,6 @@ from urllib.parse import SplitResult, urlsplit
 
 from kvcommon.errors import ConfigurationError
 from kvcommon.numbers import ZOOKEEPER_PORT, ZOOKEEPER_SESSION
-
 from kvcoord.contract import Coordination
 
 EXAMPLES = "zookeeper://zk-0:2181,zk-1:2181,zk-2:2181/kvcluster/<cluster id> or sqlite:///absolute/path/coordination.db"

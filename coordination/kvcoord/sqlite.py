@@ -17,9 +17,9 @@ from pathlib import Path
 from typing import Final, TypeVar
 
 import structlog
+
 from kvcommon.clock import Clock, SystemClock
 from kvcommon.numbers import ZOOKEEPER_SESSION
-
 from kvcoord import codec
 from kvcoord.cells import CALL_TIMEOUT, Cell, CellCoordination, is_news
 from kvcoord.contract import CoordinationUnavailableError, Lost, MemberInfo, Won

@@ -10,8 +10,8 @@ from dataclasses import dataclass, field, replace
 from typing import Any
 
 import structlog
-from kvcommon.slotmap import SlotMap
 
+from kvcommon.slotmap import SlotMap
 from kvcoord.contract import ClusterIdentity, Coordination, MemberInfo, PartitionState, Versioned
 
 log = structlog.get_logger()

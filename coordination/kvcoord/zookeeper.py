@@ -13,8 +13,8 @@ from contextlib import aclosing, suppress
 from typing import Final, TypeVar
 
 import structlog
-from kvcommon.numbers import ZOOKEEPER_SESSION
 
+from kvcommon.numbers import ZOOKEEPER_SESSION
 from kvcoord import codec
 from kvcoord.cells import (
     CALL_TIMEOUT,

@@ -10,6 +10,8 @@ from pathlib import Path
 from typing import Any
 
 import structlog
+from prometheus_client import CollectorRegistry
+
 from kvcommon.clock import Clock, SystemClock
 from kvcommon.errors import ConfigurationError, KVClusterError
 from kvcommon.http import HttpServer
@@ -19,12 +21,6 @@ from kvcommon.settings import exit_configuration, load_settings
 from kvcoord.contract import Coordination, CoordinationUnavailableError, MemberInfo, ReplicaId, RunId
 from kvcoord.open import open_coordination
 from kvcoord.view import ClusterWatch
-from kvstore.errors import CorruptionError, StoreFailedError
-from kvstore.files import OsFiles
-from kvstore.meta import read_meta
-from kvstore.store import Store, StoreOptions
-from prometheus_client import CollectorRegistry
-
 from kvnode.core.events import LeaveRequested
 from kvnode.core.types import Config
 from kvnode.doors.grpc import ClusterDoor, GrpcServer, KeyValueDoor
@@ -34,6 +30,10 @@ from kvnode.shell.disk import Disk
 from kvnode.shell.host import TICK, Host
 from kvnode.shell.transport import TcpNetwork
 from kvnode.status import Reporter
+from kvstore.errors import CorruptionError, StoreFailedError
+from kvstore.files import OsFiles
+from kvstore.meta import read_meta
+from kvstore.store import Store, StoreOptions
 
 log = structlog.get_logger()
 

@@ -15,15 +15,14 @@ from kvcommon.numbers import DEDUPLICATION_WINDOW, MAX_KEY_BYTES, MAX_VALUE_BYTE
 from kvcommon.slotmap import SlotMap
 from kvcommon.slots import slot_of
 from kvcommon.versions import VersionClock, version_partition
-from kvstore.batch import RecordTuple, RecordType, encode_batch
-from kvstore.errors import StoreError
-from kvstore.sessions import Expired, session_key
-from kvstore.store import Store
-
 from kvnode.core.types import Role
 from kvnode.operations import Code, Kind, Operation, Outcome, ReadMode, Request
 from kvnode.sessions import decode_outcomes, encode_outcomes
 from kvnode.shell.host import Host
+from kvstore.batch import RecordTuple, RecordType, encode_batch
+from kvstore.errors import StoreError
+from kvstore.sessions import Expired, session_key
+from kvstore.store import Store
 
 MAX_IN_FLIGHT = 8  # log batches that are not committed yet
 MAX_LOG_BATCH_BYTES = 4 << 20

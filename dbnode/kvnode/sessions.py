@@ -8,7 +8,6 @@ from collections.abc import Sequence
 from typing import Final
 
 from kvcommon.errors import KVClusterError
-
 from kvnode.operations import Kind, Operation, Outcome
 
 FORMAT: Final = 1

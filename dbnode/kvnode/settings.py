@@ -2,9 +2,10 @@
 
 from typing import Literal
 
+from pydantic import Field
+
 from kvcommon.numbers import GRPC_PORT, HTTP_PORT, REPLICATION_PORT, Timing
 from kvcommon.settings import Settings
-from pydantic import Field
 
 
 class NodeSettings(Settings):

@@ -3,13 +3,13 @@
 from collections.abc import Mapping
 
 from google.protobuf.json_format import MessageToDict
-from kvproto.v1 import cluster_pb2
 from prometheus_client import CollectorRegistry
 from prometheus_client.core import GaugeMetricFamily, Metric
 from prometheus_client.registry import Collector
 
 from kvnode.core.types import Role
 from kvnode.shell.host import Host
+from kvproto.v1 import cluster_pb2
 
 _ROLES = {
     Role.LEADER: cluster_pb2.ROLE_LEADER,

@@ -6,7 +6,6 @@ from dataclasses import dataclass
 from typing import Final, Literal
 
 from kvcommon.numbers import SEGMENT_BYTES
-
 from kvstore.index.base import Index
 from kvstore.index.hash import HashIndex
 

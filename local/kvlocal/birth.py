@@ -11,7 +11,6 @@ from typing import Protocol, cast
 from kvcommon.errors import ConfigurationError
 from kvcommon.slotmap import SlotMap
 from kvcoord.contract import ClusterIdentity, Coordination, MemberInfo, PartitionState
-
 from kvlocal.shape import Shape
 
 

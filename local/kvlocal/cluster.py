@@ -15,7 +15,6 @@ from typing import Any, Self
 from kvcommon.errors import KVClusterError
 from kvcoord.contract import Coordination, CoordinationUnavailableError, Death, PartitionState
 from kvcoord.open import open_coordination
-
 from kvlocal import birth, probe
 from kvlocal.folder import Folder, Remembered, reconcile
 from kvlocal.ports import HOST, assign

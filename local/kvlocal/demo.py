@@ -11,7 +11,6 @@ from kvclient import AsyncClient
 from kvcommon.errors import KVClusterError
 from kvcommon.slotmap import SlotMap
 from kvcommon.slots import slot_of
-
 from kvlocal.cluster import LocalCluster
 from kvlocal.screen import Screen
 

@@ -18,7 +18,6 @@ from pathlib import Path
 from typing import IO, Self
 
 from kvcommon.errors import ConfigurationError
-
 from kvlocal.shape import Shape
 
 FORMAT = 1

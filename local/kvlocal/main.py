@@ -6,8 +6,8 @@ from pathlib import Path
 from typing import Annotated
 
 import typer
-from kvcommon.errors import ConfigurationError, KVClusterError
 
+from kvcommon.errors import ConfigurationError, KVClusterError
 from kvlocal.screen import Screen
 
 EXIT_FAILED = 1

@@ -5,11 +5,11 @@ from pathlib import Path
 from typing import Any
 
 import yaml
+
 from kvcommon.errors import ConfigurationError
+from kvlocal.shape import Shape
 from kvoperator.names import API_VERSION, KIND, MAX_NAME
 from kvoperator.spec import parse_spec
-
-from kvlocal.shape import Shape
 
 NAME = re.compile(r"[a-z]([-a-z0-9]*[a-z0-9])?")  # DNS-1035, as the CRD has it
 

@@ -4,7 +4,6 @@ from dataclasses import dataclass, field
 from typing import Any, Literal
 
 from kvcoord.contract import ClusterIdentity, Death, PartitionState
-
 from kvoperator.snapshot import ObjectKey
 
 

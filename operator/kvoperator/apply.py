@@ -4,8 +4,8 @@ from collections.abc import Callable
 from datetime import datetime
 
 import structlog
-from kvcoord.contract import Coordination, Lost
 
+from kvcoord.contract import Coordination, Lost
 from kvoperator import actions as act
 from kvoperator.kube import Kube, KubeError
 from kvoperator.names import API_VERSION, FIELD_MANAGER, FINALIZER, KIND, LABEL_ROLE

@@ -14,8 +14,8 @@ from urllib.parse import urlencode
 import urllib3
 from kubernetes import client, config
 from kubernetes.client.exceptions import ApiException
-from kvcommon.errors import ConfigurationError, KVClusterError
 
+from kvcommon.errors import ConfigurationError, KVClusterError
 from kvoperator.names import API_VERSION, FIELD_MANAGER, GROUP, PLURAL, VERSION
 
 Json = dict[str, Any]

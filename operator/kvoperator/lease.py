@@ -10,8 +10,8 @@ from dataclasses import dataclass
 from datetime import datetime
 
 import structlog
-from kvcommon.clock import Clock
 
+from kvcommon.clock import Clock
 from kvoperator.kube import Json, Kube, KubeError
 
 log = structlog.get_logger()

@@ -5,9 +5,9 @@ from collections.abc import Callable, Iterable
 from contextlib import suppress
 
 import structlog
+
 from kvcoord.contract import Coordination, CoordinationUnavailableError
 from kvcoord.view import ClusterView, ClusterWatch
-
 from kvoperator.snapshot import CoordinationView
 
 log = structlog.get_logger()

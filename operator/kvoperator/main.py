@@ -10,6 +10,8 @@ from datetime import UTC, datetime
 from pathlib import Path
 
 import structlog
+from pydantic import Field
+
 from kvcommon.clock import SystemClock
 from kvcommon.errors import ConfigurationError, KVClusterError
 from kvcommon.http import HttpServer
@@ -18,8 +20,6 @@ from kvcommon.numbers import HTTP_PORT
 from kvcommon.server import STOP_SIGNALS, run
 from kvcommon.settings import Settings, exit_configuration, load_settings
 from kvcoord.open import open_coordination
-from pydantic import Field
-
 from kvoperator import handlers
 from kvoperator.kube import Kube, KubeError
 from kvoperator.lease import LeaseHolder

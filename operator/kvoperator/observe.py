@@ -6,7 +6,6 @@ from datetime import UTC, datetime
 from typing import Any
 
 from kvcommon.errors import ConfigurationError
-
 from kvoperator.names import (
     LABEL_CLUSTER,
     LABEL_CLUSTER_ID,

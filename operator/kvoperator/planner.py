@@ -8,7 +8,6 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 
 from kvcommon.numbers import GRPC_PORT
-
 from kvoperator.actions import Action, AddFinalizer, Apply, Event, ReportDeath
 from kvoperator.names import COMPONENT_ROUTER, FINALIZER, selector
 from kvoperator.plans import birth, objects, problems

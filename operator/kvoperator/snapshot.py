@@ -10,7 +10,6 @@ from typing import Any
 
 from kvcommon.slotmap import SlotMap
 from kvcoord.contract import ClusterIdentity, MemberInfo, PartitionState
-
 from kvoperator.names import Names
 from kvoperator.spec import KVClusterSpec
 from kvoperator.status import KVClusterStatus

@@ -7,9 +7,10 @@ that no API server has seen (`make run`).
 
 from typing import Annotated, Any, Literal
 
+from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, StringConstraints, ValidationError, model_validator
+
 from kvcommon.errors import ConfigurationError
 from kvcommon.numbers import default_min_in_sync
-from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, StringConstraints, ValidationError, model_validator
 
 QUANTITY_PATTERN = r"^[0-9]+(\.[0-9]+)?(m|k|M|G|T|P|E|Ki|Mi|Gi|Ti|Pi|Ei)?$"
 HOSTS_PATTERN = r"^[^,:/\s]+:[0-9]+(,[^,:/\s]+:[0-9]+)*$"

@@ -12,10 +12,10 @@ from dataclasses import dataclass
 from datetime import datetime
 
 import structlog
+
 from kvcommon.errors import KVClusterError
 from kvcommon.numbers import ZOOKEEPER_PORT
 from kvcoord.contract import Coordination, CoordinationUnavailableError
-
 from kvoperator.actions import ReportDeath
 from kvoperator.apply import Applier
 from kvoperator.gather import Gathered, gather

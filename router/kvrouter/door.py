@@ -6,6 +6,7 @@ from typing import Any
 
 import grpc
 from grpc import aio
+
 from kvclient.aio import AsyncClient
 from kvclient.errors import ClientClosedError
 from kvclient.operations import CREATE, DELETE, GET, PUT, UPDATE, ReadProfile
@@ -14,7 +15,6 @@ from kvcommon.clock import Clock
 from kvcoord.view import ClusterWatch
 from kvproto.errors import abort_with
 from kvproto.v1 import cluster_pb2, cluster_pb2_grpc, kv_pb2, kv_pb2_grpc
-
 from kvrouter.metrics import RouterMetrics
 from kvrouter.requests import (
     profile_of,

@@ -6,6 +6,7 @@ import sys
 from functools import partial
 
 import structlog
+
 from kvclient.grpc_transport import ChannelFactory, GrpcTransport
 from kvcommon.clock import SystemClock
 from kvcommon.errors import ConfigurationError, KVClusterError
@@ -14,7 +15,6 @@ from kvcommon.server import run
 from kvcommon.settings import exit_configuration, load_settings
 from kvcoord.contract import Coordination, CoordinationUnavailableError
 from kvcoord.open import open_coordination
-
 from kvrouter.router import Addresses, Router
 from kvrouter.settings import RouterSettings
 

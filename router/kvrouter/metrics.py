@@ -3,8 +3,9 @@
 from collections.abc import Iterator
 from contextlib import contextmanager
 
-from kvcoord.view import ClusterWatch
 from prometheus_client import CollectorRegistry, Counter, Gauge
+
+from kvcoord.view import ClusterWatch
 
 
 class RouterMetrics:

@@ -6,6 +6,8 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 
 import structlog
+from prometheus_client import CollectorRegistry
+
 from kvclient.aio import AsyncClient
 from kvclient.engine import Engine, Limits
 from kvclient.placement import DirectPlacement
@@ -14,8 +16,6 @@ from kvcommon.clock import Clock
 from kvcommon.http import HttpServer
 from kvcoord.contract import Coordination
 from kvcoord.view import ClusterView, ClusterWatch
-from prometheus_client import CollectorRegistry
-
 from kvrouter.door import ClusterDoor, KeyValueDoor
 from kvrouter.metrics import RouterMetrics
 from kvrouter.server import GrpcServer

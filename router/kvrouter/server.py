@@ -3,10 +3,10 @@
 from grpc import aio
 from grpc_health.v1 import health, health_pb2, health_pb2_grpc
 from grpc_reflection.v1alpha import reflection
+
 from kvcommon.errors import KVClusterError
 from kvcommon.numbers import MAX_GRPC_MESSAGE_BYTES
 from kvproto.v1 import cluster_pb2, cluster_pb2_grpc, kv_pb2, kv_pb2_grpc
-
 from kvrouter.door import ClusterDoor, KeyValueDoor
 
 _KEY_VALUE = kv_pb2.DESCRIPTOR.services_by_name["KeyValue"].full_name

@@ -1,8 +1,9 @@
 """The settings of a router."""
 
+from pydantic import Field
+
 from kvcommon.numbers import GRPC_PORT, HTTP_PORT
 from kvcommon.settings import Settings
-from pydantic import Field
 
 
 class RouterSettings(Settings):

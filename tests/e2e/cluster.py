@@ -4,6 +4,7 @@ from dataclasses import dataclass, field
 from typing import cast
 
 import grpc
+
 from kvcommon.numbers import GRPC_PORT
 from kvcommon.slotmap import SlotMap
 from kvcommon.slots import slot_of
@@ -16,7 +17,6 @@ from kvoperator.names import (
 )
 from kvoperator.spec import parse_spec
 from kvproto.v1 import cluster_pb2, cluster_pb2_grpc
-
 from tests.e2e.kube import Kube, KubeError, Object, holds, is_ready, wait_until
 from tests.e2e.platforms import Platform
 

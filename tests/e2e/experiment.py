@@ -6,7 +6,6 @@ from types import TracebackType
 from typing import Self
 
 from kvclient import AsyncClient
-
 from tests.e2e.cluster import Cluster, partition_of
 from tests.e2e.kube import wait_until
 from tests.support.doors import ClientDoor

@@ -4,7 +4,6 @@ import asyncio
 from typing import Any
 
 from kvclient import AsyncClient
-
 from tests.e2e.cluster import Cluster
 from tests.e2e.kube import condition
 from tests.support.workload import LoopThread

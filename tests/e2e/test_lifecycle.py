@@ -4,8 +4,8 @@ from collections.abc import Iterator
 from typing import Any
 
 import pytest
-from kvclient import AsyncClient
 
+from kvclient import AsyncClient
 from tests.e2e.cluster import KIND, Cluster
 from tests.e2e.kube import Kube, wait_until
 from tests.e2e.namespaces import KEEP, empty_namespace, remove_namespace

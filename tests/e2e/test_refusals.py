@@ -6,9 +6,9 @@ from typing import Any
 
 import grpc
 import pytest
+
 from kvcommon.numbers import MAX_KEY_BYTES, MAX_VALUE_BYTES
 from kvproto.v1 import kv_pb2, kv_pb2_grpc
-
 from tests.e2e.cluster import Cluster, partition_of
 from tests.e2e.kube import Kube, KubeError, condition, wait_until
 from tests.e2e.namespaces import empty_namespace, remove_namespace

@@ -7,7 +7,6 @@ from threading import Event
 
 from kvcoord.contract import ReplicaId
 from kvcoord.open import open_coordination
-
 from tests.e2e.cluster import Cluster
 from tests.e2e.experiment import NOTICED, Experiment
 from tests.e2e.kube import wait_until

@@ -7,8 +7,8 @@ from concurrent.futures import ThreadPoolExecutor
 from typing import TypeVar
 
 import pytest
-from kvclient import Client, ClientClosedError, NotFoundError, Operation, OutcomeUnknownError, Record, UnavailableError
 
+from kvclient import Client, ClientClosedError, NotFoundError, Operation, OutcomeUnknownError, Record, UnavailableError
 from tests.support.fake_node import FakeCluster, silent
 
 T = TypeVar("T")

@@ -4,6 +4,7 @@ import asyncio
 from collections.abc import AsyncIterator
 
 import pytest
+
 from kvclient import (
     AlreadyExistsError,
     AsyncClient,
@@ -15,7 +16,6 @@ from kvclient import (
     UnavailableError,
     VersionMismatchError,
 )
-
 from tests.support.fake_node import FakeCluster
 
 

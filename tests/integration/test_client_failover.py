@@ -5,6 +5,7 @@ import time
 from collections.abc import AsyncIterator
 
 import pytest
+
 from kvclient import (
     AsyncClient,
     DeadlineExceededError,
@@ -19,7 +20,6 @@ from kvclient import (
 )
 from kvcommon.slotmap import SlotMap
 from kvproto.v1 import kv_pb2
-
 from tests.support.fake_node import (
     FakeCluster,
     FakeNode,

@@ -9,11 +9,11 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import pytest
+from typer.testing import CliRunner
+
 from kvclient.cli.main import app
 from kvcommon.slots import slot_of
 from kvproto.v1 import kv_pb2
-from typer.testing import CliRunner
-
 from tests.support.fake_node import FakeCluster, refusing, silent
 
 

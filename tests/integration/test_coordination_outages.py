@@ -8,10 +8,10 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+
 from kvcoord.contract import Coordination, CoordinationUnavailableError, Versioned, Won
 from kvcoord.open import open_coordination
 from kvcoord.zookeeper import ZookeeperCoordination
-
 from tests.support.zookeeper import Ensemble, running_ensemble
 from tests.unit.kvcoord.contract_suite import STATE, Collector, led_by, member
 

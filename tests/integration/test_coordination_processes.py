@@ -6,7 +6,6 @@ from pathlib import Path
 
 from kvcoord.contract import Versioned
 from kvcoord.open import open_coordination
-
 from tests.unit.kvcoord.contract_suite import STATE, Collector, led_by, member
 
 REGISTERS = """

@@ -8,10 +8,10 @@ from collections.abc import AsyncIterator
 
 import pytest
 from kazoo.client import KazooClient
+
 from kvcoord.contract import Coordination, CoordinationUnavailableError, Versioned, Won
 from kvcoord.open import open_coordination
 from kvcoord.zookeeper import ZookeeperCoordination
-
 from tests.support.zookeeper import Ensemble, zookeeper
 from tests.unit.kvcoord.contract_suite import STATE, Collector, ContractSuite, World, led_by, member
 

@@ -5,8 +5,8 @@ import signal
 from pathlib import Path
 
 import pytest
-from kvlocal.processes import Exit
 
+from kvlocal.processes import Exit
 from tests.support.local_cluster import local_cluster, under_load
 
 

@@ -11,11 +11,11 @@ import pytest
 from grpc import aio
 from grpc_health.v1 import health_pb2, health_pb2_grpc
 from grpc_reflection.v1alpha import reflection_pb2, reflection_pb2_grpc
+
 from kvcoord.contract import ReplicaId, RunId
 from kvnode.doors.grpc import MAX_UNSENT, KeyValueDoor
 from kvproto.errors import error_from_rpc
 from kvproto.v1 import cluster_pb2, kv_pb2
-
 from tests.support.node_cluster import NodeCluster, node_cluster, refusal
 
 GET, PUT, CREATE = kv_pb2.OPERATION_KIND_GET, kv_pb2.OPERATION_KIND_PUT, kv_pb2.OPERATION_KIND_CREATE

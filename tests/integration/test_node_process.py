@@ -10,6 +10,7 @@ from pathlib import Path
 
 import pytest
 from grpc import aio
+
 from kvcommon.slotmap import SlotMap
 from kvcoord.contract import ClusterIdentity, Coordination, PartitionState
 from kvcoord.open import open_coordination

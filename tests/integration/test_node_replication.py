@@ -6,6 +6,7 @@ from dataclasses import replace
 from pathlib import Path
 
 import pytest
+
 from kvcoord.contract import ReplicaId, RunId
 from kvnode.core.messages import Hello, Leave, Refuse, RefuseReason
 from kvnode.core.types import START
@@ -13,7 +14,6 @@ from kvnode.shell import host
 from kvnode.shell.wire import Decoder, encode
 from kvproto.v1 import kv_pb2
 from kvstore.store import Store
-
 from tests.support.node_cluster import CLUSTER, NodeCluster, node_cluster
 
 

@@ -12,6 +12,7 @@ import pytest
 from grpc import aio
 from grpc_health.v1 import health_pb2, health_pb2_grpc
 from grpc_reflection.v1alpha import reflection_pb2, reflection_pb2_grpc
+
 from kvclient import AsyncClient, Operation, Record
 from kvclient.grpc_transport import ChannelFactory, GrpcTransport
 from kvcommon.clock import SystemClock
@@ -22,7 +23,6 @@ from kvcoord.memory import FINE, UNREACHED, MemoryCoordination, MemoryStore
 from kvproto.errors import error_from_rpc
 from kvproto.v1 import cluster_pb2, cluster_pb2_grpc, kv_pb2, kv_pb2_grpc
 from kvrouter.router import Addresses, Router
-
 from tests.support.fake_node import FakeCluster, FakeNode, applied_then_dropped, applied_then_silent, refusing, silent
 
 CLIENT, SEQUENCE = b"0123456789abcdef", 7

@@ -7,6 +7,7 @@ import sys
 from pathlib import Path
 
 import pytest
+
 from kvstore.errors import LockedError
 from kvstore.store import Store, StoreOptions
 

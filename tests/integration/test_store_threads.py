@@ -5,12 +5,12 @@ from pathlib import Path
 from random import Random
 
 import pytest
+
 from kvstore.batch import Record, encode_batch, iter_batches, iter_records
 from kvstore.errors import StoreFailedError
 from kvstore.files import OsFiles, SyncError
 from kvstore.incoming import Position
 from kvstore.store import Store, StoreOptions
-
 from tests.support.faulty_files import FaultyFiles
 from tests.unit.kvstore.support import PUT, batch, fold, open_store, put
 

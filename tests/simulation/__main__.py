@@ -9,7 +9,6 @@ from collections import Counter
 from dataclasses import replace
 
 import kvnode.core
-
 from tests.simulation.cluster import Options, Report, simulate
 
 SHOWN = 12  # failures of a hunt

@@ -12,7 +12,6 @@ from kvnode.core import events as ev
 from kvnode.core.messages import Ack, Append, Go
 from kvnode.core.types import START, Batch, Meta, Position
 from kvstore.batch import RecordType
-
 from tests.simulation.disk import Disk
 from tests.simulation.loop import Loop
 

@@ -5,7 +5,6 @@ from dataclasses import dataclass
 from kvcommon.numbers import Timing, default_min_in_sync
 from kvcoord.contract import PartitionState, RunId
 from kvnode.core.types import Role
-
 from tests.simulation.checks import Checker
 from tests.simulation.clients import Client
 from tests.simulation.coordination import Coordination

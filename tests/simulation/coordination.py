@@ -4,7 +4,6 @@ from typing import TYPE_CHECKING
 
 from kvcoord.contract import Death, Lost, PartitionState, Won
 from kvnode.core.events import CasAnswered, DeathReported, StateSeen
-
 from tests.simulation.loop import Loop
 
 if TYPE_CHECKING:

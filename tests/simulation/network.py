@@ -7,7 +7,6 @@ from typing import TYPE_CHECKING
 from kvcoord.contract import RunId
 from kvnode.core.events import Dialed, DialFailed, Disconnected, Received
 from kvnode.core.messages import Message
-
 from tests.simulation.loop import Loop
 
 if TYPE_CHECKING:

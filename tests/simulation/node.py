@@ -10,7 +10,6 @@ from kvnode.core import events as ev
 from kvnode.core.messages import Ack, Append
 from kvnode.core.replica import Replica
 from kvnode.core.types import Batch, Config, Meta
-
 from tests.simulation.disk import Disk
 from tests.simulation.loop import SimulationError
 from tests.simulation.network import Connection, Side

@@ -16,7 +16,6 @@ from kvnode.service import MAX_IN_FLIGHT, Service
 from kvnode.shell.host import Host
 from kvstore.batch import Record, RecordType, encode_batch
 from kvstore.sessions import Sessions
-
 from tests.support import history
 
 if TYPE_CHECKING:

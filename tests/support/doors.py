@@ -3,7 +3,6 @@
 from typing import assert_never
 
 from kvclient import AsyncClient, errors
-
 from tests.support.history import FAILED, UNKNOWN, Kind, Outcome, Result
 from tests.support.workload import Answer
 

@@ -12,6 +12,7 @@ from typing import Any
 
 import grpc
 from grpc import aio
+
 from kvcommon.slotmap import SlotMap
 from kvcommon.slots import slot_of
 from kvproto.errors import abort_with

@@ -22,7 +22,6 @@ from kvcommon.slots import slot_of
 from kvlocal.cluster import LocalCluster, Settings
 from kvlocal.processes import Exit
 from kvlocal.shape import Shape
-
 from tests.support.doors import ClientDoor
 from tests.support.workload import Report, Workload, contended_keys
 

@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from grpc import aio
+
 from kvcommon.clock import SystemClock
 from kvcommon.slotmap import SlotMap
 from kvcoord.contract import ClusterIdentity, MemberInfo, PartitionState, Versioned

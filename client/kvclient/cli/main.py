@@ -9,7 +9,6 @@ from pathlib import Path
 from typing import Annotated, Any
 
 import typer
-from kvcommon.numbers import CLIENT_DEADLINE, GRPC_PORT
 
 from kvclient.aio import AsyncClient
 from kvclient.cli import show
@@ -24,6 +23,7 @@ from kvclient.errors import (
     VersionMismatchError,
 )
 from kvclient.operations import ReadMode, check_key, read_profile
+from kvcommon.numbers import CLIENT_DEADLINE, GRPC_PORT
 
 EXIT_CONDITION, EXIT_USAGE, EXIT_UNAVAILABLE, EXIT_UNKNOWN = 1, 2, 3, 4
 EXIT_INTERRUPTED = 130

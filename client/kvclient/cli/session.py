@@ -4,13 +4,13 @@ import asyncio
 
 import grpc
 from grpc import aio
-from kvcommon.numbers import GRPC_PORT
-from kvproto.v1 import cluster_pb2, cluster_pb2_grpc
 
 from kvclient.aio import AsyncClient, Mode
 from kvclient.cli.show import MemberStatus
 from kvclient.errors import UnavailableError
 from kvclient.grpc_transport import ChannelFactory, describe, parse_addresses, ready
+from kvcommon.numbers import GRPC_PORT
+from kvproto.v1 import cluster_pb2, cluster_pb2_grpc
 
 
 class Session:

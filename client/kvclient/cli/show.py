@@ -8,11 +8,11 @@ from dataclasses import dataclass
 from enum import StrEnum
 from typing import Any
 
-from kvproto.v1 import cluster_pb2
 from rich.console import Console
 from rich.table import Table
 
 from kvclient.operations import Record
+from kvproto.v1 import cluster_pb2
 
 
 class Format(StrEnum):

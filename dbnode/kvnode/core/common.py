@@ -3,7 +3,6 @@
 from dataclasses import dataclass, field, replace
 
 from kvcoord.contract import PartitionState, ReplicaId
-
 from kvnode.core.effects import Committed, CompareAndSet, Cut, Effect, Persist, ReadState, Write
 from kvnode.core.types import Batch, Config, EpochStart, Meta, Position
 

@@ -3,7 +3,6 @@
 from dataclasses import dataclass
 
 from kvcoord.contract import Death, Lost, PartitionState, RunId, Won
-
 from kvnode.core.messages import Message
 from kvnode.core.types import Batch, Position
 

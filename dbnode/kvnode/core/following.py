@@ -3,7 +3,6 @@
 from collections import deque
 
 from kvcoord.contract import RunId
-
 from kvnode.core.common import Common
 from kvnode.core.effects import Close, Dial, ReadState, Rebuild, Send
 from kvnode.core.messages import Ack, Append, Go, Hello, Leave, Message, Refuse, RefuseReason, Welcome

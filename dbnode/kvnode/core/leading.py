@@ -4,7 +4,6 @@ from collections import deque
 from dataclasses import dataclass, field, replace
 
 from kvcoord.contract import Death, Lost, PartitionState, ReplicaId, RunId, Won
-
 from kvnode.core.common import Attempt, Common
 from kvnode.core.effects import Close, ReadLog, ReadState, Send
 from kvnode.core.messages import Ack, Append, Go, Hello, Leave, Message, Refuse, RefuseReason, Welcome

@@ -7,7 +7,6 @@ from dataclasses import dataclass
 from enum import IntEnum
 
 from kvcoord.contract import RunId
-
 from kvnode.core.types import Batch, EpochStart, Position
 
 

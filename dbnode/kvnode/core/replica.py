@@ -11,7 +11,6 @@ from dataclasses import replace
 from typing import Any
 
 from kvcoord.contract import Death, Lost, PartitionState, ReplicaId, RunId, Won
-
 from kvnode.core import events as ev
 from kvnode.core.common import Attempt, Common
 from kvnode.core.effects import Close, Effect, OpenEpoch, ReadState, RoleChanged, Send

@@ -7,16 +7,16 @@ from typing import Any
 from grpc import aio
 from grpc_health.v1 import health, health_pb2, health_pb2_grpc
 from grpc_reflection.v1alpha import reflection
+
 from kvcommon.clock import Clock
 from kvcommon.errors import KVClusterError
 from kvcommon.numbers import MAX_BATCH_BYTES, MAX_BATCH_OPERATIONS, MAX_GRPC_MESSAGE_BYTES
 from kvcoord.view import ClusterWatch
-from kvproto.errors import abort_with
-from kvproto.v1 import cluster_pb2, cluster_pb2_grpc, kv_pb2, kv_pb2_grpc
-
 from kvnode.operations import Code, Kind, Operation, Outcome, ReadMode, Request
 from kvnode.service import Service
 from kvnode.topology import topology_of
+from kvproto.errors import abort_with
+from kvproto.v1 import cluster_pb2, cluster_pb2_grpc, kv_pb2, kv_pb2_grpc
 
 Context = aio.ServicerContext[Any, Any]
 

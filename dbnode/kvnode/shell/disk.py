@@ -4,9 +4,8 @@ import asyncio
 from collections.abc import Callable
 from concurrent.futures import Executor
 
-from kvstore.store import Store
-
 from kvnode.core.types import Batch, Position
+from kvstore.store import Store
 
 
 class Disk:

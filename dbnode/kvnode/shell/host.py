@@ -7,6 +7,7 @@ from dataclasses import asdict
 from typing import Any, Protocol
 
 import structlog
+
 from kvcommon.clock import Clock
 from kvcommon.versions import VersionClock
 from kvcoord.contract import (
@@ -19,10 +20,6 @@ from kvcoord.contract import (
     RunId,
     Versioned,
 )
-from kvstore.batch import RecordType, encode_batch, iter_batches
-from kvstore.errors import BatchBoundaryError, StoreError
-from kvstore.store import Store
-
 from kvnode.core import effects as ef
 from kvnode.core import events as ev
 from kvnode.core.messages import Message
@@ -30,6 +27,9 @@ from kvnode.core.replica import Replica
 from kvnode.core.types import Batch, Config, EpochStart, LogView, Meta, Position, Role
 from kvnode.shell.disk import Disk
 from kvnode.shell.transport import Connection, Network
+from kvstore.batch import RecordType, encode_batch, iter_batches
+from kvstore.errors import BatchBoundaryError, StoreError
+from kvstore.store import Store
 
 log = structlog.get_logger()
 

@@ -6,8 +6,8 @@ from collections.abc import Callable
 from typing import Protocol, cast
 
 import structlog
-from kvcommon.errors import KVClusterError
 
+from kvcommon.errors import KVClusterError
 from kvnode.core.messages import Message
 from kvnode.shell.wire import Decoder, WireError, encode
 

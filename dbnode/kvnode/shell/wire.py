@@ -12,12 +12,11 @@ from typing import Any, Final
 
 from kvcommon.errors import KVClusterError
 from kvcoord.contract import ReplicaId, RunId
+from kvnode.core.messages import Ack, Append, Go, Hello, Leave, Message, Refuse, RefuseReason, Welcome
+from kvnode.core.types import Batch, EpochStart, Position
 from kvstore.batch import MAX_INDEX, iter_batches
 from kvstore.checksum import crc32c
 from kvstore.errors import StoreError
-
-from kvnode.core.messages import Ack, Append, Go, Hello, Leave, Message, Refuse, RefuseReason, Welcome
-from kvnode.core.types import Batch, EpochStart, Position
 
 VERSION: Final = 1
 MAX_FRAME_BYTES: Final = 80 << 20  # above the largest batch of a log

@@ -1,7 +1,6 @@
 """A partition's StatefulSet: its database nodes."""
 
 from kvcommon.numbers import GRPC_PORT, REPLICATION_PORT
-
 from kvoperator.builders import pods
 from kvoperator.builders.context import Context, Manifest
 from kvoperator.names import CLAIM, COMPONENT_NODE, NODE_CONTAINER, selector

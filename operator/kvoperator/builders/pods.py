@@ -4,7 +4,6 @@ from collections.abc import Mapping
 from typing import Any
 
 from kvcommon.numbers import HTTP_PORT
-
 from kvoperator.builders.context import Manifest
 from kvoperator.names import CLAIM
 from kvoperator.spec import Resources

@@ -1,7 +1,6 @@
 """The routers' Deployment."""
 
 from kvcommon.numbers import GRPC_PORT
-
 from kvoperator.builders import pods
 from kvoperator.builders.context import Context, Manifest
 from kvoperator.builders.partition_statefulset import USER

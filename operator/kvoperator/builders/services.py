@@ -1,7 +1,6 @@
 """Services: the routers' (what applications use), a partition's, ZooKeeper's two."""
 
 from kvcommon.numbers import GRPC_PORT, HTTP_PORT, REPLICATION_PORT, ZOOKEEPER_PORT
-
 from kvoperator.builders.context import Context, Manifest
 from kvoperator.names import COMPONENT_NODE, COMPONENT_ROUTER, COMPONENT_ZOOKEEPER, selector
 

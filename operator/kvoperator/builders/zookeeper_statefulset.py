@@ -1,7 +1,6 @@
 """ZooKeeper's StatefulSet, by the contract of the official image (docker.io/library/zookeeper)."""
 
 from kvcommon.numbers import ZOOKEEPER_PORT
-
 from kvoperator.builders import pods
 from kvoperator.builders.context import Context, Manifest
 from kvoperator.builders.services import ZOOKEEPER_ELECTION_PORT, ZOOKEEPER_QUORUM_PORT

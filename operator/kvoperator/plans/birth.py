@@ -5,7 +5,6 @@ from collections.abc import Iterable
 
 from kvcommon.slotmap import SlotMap
 from kvcoord.contract import ClusterIdentity, MemberInfo, PartitionState
-
 from kvoperator.actions import Action, CreateIdentity, CreateMap, CreatePartition
 from kvoperator.snapshot import CoordinationView, Snapshot
 from kvoperator.spec import KVClusterSpec

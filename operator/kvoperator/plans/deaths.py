@@ -3,7 +3,6 @@
 from collections.abc import Iterable, Mapping
 
 from kvcoord.contract import Death, MemberInfo, PartitionState
-
 from kvoperator.snapshot import PodView
 
 

@@ -5,7 +5,6 @@ and ready. A pod that does not run at all takes nothing away: it goes at once.
 """
 
 from kvcoord.contract import PartitionState
-
 from kvoperator.actions import Action, DeleteObject
 from kvoperator.names import COMPONENT_NODE
 from kvoperator.snapshot import ObjectKey, PodView, Snapshot

@@ -1,6 +1,7 @@
 import grpc
 import pytest
 from grpc import aio
+
 from kvproto.errors import DETAILS_KEY, abort_with, error_from_rpc, status_code
 from kvproto.v1 import kv_pb2, kv_pb2_grpc
 

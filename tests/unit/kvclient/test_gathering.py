@@ -5,10 +5,10 @@ from collections.abc import AsyncIterator, Coroutine
 from typing import Any
 
 import pytest
+
 from kvclient import AsyncClient, Operation, ReadMode
 from kvclient.operations import LINEARIZABLE
 from kvproto.v1 import kv_pb2
-
 from tests.unit.kvclient.list_transport import GivenSource, ListTransport, engine_over, topology, turns
 
 

@@ -1,6 +1,7 @@
 """What is checked before anything is sent."""
 
 import pytest
+
 from kvclient.errors import InvalidArgumentError
 from kvclient.operations import (
     Operation,

@@ -3,6 +3,7 @@
 import random
 
 import pytest
+
 from kvclient.retry import Backoff, Next, Seen, after_answer, classify
 from kvproto.v1 import kv_pb2
 

@@ -1,6 +1,7 @@
 """Merging what several servers say, some of them behind."""
 
 import pytest
+
 from kvclient.topology import Endpoint, View
 from kvcommon.errors import KVClusterError
 from kvproto.v1 import cluster_pb2

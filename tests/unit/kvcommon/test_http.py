@@ -1,8 +1,9 @@
 import aiohttp
 import pytest
+from prometheus_client import CollectorRegistry, Counter
+
 from kvcommon.errors import KVClusterError
 from kvcommon.http import HttpServer
-from prometheus_client import CollectorRegistry, Counter
 
 
 class Process:

@@ -5,6 +5,7 @@ from collections.abc import Iterator
 
 import pytest
 import structlog
+
 from kvcommon.errors import ConfigurationError
 from kvcommon.logging import configure_logging
 

@@ -3,6 +3,7 @@ import os
 import signal
 
 import pytest
+
 from kvcommon.server import run
 
 

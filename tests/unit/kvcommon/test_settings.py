@@ -1,9 +1,10 @@
 from typing import Literal
 
 import pytest
+from pydantic import Field, model_validator
+
 from kvcommon.errors import ConfigurationError
 from kvcommon.settings import Settings, load_settings, parse_settings
-from pydantic import Field, model_validator
 
 
 class Example(Settings):

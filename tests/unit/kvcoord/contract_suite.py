@@ -8,6 +8,7 @@ from dataclasses import replace
 from typing import Any, Generic, TypeVar
 
 import pytest
+
 from kvcommon.slotmap import SlotMap
 from kvcoord.contract import (
     ClusterIdentity,

@@ -6,11 +6,11 @@ from typing import Any
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+
 from kvcommon.slotmap import SlotMap
 from kvcoord import codec
 from kvcoord.codec import DamagedValueError, NewerFormatError
 from kvcoord.contract import Death, PartitionState, ReplicaId, RunId
-
 from tests.unit.kvcoord.contract_suite import IDENTITY, STATE, led_by, member
 
 GOLDEN = Path(__file__).parent / "golden" / "values.txt"

@@ -3,10 +3,10 @@ from collections.abc import AsyncIterator
 from dataclasses import replace
 
 import pytest
+
 from kvcommon.slotmap import SlotMap
 from kvcoord.contract import Coordination, CoordinationUnavailableError, Versioned, Won
 from kvcoord.memory import DONE_UNANSWERED, FINE, UNREACHED, Call, Fate, MemoryCoordination, MemoryStore
-
 from tests.unit.kvcoord.contract_suite import STATE, Collector, ContractSuite, World, led_by, member
 
 

@@ -1,4 +1,5 @@
 import pytest
+
 from kvcommon.errors import ConfigurationError
 from kvcoord.open import open_coordination
 from kvcoord.sqlite import SqliteCoordination

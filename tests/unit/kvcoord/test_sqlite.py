@@ -4,9 +4,9 @@ from collections.abc import AsyncIterator
 from pathlib import Path
 
 import pytest
+
 from kvcoord.contract import Coordination, CoordinationUnavailableError, Versioned, Won
 from kvcoord.sqlite import SqliteCoordination
-
 from tests.unit.kvcoord.contract_suite import STATE, Collector, ContractSuite, World, led_by, member
 
 

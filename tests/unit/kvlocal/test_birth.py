@@ -1,6 +1,7 @@
 """Birth: once, when all first replicas are there and empty."""
 
 import pytest
+
 from kvcommon.errors import ConfigurationError
 from kvcoord.contract import MemberInfo, PartitionState, ReplicaId
 from kvlocal.birth import first_state

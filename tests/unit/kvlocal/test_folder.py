@@ -4,6 +4,7 @@ import uuid
 from pathlib import Path
 
 import pytest
+
 from kvcommon.errors import ConfigurationError
 from kvlocal.folder import Folder, Remembered, reconcile
 from kvlocal.shape import Shape

@@ -3,6 +3,7 @@
 from pathlib import Path
 
 import pytest
+
 from kvcommon.errors import ConfigurationError
 from kvlocal.manifest import load_shape
 from kvlocal.shape import Shape

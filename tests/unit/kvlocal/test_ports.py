@@ -4,6 +4,7 @@ import random
 import socket
 
 import pytest
+
 from kvcommon.errors import ConfigurationError
 from kvlocal.ports import FIRST, HOST, LAST, assign, is_free
 

@@ -8,6 +8,7 @@ import sys
 from pathlib import Path
 
 import pytest
+
 from kvlocal.processes import Child, Command, Exit, last_line
 
 LIVES = "import pathlib, signal, sys\n\n\ndef main():\n    print('up', flush=True)\n    signal.pause()\n"

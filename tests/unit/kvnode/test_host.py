@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+
 from kvcommon.clock import SystemClock
 from kvcoord.contract import MemberInfo, PartitionState, ReplicaId, RunId
 from kvcoord.memory import MemoryStore

@@ -2,6 +2,7 @@
 
 from hypothesis import given
 from hypothesis import strategies as st
+
 from kvnode.core.parting import parting
 from kvnode.core.types import START, EpochStart, Position
 

@@ -6,6 +6,7 @@ from dataclasses import replace
 from pathlib import Path
 
 import pytest
+
 from kvcommon.numbers import DEDUPLICATION_WINDOW, MAX_KEY_BYTES, MAX_VALUE_BYTES
 from kvcommon.slotmap import SlotMap
 from kvcommon.versions import pack_version
@@ -15,7 +16,6 @@ from kvnode.operations import Code, Kind, Operation, ReadMode, Request
 from kvnode.service import MAX_ANSWER_BYTES, MAX_IN_FLIGHT, Service
 from kvstore.batch import RecordType
 from kvstore.errors import CorruptionError
-
 from tests.unit.kvnode.fake_host import FakeHost, ask, make_service
 
 CLIENT = b"c" * 16

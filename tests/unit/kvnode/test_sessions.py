@@ -5,6 +5,7 @@ import contextlib
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+
 from kvcommon.errors import KVClusterError
 from kvnode.operations import Code, Kind, Operation, Outcome
 from kvnode.sessions import decode_outcomes, encode_outcomes

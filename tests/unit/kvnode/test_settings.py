@@ -1,6 +1,7 @@
 """A node's settings from flags and environment."""
 
 import pytest
+
 from kvcommon.errors import ConfigurationError
 from kvcommon.settings import parse_settings
 from kvnode.settings import NodeSettings

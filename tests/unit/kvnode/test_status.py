@@ -5,12 +5,12 @@ from pathlib import Path
 from typing import cast
 
 import pytest
+from prometheus_client import CollectorRegistry, generate_latest
+
 from kvnode.core.types import Role
 from kvnode.shell.host import Host
 from kvnode.status import Reporter
 from kvproto.v1 import cluster_pb2
-from prometheus_client import CollectorRegistry, generate_latest
-
 from tests.unit.kvnode.fake_host import FakeHost
 
 

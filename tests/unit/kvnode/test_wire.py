@@ -9,6 +9,7 @@ from typing import Any
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+
 from kvcoord.contract import ReplicaId, RunId
 from kvnode.core.messages import Ack, Append, Go, Hello, Leave, Message, Refuse, RefuseReason, Welcome
 from kvnode.core.types import Batch, EpochStart, Position

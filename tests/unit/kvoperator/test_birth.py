@@ -2,13 +2,13 @@ from dataclasses import replace
 from typing import Any
 
 import pytest
+
 from kvcoord.contract import ClusterIdentity
 from kvoperator.actions import CreateIdentity, CreateMap, CreatePartition
 from kvoperator.planner import plan
 from kvoperator.plans.birth import first_members
 from kvoperator.spec import parse_spec
 from kvoperator.status import KVClusterStatus
-
 from tests.unit.kvoperator.pictures import (
     ID,
     SPEC,

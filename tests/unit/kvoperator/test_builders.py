@@ -2,11 +2,11 @@ import json
 from typing import Any
 
 import pytest
+
 from kvoperator.builders.context import Context
 from kvoperator.builders.everything import build
 from kvoperator.names import Names
 from kvoperator.spec import parse_spec
-
 from tests.unit.kvoperator.pictures import ID, UID
 
 

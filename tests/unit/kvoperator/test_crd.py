@@ -2,6 +2,7 @@ from pathlib import Path
 from typing import Any
 
 import yaml
+
 from kvoperator.crd import crd, crd_yaml
 
 ROOT = Path(__file__).resolve().parents[3]

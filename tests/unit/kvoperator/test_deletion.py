@@ -3,11 +3,11 @@ from datetime import timedelta
 from typing import Any
 
 import pytest
+
 from kvoperator.actions import DeleteObject, RemoveFinalizer
 from kvoperator.planner import plan
 from kvoperator.snapshot import ClaimView, ObjectKey, PodView
 from kvoperator.spec import parse_spec
-
 from tests.unit.kvoperator.pictures import ID, NOW, healthy, told
 
 

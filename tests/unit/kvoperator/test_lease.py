@@ -2,9 +2,9 @@ import asyncio
 from datetime import UTC, datetime
 
 import pytest
+
 from kvoperator.kube import KubeError
 from kvoperator.lease import LEASE_NAME, LeaseHolder, LeaseTimes
-
 from tests.unit.kvoperator.api import MemoryKube
 
 TIMES = LeaseTimes(duration=15, renew=0.01, give_up=0.05, ask=0.001)

@@ -1,6 +1,7 @@
 from typing import Any
 
 import pytest
+
 from kvoperator.observe import view_claim, view_cluster, view_object, view_pod, view_statefulset
 from kvoperator.snapshot import Ended
 

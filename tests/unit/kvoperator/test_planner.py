@@ -4,6 +4,7 @@ from dataclasses import replace
 from typing import Any
 
 import pytest
+
 from kvoperator.actions import AddFinalizer, Apply, GrowClaim, LabelPod, ReportDeath
 from kvoperator.planner import plan
 from kvoperator.snapshot import (
@@ -14,7 +15,6 @@ from kvoperator.snapshot import (
 )
 from kvoperator.spec import parse_spec
 from kvoperator.status import KVClusterStatus
-
 from tests.unit.kvoperator.pictures import (
     FRESH,
     ID,

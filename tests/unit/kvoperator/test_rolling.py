@@ -5,7 +5,6 @@ from kvoperator.actions import DeleteObject
 from kvoperator.planner import plan
 from kvoperator.snapshot import ObjectKey
 from kvoperator.spec import parse_spec
-
 from tests.unit.kvoperator.pictures import all_pods, coordination, healthy, pod, state, told, with_pods, without_pods
 
 

@@ -2,6 +2,7 @@ import re
 from typing import Any
 
 import pytest
+
 from kvcommon.errors import ConfigurationError
 from kvoperator.quantity import parse_quantity
 from kvoperator.spec import parse_spec

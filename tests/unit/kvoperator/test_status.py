@@ -5,13 +5,13 @@ from datetime import timedelta
 from typing import Any
 
 import pytest
+
 from kvoperator.planner import plan
 from kvoperator.snapshot import (
     DeploymentView,
     StatefulSetView,
 )
 from kvoperator.spec import parse_spec
-
 from tests.unit.kvoperator.pictures import (
     ID,
     NOW,

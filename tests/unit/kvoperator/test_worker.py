@@ -9,6 +9,7 @@ from random import Random
 from typing import Any
 
 import pytest
+
 from kvcoord.contract import Coordination, PartitionState, RunId, Versioned
 from kvcoord.memory import MemoryStore
 from kvoperator.actions import Apply
@@ -19,7 +20,6 @@ from kvoperator.names import LABEL_ROLE
 from kvoperator.observe import view_cluster
 from kvoperator.snapshot import ObjectKey
 from kvoperator.worker import Pace, Tools, Worker
-
 from tests.unit.kvoperator.api import MemoryKube, run_pods
 from tests.unit.kvoperator.pictures import member
 

@@ -1,6 +1,7 @@
 """What the router refuses by itself, and how long it takes."""
 
 import pytest
+
 from kvclient.operations import ReadMode, ReadProfile
 from kvcommon.versions import EPOCH_MS, pack_version
 from kvproto.v1 import kv_pb2

@@ -5,6 +5,7 @@ import struct
 import hypothesis.strategies as st
 import pytest
 from hypothesis import given, settings
+
 from kvstore.batch import (
     HEADER_BYTES,
     MAX_BATCH_BYTES,
@@ -23,7 +24,6 @@ from kvstore.batch import (
 )
 from kvstore.checksum import crc32c
 from kvstore.errors import CorruptionError, FormatVersionError, RecordTooLargeError
-
 from tests.unit.kvstore.support import PUT, batch, delete, put
 
 records = st.lists(

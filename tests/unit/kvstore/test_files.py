@@ -5,9 +5,9 @@ from pathlib import Path
 from random import Random
 
 import pytest
+
 from kvstore.errors import LockedError
 from kvstore.files import Files, OsFiles, SyncError, replace_file
-
 from tests.support.faulty_files import CrashError, FaultyFiles
 
 

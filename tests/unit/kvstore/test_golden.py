@@ -6,7 +6,6 @@ from kvstore.batch import encode_batch, iter_batches, iter_records
 from kvstore.meta import EPOCHS, META, Meta, read_epochs, read_meta, write_epochs, write_meta
 from kvstore.segment import HEADER_BYTES, read_segment_header, segment_header
 from kvstore.sessions import session_key
-
 from tests.support.faulty_files import FaultyFiles, Inode
 from tests.unit.kvstore.support import CLUSTER, DATA, DELETE, EPOCH, PUT, SESSION
 

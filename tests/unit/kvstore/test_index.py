@@ -4,6 +4,7 @@ import sys
 
 import hypothesis.strategies as st
 from hypothesis import given, settings
+
 from kvstore.index.base import LENGTH_BITS, MAX_OFFSET, Index, pack_place, unpack_place
 from kvstore.index.hash import HashIndex
 

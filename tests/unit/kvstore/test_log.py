@@ -1,13 +1,13 @@
 """Segments: rolled, read from anywhere, cut at a batch's end."""
 
 import pytest
+
 from kvstore.batch import iter_batches, read_header
 from kvstore.errors import BatchBoundaryError, CorruptionError, FormatVersionError
 from kvstore.files import SyncError
 from kvstore.log import MAX_SEGMENT_BYTES, Log, LogBatch
 from kvstore.recovery import recover
 from kvstore.segment import HEADER_BYTES, committed_behind, read_segment_header, segment_header, segment_name
-
 from tests.support.faulty_files import FaultyFiles
 from tests.unit.kvstore.support import DATA, batch, put
 

@@ -1,10 +1,10 @@
 """Whose directory it is, and the epoch table."""
 
 import pytest
+
 from kvstore.checksum import crc32c
 from kvstore.errors import CorruptionError, FormatVersionError, WrongClusterError
 from kvstore.meta import EPOCHS, META, Meta, check_owner, epoch_at, read_epochs, read_meta, write_epochs, write_meta
-
 from tests.support.faulty_files import CrashError, FaultyFiles
 from tests.unit.kvstore.support import CLUSTER, DATA
 

@@ -1,11 +1,11 @@
 """The newest batches in memory."""
 
 import pytest
+
 from kvstore.batch import read_header
 from kvstore.errors import BatchBoundaryError
 from kvstore.log import LogBatch
 from kvstore.recent import RecentBatches
-
 from tests.unit.kvstore.support import batch, put
 
 MADE = [batch(1 + 2 * i, put(b"a", bytes(100)), put(b"b", bytes(100))) for i in range(20)]

@@ -3,6 +3,7 @@
 import hypothesis.strategies as st
 import pytest
 from hypothesis import given, settings
+
 from kvcommon.versions import pack_version
 from kvstore.sessions import Expired, Sessions, session_key
 

@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+
 from kvstore.batch import Record, iter_batches
 from kvstore.errors import (
     BatchBoundaryError,
@@ -21,7 +22,6 @@ from kvstore.errors import (
 from kvstore.files import OsFiles
 from kvstore.meta import META, read_meta, write_meta
 from kvstore.sessions import session_key
-
 from tests.support.faulty_files import CrashError, FaultyFiles
 from tests.unit.kvstore.support import DATA, PUT, SESSION, Incarnations, batch, delete, fill, open_store, put
 

@@ -3,12 +3,12 @@
 from pathlib import Path
 
 import pytest
+
 from kvstore.batch import Record
 from kvstore.errors import CorruptionError, FormatVersionError, StoreFailedError
 from kvstore.meta import EPOCHS, META, write_epochs
 from kvstore.segment import HEADER_BYTES, segment_name
 from kvstore.store import Store
-
 from tests.support.faulty_files import FaultyFiles
 from tests.unit.kvstore.support import DATA, PUT, batch, delete, fill, open_store, put
 

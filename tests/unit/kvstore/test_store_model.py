@@ -8,11 +8,11 @@ import hypothesis.strategies as st
 import pytest
 from hypothesis import HealthCheck, settings
 from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, precondition, rule
+
 from kvstore.batch import BatchHeader, Record, iter_records, read_header
 from kvstore.errors import BatchBoundaryError, CutBelowCommitError, StoreError
 from kvstore.sessions import Sessions, session_key
 from kvstore.store import Store
-
 from tests.support.faulty_files import CrashError, FaultyFiles
 from tests.unit.kvstore.support import DELETE, EPOCH, PUT, SESSION, batch, fold, open_store
 

@@ -6,9 +6,9 @@ from random import Random
 from threading import Event
 
 import pytest
+
 from kvcommon.slotmap import SlotMap
 from kvcommon.slots import slot_of
-
 from tests.support.history import FAILED, UNKNOWN, Kind, Outcome, Result
 from tests.support.workload import Answer, BackgroundWorkload, Door, Plan, Timeline, Workload, contended_keys
 
