@@ -14,7 +14,7 @@ CONTROL_PLANE = {"etcd", "kube-apiserver", "kube-controller-manager", "kube-sche
 HOST_PROXY = "host/kube-proxy"
 ROUNDS = 4
 SETTLED = 2.0  # seconds
-PROXY_HEALTH = "http://172.31.0.1:10256/healthz"
+PROXY_HEALTH = "http://172.31.0.1:10256/livez"
 PROXY_PATIENCE = 90.0  # seconds
 
 
