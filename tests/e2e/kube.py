@@ -32,7 +32,7 @@ class NotInTimeError(AssertionError):
 
 
 def wait_until(what: str, probe: Callable[[], T | None], seconds: float, *, interval: float = 0.25) -> T:
-    """The first answer of `probe` that is not None or False, asked again and again.
+    """The first answer of `probe` that is not empty, asked again and again.
 
     An answer that can't be had yet (KubeError) counts as none. Raises NotInTimeError, with the last such error.
     """
@@ -41,7 +41,7 @@ def wait_until(what: str, probe: Callable[[], T | None], seconds: float, *, inte
     while True:
         try:
             found = probe()
-            if found is not None and found is not False:
+            if found:
                 return found
         except KubeError as error:
             last = error

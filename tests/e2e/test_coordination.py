@@ -1,7 +1,7 @@
 """ZooKeeper is away: what runs goes on."""
 
 from tests.e2e.cluster import Cluster
-from tests.e2e.experiment import NOTICED, Experiment
+from tests.e2e.experiment import Experiment
 from tests.e2e.kube import is_ready, restarts, wait_until
 
 
@@ -25,6 +25,5 @@ def test_not_one_request_fails_while_all_of_zookeeper_is_dead(cluster: Cluster) 
     print(f"zookeeper killed: back after {back - since:.1f} s")
     failed = experiment.troubles(since, back)
     assert not failed, f"{len(failed)} requests failed, the first: {failed[0]}"
-    assert max(experiment.gap(partition, until=back) for partition in experiment.partitions) <= NOTICED
     assert [state.epoch for state in cluster.partitions()] == epochs, "nobody was to be replaced"
     assert {name: restarts(cluster.pod(name)) for name in others} == others, "losing ZooKeeper restarts nobody"

@@ -34,7 +34,6 @@ def test_a_killed_leader_is_replaced_within_five_seconds(cluster: Cluster) -> No
         cluster.wait_whole()
         experiment.finish()
     assert experiment.gap(0) <= AFTER_KILL
-    assert max(experiment.gap(1), experiment.gap(2)) <= NOTICED
 
 
 def test_a_deleted_leader_hands_over_within_a_second(cluster: Cluster) -> None:
@@ -53,7 +52,6 @@ def test_a_deleted_leader_hands_over_within_a_second(cluster: Cluster) -> None:
         cluster.wait_whole()
         experiment.finish()
     assert experiment.gap(1) <= AFTER_DELETION
-    assert max(experiment.gap(0), experiment.gap(2)) <= NOTICED
 
 
 def test_a_frozen_follower_pauses_its_partition_only_until_it_is_out_of_the_set(cluster: Cluster) -> None:
@@ -95,7 +93,6 @@ def test_failover_needs_no_operator(cluster: Cluster, operator: Release) -> None
             operator.scale(1)
         experiment.finish()
     assert experiment.gap(1) <= AFTER_KILL
-    assert max(experiment.gap(0), experiment.gap(2)) <= NOTICED
 
 
 def test_a_machine_that_loses_power_takes_nothing_with_it(cluster: Cluster, platform: Platform) -> None:
