@@ -155,12 +155,10 @@ class Faults:
         self._for(length, process.resume)
 
     def sigterm(self) -> None:
-        machine = self._victim()
-        process = machine.process
+        process = self._victim().process
         if process is not None:
             self.loop.note("faults", f"terminate {process.who}")
-            process.leave()
-            self.cluster.plan_start(machine, 5.5 + self._length())
+            process.leave()  # whoever ends so is started again
 
     def hand_over(self) -> None:
         process = self._victim().process

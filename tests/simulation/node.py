@@ -311,6 +311,7 @@ class Process:
             self.loop.note(self.who, "exits")
             self.end(silently=False)
             self.disk.kill(self.loop.rng)
+            self.cluster.plan_start(self.machine, self.loop.rng.choice([0.1, 1.0, 4.0]))
 
     def end(self, *, silently: bool) -> None:
         """The process is gone; `silently`: its machine, too."""
