@@ -61,7 +61,7 @@ class Cluster:
         self.loop = Loop(options.seed, verbose=options.verbose)
         rng = self.loop.rng
         self.timing = Timing()
-        self.window = rng.choice([500, 5000, 1 << 20])
+        self.window = rng.choice([2000, 10_000, 1 << 20])
         self.sync_base = rng.choice([0.0005, 0.003, 0.02])
         self.payloads = Payloads()
         self.pods = [f"p{i}" for i in range(options.replicas)]
