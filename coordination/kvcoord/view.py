@@ -85,7 +85,8 @@ class ClusterWatch:
             if versioned is None:
                 continue
             if self.view.identity is None:
-                self.view = replace(self.view, identity=await self._read_identity())
+                identity = await self._read_identity()  # other watches may replace the view meanwhile
+                self.view = replace(self.view, identity=identity)
             slot_map = versioned.value
             for partition in slot_map.partitions:
                 if partition not in self._watched:
