@@ -53,7 +53,7 @@ chart: install ## helm lint and template, where helm is there
 	@$(BIN)/python -m tests.support.check_chart
 
 e2e: install ## the end-to-end tests on the cluster of KUBECONFIG (or kind, or E2E_PLATFORM)
-	@$(BIN)/python -m pytest tests/e2e -m e2e --timeout 1200 $(ARGS)
+	@$(BIN)/python -m pytest tests/e2e -m e2e --timeout 1200 -s $(ARGS)
 
 bench: install ## measure, beside etcd and the bare limits; see docs/benchmarks.md
 	@$(BIN)/python -m bench $(ARGS)
