@@ -18,7 +18,6 @@ class Manager:
     def __init__(self, tools: Tools) -> None:
         self._tools = tools
         self._workers: dict[tuple[str, str], tuple[Worker, asyncio.Task[None]]] = {}
-        self._seen_meanwhile: set[tuple[str, str]] = set()
 
     def cluster_seen(self, namespace: str, name: str) -> None:
         """A KVCluster, or one that is gone: its worker finds out."""
@@ -27,7 +26,6 @@ class Manager:
             self._start(namespace, name)
         else:
             found[0].wake()
-            self._seen_meanwhile.add((namespace, name))  # it may be ending, and its KVCluster be made anew
 
     def pod_seen(self, body: Json, *, gone: bool) -> None:
         """A pod of ours, as the watch has it now."""
@@ -70,6 +68,5 @@ class Manager:
         self._tools.metrics.clusters.set(len(self._workers))
         if not task.cancelled() and (error := task.exception()) is not None:
             log.error("worker ended by an error; the next sign of its KVCluster starts it anew", exc_info=error)
-        elif not task.cancelled() and (namespace, name) in self._seen_meanwhile:
-            self._seen_meanwhile.discard((namespace, name))
-            self._start(namespace, name)  # one look more: whoever is gone ends it again
+        elif not task.cancelled() and found is not None and found[0].woken:
+            self._start(namespace, name)  # woken as it ended: its KVCluster may have been made anew

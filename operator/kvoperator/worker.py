@@ -90,6 +90,11 @@ class Worker:
         self._dying.set()
         self.wake()
 
+    @property
+    def woken(self) -> bool:
+        """Whether something happened since the last round began."""
+        return self._woken.is_set()
+
     async def run(self) -> None:
         """Work until the KVCluster is gone."""
         structlog.contextvars.bind_contextvars(cluster=self.name, namespace=self.namespace)
