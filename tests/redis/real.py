@@ -1,0 +1,89 @@
+"""A real Redis server, Debian's package, as a local process: the one that ours is compared with."""
+
+import os
+import re
+import shutil
+import socket
+import subprocess
+import time
+from collections.abc import Iterator
+from contextlib import closing, contextmanager
+from pathlib import Path
+
+from tests.redis.notation import version
+from tests.redis.servers import Server
+from tests.redis.wire import RawConnection
+
+PROGRAMS = ("redis-server", "redis-cli", "redis-benchmark")
+PACKAGES = ("redis-server", "redis-tools")
+HOST = "127.0.0.1"
+READY_SECONDS = 20.0
+
+
+class RedisMissingError(Exception):
+    """Redis is not installed and can't be installed from here."""
+
+
+def ensure_installed() -> None:
+    """Install Debian's Redis if it is missing, as root; otherwise say how."""
+    if all(shutil.which(program) for program in PROGRAMS):
+        return
+    command = f"apt-get install -y --no-install-recommends {' '.join(PACKAGES)}"
+    if os.geteuid() != 0:
+        raise RedisMissingError(f"these tests need a real Redis; run: sudo apt-get update && sudo {command}")
+    subprocess.run(["apt-get", "update", "-q"], check=False, stdout=subprocess.DEVNULL)
+    environment = {**os.environ, "DEBIAN_FRONTEND": "noninteractive"}
+    done = subprocess.run(command.split(), check=False, capture_output=True, text=True, env=environment)
+    if done.returncode != 0:
+        raise RedisMissingError(f"`{command}` failed: {done.stderr[-500:]}")
+
+
+def installed_version() -> tuple[int, ...]:
+    """Of the redis-server on PATH."""
+    said = subprocess.run(["redis-server", "--version"], check=True, capture_output=True, text=True).stdout
+    match = re.search(r"v=([0-9.]+)", said)
+    assert match is not None, f"no version in {said!r}"
+    return version(match.group(1))
+
+
+@contextmanager
+def real_redis(directory: Path, *, cluster: bool) -> Iterator[Server]:
+    """A server with one database that keeps nothing on disk; with `cluster` it owns all slots."""
+    ensure_installed()
+    server = Server(HOST, _free_port(), installed_version())
+    directory.mkdir(parents=True, exist_ok=True)
+    arguments = ["--port", str(server.port), "--bind", HOST, "--dir", str(directory), "--databases", "1"]
+    arguments += ["--save", "", "--appendonly", "no", "--cluster-enabled", "yes" if cluster else "no"]
+    arguments += ["--cluster-port", str(_free_port())] if cluster else []
+    with (directory / "log").open("ab") as log:
+        process = subprocess.Popen(["redis-server", *arguments], stdin=subprocess.DEVNULL, stdout=log, stderr=log)
+    try:
+        _wait_ready(process, server, cluster=cluster)
+        yield server
+    finally:
+        process.kill()
+        process.wait()
+
+
+def _wait_ready(process: subprocess.Popen[bytes], server: Server, *, cluster: bool) -> None:
+    deadline = time.monotonic() + READY_SECONDS
+    assigned = not cluster
+    while True:
+        assert process.poll() is None, f"redis-server ended with {process.returncode}"
+        assert time.monotonic() < deadline, "redis-server does not serve"
+        try:
+            with RawConnection(server.address) as connection:
+                if not assigned:
+                    connection.call(b"CLUSTER", b"ADDSLOTSRANGE", b"0", b"16383")
+                    assigned = True
+                if connection.call(b"GET", b"k") == b"$-1\r\n":
+                    return
+        except OSError:
+            pass  # it does not listen yet
+        time.sleep(0.02)
+
+
+def _free_port() -> int:
+    with closing(socket.socket()) as probe:
+        probe.bind((HOST, 0))
+        return int(probe.getsockname()[1])

@@ -1,0 +1,42 @@
+"""The same random commands to a real Redis and to another server: the same raw replies."""
+
+import pytest
+from hypothesis import HealthCheck, Phase, given, settings
+
+from tests.redis.differences import alike
+from tests.redis.random_commands import KEYS, Command, sessions
+from tests.redis.servers import Server
+from tests.redis.wire import RawConnection
+
+pytestmark = pytest.mark.xdist_group("redis tables")
+checked = settings(
+    max_examples=60,
+    deadline=None,
+    database=None,
+    phases=(Phase.generate, Phase.shrink),
+    suppress_health_check=list(HealthCheck),
+)
+
+
+@given(session=sessions)
+@checked
+def test_the_harness_finds_two_real_servers_alike(plain_redis: Server, session: list[Command]) -> None:
+    """Random sessions say nothing that differs from run to run."""
+    compare(plain_redis, plain_redis, session)
+
+
+def compare(real: Server, ours: Server, session: list[Command]) -> None:
+    """Do a session on both, from nothing: one command at a time, then all in one write. Asserts equal replies."""
+    for at_once in (False, True):
+        theirs, mine = (_replies(server, session, at_once=at_once) for server in (real, ours))
+        for i, command in enumerate(session):
+            expected, got = alike(command, theirs[i]), alike(command, mine[i])
+            assert got == expected, f"{command}, command {i + 1} of {len(session)}, {at_once=}: a real Redis replies so"
+
+
+def _replies(server: Server, session: list[Command], *, at_once: bool) -> list[bytes]:
+    with RawConnection(server.address) as connection:
+        connection.pipeline([(b"DEL", key) for key in KEYS])
+        if at_once:
+            return connection.pipeline(session)
+        return [connection.call(*command) for command in session]
