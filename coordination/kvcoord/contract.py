@@ -57,6 +57,11 @@ class PartitionState:
     serial: int = 1
     generation: int = 1
 
+    @property
+    def age(self) -> tuple[int, int]:
+        """(generation, serial): of two states of a partition, the greater one is the newer."""
+        return self.generation, self.serial
+
 
 @dataclass(frozen=True, slots=True)
 class Versioned(Generic[T]):

@@ -88,14 +88,14 @@ class Coordination:
 
     # --- reads and watches -------------------------------------------------------------------------------------------
 
-    def read(self, process: "Process") -> None:
+    def read(self, process: "Process", number: int = 0) -> None:
         """An ordered read; no answer at all while the service is away."""
         if self.reachable(process.pod):
-            self.loop.after(self.delay(), self._read, process)
+            self.loop.after(self.delay(), self._read, process, number)
 
-    def _read(self, process: "Process") -> None:
+    def _read(self, process: "Process", number: int) -> None:
         if self.reachable(process.pod):
-            self.loop.after(self.delay(), process.deliver, StateSeen(self.state, self.version))
+            self.loop.after(self.delay(), process.deliver, StateSeen(self.state, self.version, number))
 
     def watch(self, process: "Process") -> None:
         """A process has started: it is shown what is, and from then on what comes."""

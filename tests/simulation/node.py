@@ -229,8 +229,8 @@ class Process:
                 self.loop.note(self.who, f"asks for epoch {state.epoch} in sync {','.join(map(str, state.in_sync))}")
                 self.checker.asks(self, state)
                 self.cluster.coordination.compare_and_set(self, expected, state)
-            case ef.ReadState():
-                self.cluster.coordination.read(self)
+            case ef.ReadState(number):
+                self.cluster.coordination.read(self, number)
             case ef.OpenEpoch(epoch):
                 self.inbox.appendleft(ev.Proposed(self.host.first_batch(epoch), internal=True))
             case ef.RoleChanged(role, epoch):

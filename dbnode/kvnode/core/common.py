@@ -3,6 +3,7 @@
 from dataclasses import dataclass, field, replace
 
 from kvcoord.contract import PartitionState, ReplicaId
+from kvnode.core.doubt import Doubt, Loss
 from kvnode.core.effects import Committed, CompareAndSet, Cut, Effect, Persist, ReadState, Write
 from kvnode.core.types import Batch, Config, EpochStart, Meta, Position
 
@@ -28,6 +29,7 @@ class Common:
     commit: int  # committed and durable here, so applied by the shell
     epochs: list[EpochStart]
     out: list[Effect] = field(default_factory=list)
+    doubt: Doubt = field(default_factory=Doubt)
 
     @property
     def state(self) -> PartitionState | None:
@@ -43,6 +45,11 @@ class Common:
         return self.state is not None and self.replica in self.state.in_sync
 
     @property
+    def stopped(self) -> bool:
+        """Whether coordination was turned back: another may lead by what it shows, so a leader serves nothing (rule 19)."""
+        return self.doubt.lost is Loss.OLDER
+
+    @property
     def settled(self) -> bool:
         """Whether all of the log is durable."""
         return self.durable == self.end.index
@@ -53,7 +60,12 @@ class Common:
 
     def persist_state(self, state: PartitionState, version: int) -> None:
         """Sync a newer state before acting on it (rule 19)."""
-        self.meta = replace(self.meta, state=state, state_version=version)
+        self.meta = replace(self.meta, state=state, state_version=version, tried=None)
+        self.emit(Persist(self.meta))
+
+    def persist_tried(self, state: PartitionState) -> None:
+        """Sync a state that adds replicas before it is tried: should it be done without our knowing, a rebuild knows."""
+        self.meta = replace(self.meta, tried=state)
         self.emit(Persist(self.meta))
 
     def note_state(self, state: PartitionState, version: int) -> None:
@@ -97,6 +109,6 @@ class Common:
 
     def ask_again_when_due(self, attempt: Attempt, now: float) -> None:
         """A compare-and-set without an answer is tried again as it was, and the state read: either may settle it."""
-        if not attempt.asked and now >= attempt.retry_at:
+        if not attempt.asked and now >= attempt.retry_at and not self.doubt.active:
             self.ask(attempt)
             self.emit(ReadState())

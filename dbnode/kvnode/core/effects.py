@@ -60,7 +60,12 @@ class CompareAndSet:
 
 @dataclass(frozen=True, slots=True)
 class ReadState:
-    """Read the partition's state from coordination now; answer StateSeen (nothing when it can't be asked)."""
+    """Read the partition's state from coordination now; answer StateSeen (nothing when it can't be asked).
+
+    The answer to a read with a number bears it, and is of no earlier moment than this effect's.
+    """
+
+    number: int = 0
 
 
 @dataclass(frozen=True, slots=True)

@@ -14,10 +14,11 @@ class Tick:
 
 @dataclass(frozen=True, slots=True)
 class StateSeen:
-    """Coordination showed this state of the partition, by a watch or a read."""
+    """Coordination showed this state of the partition, by a watch or a read (with its number); None: there is none."""
 
-    state: PartitionState
+    state: PartitionState | None
     version: int
+    read: int = 0
 
 
 @dataclass(frozen=True, slots=True)

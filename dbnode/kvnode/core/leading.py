@@ -81,7 +81,7 @@ class Leading:
     @property
     def accepting(self) -> bool:
         """Whether a write may be proposed."""
-        return self.opened and not self.handing_over
+        return self.opened and not self.handing_over and not self.common.stopped
 
     # --- the log -----------------------------------------------------------------------------------------------------
 
@@ -129,7 +129,7 @@ class Leading:
             commit=self.common.commit,
             batches=batches,
             echo=follower.echo,
-            leased=self.opened and now < self.lease_until,
+            leased=self.opened and now < self.lease_until and not self.common.stopped,
         )
         follower.sent_at = now
         follower.sent_commit = self.common.commit
@@ -243,6 +243,8 @@ class Leading:
 
     def _advance(self) -> None:
         """Committed is what every member of the effective set has durably, from this epoch's first record on."""
+        if self.common.stopped:
+            return
         me, durable = self.common.replica, self.common.durable
         index = min([durable, *(self.acked.get(r, 0) for r in self.effective if r != me)])
         if index >= self.first:
@@ -279,10 +281,10 @@ class Leading:
             if now - follower.sent_at >= heartbeat or follower.sent_commit < self.common.commit:
                 self._send_append(follower, (), now)
             self._feed(follower)
-        if self.attempt is None:
-            self._change_in_sync(now)
-        else:
+        if self.attempt is not None:
             self.common.ask_again_when_due(self.attempt, now)
+        elif not self.common.doubt.active:
+            self._change_in_sync(now)
         self._hand_over_when_ready(now)
 
     def _end_silent(self, now: float) -> None:
@@ -307,6 +309,8 @@ class Leading:
             wanted = replace(state, in_sync=in_sync, serial=state.serial + 1)
             self.attempt = Attempt(self.common.meta.state_version, wanted)
             self._recount()  # from before it is tried, additions count
+            if join:
+                self.common.persist_tried(wanted)
             self.common.ask(self.attempt)
 
     def _await_joining(self, join: list[ReplicaId]) -> None:
@@ -355,6 +359,11 @@ class Leading:
             self.common.emit(ReadState())
         return None
 
+    def trusted_again(self) -> None:
+        """Coordination shows what it should: what was acknowledged meanwhile may be committed."""
+        self._recount()
+        self._advance()
+
     def state_changed(self) -> None:
         """A newer state of this same epoch is known: what was tried is settled."""
         self.attempt = None
@@ -373,7 +382,7 @@ class Leading:
 
     def _hand_over_when_ready(self, now: float) -> None:
         common = self.common
-        if not self.handing_over or self.attempt is not None or not self.opened:
+        if not self.handing_over or self.attempt is not None or not self.opened or self.common.doubt.active:
             return
         if not (common.settled and common.commit == common.end.index):
             return

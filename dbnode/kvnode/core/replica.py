@@ -13,6 +13,7 @@ from typing import Any
 from kvcoord.contract import Death, Lost, PartitionState, ReplicaId, RunId, Won
 from kvnode.core import events as ev
 from kvnode.core.common import Attempt, Common
+from kvnode.core.doubt import Loss
 from kvnode.core.effects import Close, Effect, OpenEpoch, ReadState, RoleChanged, Send
 from kvnode.core.following import NEVER, Following
 from kvnode.core.leading import Leading
@@ -122,12 +123,18 @@ class Replica:
     @property
     def lease_until(self) -> float:
         """Linearizable reads may be answered before this time (exclusive) from what is applied; rule 5."""
-        return self.leading.lease_until if self.leading and self.leading.opened else NEVER
+        leading = self.leading
+        return leading.lease_until if leading and leading.opened and not self.common.stopped else NEVER
 
     @property
     def fresh_at(self) -> float:
         """A follower's applied state holds everything that was committed at this time (bounded reads)."""
         return self.following.fresh_at
+
+    @property
+    def lost(self) -> Loss | None:
+        """Whether coordination's data was lost or turned back (rule 19): this replica then acts on none of it."""
+        return self.common.doubt.lost
 
     @property
     def may_exit(self) -> bool:
@@ -146,10 +153,17 @@ class Replica:
         return state.leader == self.config.me
 
     def _state_seen(self, event: ev.StateSeen, now: float) -> None:
-        known = self.common.state
-        if known is not None and event.state.serial <= known.serial:
-            return
-        self._adopt(event.state, event.version, now)
+        known, stopped = self.common.state, self.common.stopped
+        newer = known is None or self.common.doubt.newer(known, event, now)
+        if newer and event.state is not None:
+            self._adopt(event.state, event.version, now)
+        if stopped and not self.common.stopped and self.leading is not None:
+            self.leading.trusted_again()
+        self._ask_in_doubt(now)
+
+    def _ask_in_doubt(self, now: float) -> None:
+        for effect in self.common.doubt.tick(now):
+            self.common.emit(effect)
 
     def _adopt(self, state: PartitionState, version: int, now: float) -> None:
         """Act on a newer state, once it is on disk."""
@@ -255,7 +269,7 @@ class Replica:
 
     def _claim_when_due(self, now: float) -> None:
         state = self.common.state
-        if state is None or (self._leads(state) and self.role is Role.LEADER):
+        if state is None or (self._leads(state) and self.role is Role.LEADER) or self.common.doubt.active:
             return
         due = self._claim_time(state)
         if due is None or now < due:
@@ -267,7 +281,11 @@ class Replica:
         if handed and old is not None and old in state.in_sync and old != me:
             rest.append(old)  # rule 6: who handed over stays in the set
         wanted = replace(
-            state, epoch=state.epoch + 1, leader=self.config.me, in_sync=(me, *rest), serial=state.serial + 1
+            state,
+            epoch=max(state.epoch, self.common.meta.accepted_epoch) + 1,
+            leader=self.config.me,
+            in_sync=(me, *rest),
+            serial=state.serial + 1,
         )
         # Rule 2: from here until it is settled nothing is acknowledged or promised in an older epoch.
         self.following.drop(now, wait=False)
@@ -278,6 +296,7 @@ class Replica:
     # --- the rest of the events --------------------------------------------------------------------------------------
 
     def _tick(self, _: ev.Tick, now: float) -> None:
+        self._ask_in_doubt(now)
         if self.role is Role.LEADER:
             assert self.leading is not None
             self.leading.tick(now)

@@ -51,11 +51,16 @@ class Role(Enum):
 
 @dataclass(frozen=True, slots=True)
 class Meta:
-    """What is synced to this replica's own disk before it is acted on (rules 3 and 19)."""
+    """What is synced to this replica's own disk before it is acted on (rules 3 and 19).
+
+    `tried` adds replicas and follows `state`, by a compare-and-set that is not settled: it may have been done, and
+    those it adds may have acted on it.
+    """
 
     accepted_epoch: int = 0
     state: PartitionState | None = None
     state_version: int = -1
+    tried: PartitionState | None = None
 
 
 @dataclass(frozen=True, slots=True)

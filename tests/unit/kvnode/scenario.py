@@ -20,6 +20,9 @@ write, messages arrive, compare-and-sets are answered. The idea is etcd-io/raft'
     death A                 the kubelet's word about A's last run
     leave A / handover A
     min 1                   a person sets minInSync
+    lose                    coordination's data is gone; `keep` remembers it, `turnback` puts back what was kept
+    putback A               the state that A knows comes back, of a new generation
+    tried A                 what A's disk says about an addition that is not settled
     say A B <message>       B gets a message on its connection with A as if from A: append-gap, append-old, ack-beyond
     status / state / log A / fresh A / trace on|off
 """
@@ -71,10 +74,10 @@ class Process:
     late: ef.CompareAndSet | None = None
     asked: ef.CompareAndSet | None = None
     dials: deque[RunId] = field(default_factory=deque)
-    reads: int = 0
+    reads: deque[int] = field(default_factory=deque)  # numbers
     holds: set[str] = field(default_factory=set)
     away: bool = False
-    seen: int = -1
+    seen: tuple[int, int] | None = None  # birth and version of the state
 
     @property
     def me(self) -> RunId:
@@ -104,6 +107,8 @@ class World:
         self.processes: dict[str, Process] = {}
         self.state: PartitionState | None = None
         self.version = 0
+        self.births = 0
+        self.kept: tuple[PartitionState | None, int] = (None, 0)
         self.links: list[Link] = []
         self.conns = 0
         self.held_links: set[frozenset[str]] = set()
@@ -129,13 +134,14 @@ class World:
             self.processes[pod] = Process(pod)
         in_sync = tuple(ReplicaId(p, "1") for p in pods)
         self.state = PartitionState(0, None, in_sync, pods, int(options.get("min", "1")))
+        self.births = 1
         for pod in pods:
             self._do_restart(pod)
 
     def _do_restart(self, pod: str) -> None:
         process = self.processes[pod]
         process.run += 1
-        process.seen = -1
+        process.seen = None
         config = Config("c", 0, process.me, window=64)
         process.replica = Replica(config, process.meta, process.view(), self.now)
         process.torn = False
@@ -211,6 +217,7 @@ class World:
         process.events.clear()
         process.attempts.clear()
         process.dials.clear()
+        process.reads.clear()
         for link in [k for k in self.links if pod in (k.ends[0][0], k.ends[1][0])]:
             self._end(link)
 
@@ -241,6 +248,27 @@ class World:
         assert self.state is not None
         self.state = replace(self.state, min_in_sync=int(number), serial=self.state.serial + 1)
         self.version += 1
+
+    def _do_lose(self) -> None:
+        self.state, self.version = None, -1
+        self.births += 1
+
+    def _do_keep(self) -> None:
+        self.kept = self.state, self.version
+
+    def _do_turnback(self) -> None:
+        self.state, self.version = self.kept
+        self.births += 1
+
+    def _do_putback(self, pod: str) -> None:
+        known = self.processes[pod].core.state
+        assert known is not None
+        self.state = replace(known, serial=known.serial + 1, generation=known.generation + 1)
+        self.version += 1
+        self.births += 1
+
+    def _do_tried(self, pod: str) -> None:
+        self._say(pod, f"tried {_state(self.processes[pod].meta.tried)}")
 
     def _do_say(self, sender: str, receiver: str, what: str) -> None:
         link = next(k for k in self.links if {k.ends[0][0], k.ends[1][0]} == {sender, receiver})
@@ -296,6 +324,7 @@ class World:
                 text += f", {'leased' if self.now < core.lease_until else 'no lease'}"
                 text += "" if core.accepting else ", not accepting"
                 text += "" if core.enough else ", too few in sync"
+            text += "" if core.lost is None else f", coordination's data is {core.lost.value}"
             if core.leaving:
                 text += ", may exit" if core.may_exit else ", may not exit"
             self._say(process.pod, text)
@@ -329,16 +358,15 @@ class World:
         )
 
     def _show_state(self, process: Process) -> bool:
-        if process.away or self.state is None or process.seen == self.version:
+        if process.away or not self.births or process.seen == (self.births, self.version):
             return False
-        process.seen = self.version
+        process.seen = self.births, self.version
         self._step(process, ev.StateSeen(self.state, self.version))
         return True
 
     def _answer_coordination(self, process: Process) -> bool:
         if process.reads and not process.away:
-            process.reads = 0
-            process.seen = -1
+            self._step(process, ev.StateSeen(self.state, self.version, process.reads.popleft()))
             return True
         if process.attempts and "cas" not in process.holds:
             attempt = process.attempts.popleft()
@@ -439,8 +467,8 @@ class World:
                     self._say(pod, f"asks, if version {expected}: {_state(state)}")
                 process.asked = effect
                 process.attempts.append(effect)
-            case ef.ReadState():
-                process.reads += 1
+            case ef.ReadState(number):
+                process.reads.append(number)
             case ef.ReadLog(conn, after):
                 behind = tuple(b for b in process.log if b.first > after)[:READ_BATCHES]
                 self._say(pod, f"reads {len(behind)} batches after {after} for a follower")
