@@ -64,6 +64,15 @@ class SqliteFile:
         self._db = _connect(path, "FULL", SCHEMA)
         self._heartbeats = _connect(path.with_name(path.name + "-sessions"), "OFF", SESSIONS_SCHEMA)
         self._data_version = -1
+        self._inodes = {p: p.stat().st_ino for p in (path, path.with_name(path.name + "-sessions"))}
+
+    @property
+    def lost(self) -> bool:
+        """Whether a file is no longer at its path: deleted, or another is there."""
+        try:
+            return any(path.stat().st_ino != inode for path, inode in self._inodes.items())
+        except FileNotFoundError:
+            return True
 
     def close(self) -> None:
         """End the session and let go of the files."""
@@ -107,8 +116,12 @@ class SqliteFile:
         with _transaction(self._db) as db:
             if first:
                 db.execute("INSERT OR REPLACE INTO runs VALUES (?, ?)", (member.pod, member.run))
-            elif db.execute("SELECT run FROM runs WHERE pod = ?", (member.pod,)).fetchone() != (member.run,):
-                return False
+            else:
+                row = db.execute("SELECT run FROM runs WHERE pod = ?", (member.pod,)).fetchone()
+                if row is None:  # the file was lost
+                    db.execute("INSERT INTO runs VALUES (?, ?)", (member.pod, member.run))
+                elif row != (member.run,):
+                    return False
             db.execute("DELETE FROM members WHERE session = ? AND pod <> ?", (self._session.name, member.pod))
             db.execute(
                 "INSERT OR REPLACE INTO members VALUES (?, ?, ?)",
@@ -299,6 +312,10 @@ class SqliteCoordination(CellCoordination):
         return result
 
     def _run(self, do: Callable[[SqliteFile], T]) -> T:
+        if self._file is not None and self._file.lost:
+            log.error("coordination's file is gone; beginning another", path=str(self._path))
+            file, self._file = self._file, None
+            file.close()
         if self._file is None:
             self._file = SqliteFile(self._path, self._session, self._clock)
         return do(self._file)

@@ -65,8 +65,8 @@ class Node:
             clock=self.clock,
             disk=partial(Disk, executor=self.executor),
         )
-        watch = ClusterWatch(self.coordination)
-        service = Service(host, slot_map=lambda: watch.view.slot_map)
+        watch = ClusterWatch(self.coordination, lambda view: host.keep(view.identity, view.slot_map))
+        service = Service(host, slot_map=lambda: watch.view.slot_map or host.kept.slot_map)
         registry = CollectorRegistry()
         reporter = Reporter(host, registry)
         http = HttpServer(

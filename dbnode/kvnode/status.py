@@ -7,6 +7,7 @@ from prometheus_client import CollectorRegistry
 from prometheus_client.core import GaugeMetricFamily, Metric
 from prometheus_client.registry import Collector
 
+from kvnode.core.doubt import Loss
 from kvnode.core.types import Role
 from kvnode.shell.host import Host
 from kvproto.v1 import cluster_pb2
@@ -44,12 +45,20 @@ class Reporter(Collector):
             applied_index=store.applied,
             keys=store.keys,
             log_bytes=store.log_bytes,
-            message=core.failure or (self.not_ready() or ""),
+            message="; ".join(text for text in (core.failure or self.not_ready(), self._lost()) if text),
         )
 
     def status_json(self) -> Mapping[str, object]:
         """The same as a JSON object with the proto's field names."""
         return MessageToDict(self.status(), preserving_proto_field_name=True, always_print_fields_with_no_presence=True)
+
+    def _lost(self) -> str:
+        """That coordination's data is gone or older, and what putting it back waits for."""
+        loss = self.host.core.loss
+        if loss is None:
+            return ""
+        what = "is missing" if loss[0] is Loss.MISSING else "is older than what this replica knows"
+        return f"the partition's state in coordination {what}: its data was lost. {self.host.recovery.note}".strip()
 
     def _serving(self) -> bool:
         core = self.host.core
@@ -78,6 +87,7 @@ class Reporter(Collector):
             ("end_index", "last index of the log", core.end.index),
             ("durable_index", "last durable index of the log", core.durable),
             ("commit_index", "last committed index", core.commit),
+            ("coordination_lost", "1 while coordination's data is lost or turned back", core.loss is not None),
             ("keys", "keys with a value", store.keys),
             ("log_bytes", "size of the log on disk", store.log_bytes),
         ]

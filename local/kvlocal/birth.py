@@ -1,7 +1,8 @@
 """A cluster's birth: what the operator does once in Kubernetes, done here by `make run`.
 
-Partition state is created once, when all first replicas have registered with an empty log. A log that is not empty
-without state means that the coordination data was lost: never a new birth.
+Identity and map are made, and a partition's state created, once, when all first replicas have registered with an empty
+log. A log that is not empty where these are missing means that the coordination data was lost: the nodes put it back from
+their disks, and nothing is made here.
 """
 
 from collections.abc import Mapping
@@ -10,7 +11,7 @@ from typing import Protocol, cast
 
 from kvcommon.errors import ConfigurationError
 from kvcommon.slotmap import SlotMap
-from kvcoord.contract import ClusterIdentity, Coordination, MemberInfo, PartitionState
+from kvcoord.contract import ClusterIdentity, Coordination, MemberInfo, PartitionState, Won
 from kvlocal.shape import Shape
 
 
@@ -19,19 +20,10 @@ class _Closing(Protocol):
 
 
 def first_state(partition: int, shape: Shape, members: Mapping[str, MemberInfo]) -> PartitionState | None:
-    """A partition's first state; None while one of its replicas has not registered.
-
-    Raises ConfigurationError when a replica's log is not empty.
-    """
+    """A partition's first state; None while one of its replicas has not registered, or when one has data."""
     pods = shape.pods_of(partition)
-    if any(pod not in members for pod in pods):
+    if any(pod not in members or not members[pod].empty for pod in pods):
         return None
-    used = [pod for pod in pods if not members[pod].empty]
-    if used:
-        raise ConfigurationError(
-            f"partition {partition} has no state in coordination, but {', '.join(used)} holds data: the coordination "
-            f"data was lost. Bring it back, or begin anew with another data folder"
-        )
     return PartitionState(
         epoch=0,
         leader=None,
@@ -51,20 +43,39 @@ async def found(coordination: Coordination, cluster_id: str, shape: Shape) -> No
     await coordination.create_map(SlotMap.even(shape.partitions))
 
 
-async def give_birth(coordination: Coordination, shape: Shape) -> tuple[int, ...]:
-    """Create the state of each partition that has none, once its replicas have registered; the partitions made."""
-    missing = {p for p in range(shape.partitions) if await coordination.read_partition(p) is None}
-    born = tuple(sorted(missing))
-    if not missing:
+async def give_birth(coordination: Coordination, cluster_id: str, shape: Shape) -> tuple[int, ...]:
+    """Return once every partition has a state: the partitions that got theirs here. The others were put back by nodes.
+
+    Raises ConfigurationError when coordination is another cluster's.
+    """
+    if all([await coordination.read_partition(p) is not None for p in range(shape.partitions)]):
+        await found(coordination, cluster_id, shape)
         return ()
+    born: set[int] = set()
     watch = coordination.watch_members()
     async with aclosing(cast("_Closing", watch)):
         async for members in watch:
-            for partition in sorted(missing):
-                state = first_state(partition, shape, members)
-                if state is not None:
-                    await coordination.create_partition(partition, state)
-                    missing.discard(partition)
-            if not missing:
-                return born
+            if _whole(members, shape):
+                break
+    if all(members[pod].empty for pod in shape.pods) or await coordination.read_map() is not None:
+        await found(coordination, cluster_id, shape)
+        for partition in range(shape.partitions):
+            state = first_state(partition, shape, members)
+            if state is not None and isinstance(await coordination.create_partition(partition, state), Won):
+                born.add(partition)
+    for partition in range(shape.partitions):
+        await _there(coordination, partition)
+    return tuple(sorted(born))
+
+
+def _whole(members: Mapping[str, MemberInfo], shape: Shape) -> bool:
+    return all(pod in members for pod in shape.pods)
+
+
+async def _there(coordination: Coordination, partition: int) -> None:
+    watch = coordination.watch_partition(partition)
+    async with aclosing(cast("_Closing", watch)):
+        async for versioned in watch:
+            if versioned is not None:
+                return
     raise ConfigurationError("coordination was closed before the cluster was born")

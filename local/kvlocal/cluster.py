@@ -129,9 +129,8 @@ class LocalCluster:
             self._coordination = open_coordination(self.folder.coordination_url(self.remembered))
             await self._coordination.start()
             on_step(f"{len(self.names)} processes started")
-            await birth.found(self._coordination, self.remembered.cluster_id, self.shape)
             async with asyncio.timeout(START_SECONDS):
-                born = await birth.give_birth(self._coordination, self.shape)
+                born = await birth.give_birth(self._coordination, self.remembered.cluster_id, self.shape)
             on_step(f"{len(born)} partitions born" if born else "its data found again")
             await self.wait_ready()
             on_step("all ready")

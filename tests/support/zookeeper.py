@@ -8,6 +8,7 @@ Every server has little memory, its data below `directory`, and keeps its ports 
 """
 
 import os
+import shutil
 import signal
 import socket
 import subprocess
@@ -165,6 +166,12 @@ class Ensemble:
         """Kill every member."""
         for member in self.members:
             member.kill()
+
+    def wipe(self) -> None:
+        """Kill every member and lose all data; `start` then starts an empty ensemble at the same addresses."""
+        self.kill()
+        for member in self.members:
+            shutil.rmtree(member.directory / "data" / "version-2", ignore_errors=True)
 
     def leader(self) -> Member:
         """The member that leads, or the only one."""

@@ -84,6 +84,11 @@ class Replica:
         return self.common.state
 
     @property
+    def meta(self) -> Meta:
+        """What is on disk, or about to be."""
+        return self.common.meta
+
+    @property
     def epoch(self) -> int:
         """The epoch led, or followed, or last accepted."""
         return self.leading.epoch if self.leading else self.common.meta.accepted_epoch
@@ -132,9 +137,13 @@ class Replica:
         return self.following.fresh_at
 
     @property
-    def lost(self) -> Loss | None:
-        """Whether coordination's data was lost or turned back (rule 19): this replica then acts on none of it."""
-        return self.common.doubt.lost
+    def loss(self) -> tuple[Loss, int] | None:
+        """Whether coordination's data was lost, or turned back to a state of this version (rule 19).
+
+        This replica then acts on none of it.
+        """
+        doubt = self.common.doubt
+        return None if doubt.lost is None else (doubt.lost, doubt.version)
 
     @property
     def may_exit(self) -> bool:

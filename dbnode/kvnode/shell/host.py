@@ -3,30 +3,38 @@
 import asyncio
 from collections import deque
 from collections.abc import Callable
-from dataclasses import asdict
 from typing import Any, Protocol
 
 import structlog
 
 from kvcommon.clock import Clock
+from kvcommon.slotmap import SlotMap
 from kvcommon.versions import VersionClock
 from kvcoord.contract import (
+    ClusterIdentity,
     Coordination,
     CoordinationUnavailableError,
     Death,
+    Lost,
     MemberInfo,
     PartitionState,
-    ReplicaId,
     RunId,
     Versioned,
+    Won,
 )
+from kvcoord.recovery import Witness
 from kvnode.core import effects as ef
 from kvnode.core import events as ev
-from kvnode.core.messages import Message
+from kvnode.core.doubt import Loss
 from kvnode.core.replica import Replica
 from kvnode.core.types import Batch, Config, EpochStart, LogView, Meta, Position, Role
+from kvnode.shell.asking import ask_all
 from kvnode.shell.disk import Disk
+from kvnode.shell.metafile import meta_from_json, meta_to_json
+from kvnode.shell.recovery import Recovery
+from kvnode.shell.testimony import Answer, Kept, Question, kept_from_json, kept_to_json
 from kvnode.shell.transport import Connection, Network
+from kvnode.shell.wire import Spoken
 from kvstore.batch import RecordType, encode_batch, iter_batches
 from kvstore.errors import BatchBoundaryError, StoreError
 from kvstore.store import Store
@@ -48,30 +56,6 @@ class Watcher(Protocol):
     def role_changed(self, role: Role, epoch: int) -> None:
         """Whatever was proposed in an earlier epoch and is not committed has an unknown outcome now."""
         ...
-
-
-def meta_to_json(meta: Meta) -> dict[str, Any]:
-    """The core's meta as the store's opaque blob."""
-    return {"accepted_epoch": meta.accepted_epoch, "state_version": meta.state_version, "state": _state_json(meta)}
-
-
-def _state_json(meta: Meta) -> dict[str, Any] | None:
-    return None if meta.state is None else asdict(meta.state)
-
-
-def meta_from_json(blob: Any) -> Meta:
-    """The core's meta from the store's blob; empty for a new replica."""
-    if not blob:
-        return Meta()
-    state = blob["state"]
-    return Meta(blob["accepted_epoch"], None if state is None else _state_from_json(state), blob["state_version"])
-
-
-def _state_from_json(state: dict[str, Any]) -> PartitionState:
-    leader = state["leader"]
-    run = None if leader is None else RunId(ReplicaId(**leader["replica"]), leader["run"])
-    in_sync = tuple(ReplicaId(**r) for r in state["in_sync"])
-    return PartitionState(**{**state, "leader": run, "in_sync": in_sync, "replicas": tuple(state["replicas"])})
 
 
 def log_view(store: Store) -> LogView:
@@ -100,6 +84,8 @@ class Host:
         self.watcher: Watcher | None = None
         self.rebuild: asyncio.Future[str] = asyncio.get_running_loop().create_future()
         self._coordination, self._network = coordination, network
+        self.kept = kept_from_json(store.state.get("kept"))
+        self.recovery = Recovery(config.partition, self, coordination)
         self._disk = disk(store, written=self._written, failed=self._write_failed)
         self._connections: dict[int, Connection] = {}
         self._numbers = 0
@@ -112,12 +98,12 @@ class Host:
             ef.Send: self._send,
             ef.Committed: self._committed,
             ef.ReadLog: self._read_log,
-            ef.Persist: lambda e: self.store.save_state(meta_to_json(e.meta)),
+            ef.Persist: lambda e: self._save(e.meta, self.kept),
             ef.Cut: self._cut,
             ef.Dial: lambda e: self._spawn(self._dial(e.to), f"dial {e.to}"),
             ef.Close: self._close_connection,
             ef.CompareAndSet: lambda e: self._spawn(self._compare_and_set(e), "compare and set"),
-            ef.ReadState: lambda _: self._spawn(self._read_state(), "read state"),
+            ef.ReadState: lambda e: self._spawn(self._read_state(e.number), "read state"),
             ef.OpenEpoch: self._open_epoch,
             ef.RoleChanged: self._role_changed,
             ef.Rebuild: self._rebuild,
@@ -133,6 +119,7 @@ class Host:
         self._spawn(self._watch_state(), "watch state")
         self._spawn(self._watch_members(), "watch members")
         self._spawn(self._watch_deaths(), "watch deaths")
+        self._spawn(self.recovery.run(asyncio.sleep), "recovery")
 
     async def close(self) -> None:
         """Stop at once; what the log took is flushed first."""
@@ -237,25 +224,71 @@ class Host:
             self.rebuild.set_result(effect.reason)
 
     async def _compare_and_set(self, effect: ef.CompareAndSet) -> None:
+        expected, wanted, partition = effect.expected_version, effect.state, self.config.partition
         try:
-            outcome = await self._coordination.compare_and_set_partition(
-                self.config.partition, effect.expected_version, effect.state
-            )
+            there = await self._coordination.read_partition(partition)
+            # A value that was put back has versions of its own: an old attempt must not meet one of them (rule 19).
+            fits = there is not None and there.version == expected and there.value.generation <= wanted.generation
+            outcome: Won | Lost = Lost()
+            if fits:
+                outcome = await self._coordination.compare_and_set_partition(partition, expected, wanted)
         except CoordinationUnavailableError as e:
             log.info("partition state not changed: no answer", error=str(e))
             self.step(ev.CasAnswered(effect.expected_version, None))
             return
         self.step(ev.CasAnswered(effect.expected_version, outcome))
 
-    async def _read_state(self) -> None:
+    async def _read_state(self, number: int = 0) -> None:
         try:
-            self._state_seen(await self._coordination.read_partition(self.config.partition))
+            self._state_seen(await self._coordination.read_partition(self.config.partition), number)
         except CoordinationUnavailableError as e:
             log.info("partition state not read", error=str(e))
 
-    def _state_seen(self, versioned: Versioned[PartitionState] | None) -> None:
-        if versioned is not None:
-            self.step(ev.StateSeen(versioned.value, versioned.version))
+    def _state_seen(self, versioned: Versioned[PartitionState] | None, number: int = 0) -> None:
+        state, version = (None, -1) if versioned is None else (versioned.value, versioned.version)
+        self.step(ev.StateSeen(state, version, number))
+
+    # --- what outlives coordination's data ---------------------------------------------------------------------------
+
+    def keep(self, identity: ClusterIdentity | None, slot_map: SlotMap | None) -> None:
+        """Keep what belongs to the whole cluster on this disk, too (rule 19). Nothing here makes it older."""
+        kept = self.kept
+        if slot_map is None or (kept.slot_map is not None and slot_map.version < kept.slot_map.version):
+            slot_map = kept.slot_map
+        newest = Kept(identity or kept.identity, slot_map)
+        if newest == kept or self._over or self.core.role is Role.FAILED:
+            return
+        try:
+            self._save(self.core.meta, newest)
+            self.kept = newest
+        except StoreError as e:
+            self.damaged(e)
+
+    def _save(self, meta: Meta, kept: Kept) -> None:
+        self.store.save_state({**meta_to_json(meta), "kept": kept_to_json(kept)})
+
+    @property
+    def loss(self) -> tuple[Loss, int] | None:
+        """Whether coordination's data was lost or turned back."""
+        return self.core.loss
+
+    def testify(self) -> Answer:
+        """What this replica knows, for a rebuild of coordination's data."""
+        me, meta, end = self.config.me, self.core.meta, self.core.end
+        lost = self.core.loss is not None
+        known = (meta.state, meta.tried, meta.accepted_epoch)
+        testimony = Witness(me.replica, me.run, lost, *known, (end.epoch, end.index))
+        return Answer(self.config.partition, testimony, self.kept)
+
+    async def ask_others(self) -> list[Answer]:
+        """What the other nodes of the cluster know."""
+        mine = self.config.me.replica.pod
+        addresses = [m.replication_address for pod, m in self.members.items() if pod != mine]
+        return await ask_all(self._network, addresses, Question(self.config.cluster_id))
+
+    async def look(self) -> None:
+        """Read the partition's state."""
+        await self._read_state()
 
     # --- connections -------------------------------------------------------------------------------------------------
 
@@ -291,9 +324,13 @@ class Host:
         self._connections[connection.number] = connection
         asyncio.get_running_loop().call_later(HELLO_TIMEOUT, connection.abort_if_mute)
 
-    def received(self, connection: Connection, message: Message) -> None:
+    def received(self, connection: Connection, message: Spoken) -> None:
         """A message came."""
-        if connection.number in self._connections:
+        if isinstance(message, Question | Answer):
+            if isinstance(message, Question) and message.cluster_id == self.config.cluster_id:
+                connection.send(self.testify())
+            connection.close()
+        elif connection.number in self._connections:
             self.step(ev.Received(connection.number, message))
 
     def disconnected(self, connection: Connection) -> None:

@@ -8,8 +8,7 @@ from typing import Protocol, cast
 import structlog
 
 from kvcommon.errors import KVClusterError
-from kvnode.core.messages import Message
-from kvnode.shell.wire import Decoder, WireError, encode
+from kvnode.shell.wire import Decoder, Spoken, WireError, encode
 
 log = structlog.get_logger()
 
@@ -23,7 +22,7 @@ class Listener(Protocol):
         """A replica dialed us."""
         ...
 
-    def received(self, connection: "Connection", message: Message) -> None:
+    def received(self, connection: "Connection", message: Spoken) -> None:
         """A message came."""
         ...
 
@@ -77,7 +76,7 @@ class Connection(asyncio.Protocol):
         """Whether it has ended."""
         return self._transport is None
 
-    def send(self, message: Message) -> None:
+    def send(self, message: Spoken) -> None:
         """Send, or nothing when the connection is gone."""
         if self._transport is not None and not self._transport.is_closing():
             self._transport.write(encode(message))

@@ -14,9 +14,9 @@ from kvcommon.errors import KVClusterError
 from kvcoord.contract import ReplicaId, RunId
 from kvnode.core.messages import Ack, Append, Go, Hello, Leave, Message, Refuse, RefuseReason, Welcome
 from kvnode.core.types import Batch, EpochStart, Position
+from kvnode.shell.testimony import Answer, Question, answer_from_json, answer_to_json
 from kvstore.batch import MAX_INDEX, iter_batches
 from kvstore.checksum import crc32c
-from kvstore.errors import StoreError
 
 VERSION: Final = 1
 MAX_FRAME_BYTES: Final = 80 << 20  # above the largest batch of a log
@@ -26,14 +26,17 @@ _APPEND = struct.Struct("<BBQQQQQQB")
 _ACK = struct.Struct("<BBQQQQ")
 FRAME_BYTES: Final = _FRAME.size
 
-_HELLO, _WELCOME, _REFUSE, _APPEND_KIND, _ACK_KIND, _GO, _LEAVE = range(1, 8)
+_HELLO, _WELCOME, _REFUSE, _APPEND_KIND, _ACK_KIND, _GO, _LEAVE, _QUESTION, _ANSWER = range(1, 10)
+
+Spoken = Message | Question | Answer
+"""What is said on replication connections: the core's messages, and what the shell asks beside them."""
 
 
 class WireError(KVClusterError):
     """Bytes on a replication connection that are no frame of ours; the connection ends."""
 
 
-def encode(message: Message) -> bytes:
+def encode(message: Spoken) -> bytes:
     """A message as one frame."""
     if isinstance(message, Append):
         fields = (message.epoch, message.sequence, message.prev.epoch, message.prev.index, message.commit, message.echo)
@@ -47,7 +50,7 @@ def encode(message: Message) -> bytes:
     return _FRAME.pack(len(payload), crc32c(payload)) + payload
 
 
-def _rare(message: Message) -> tuple[int, dict[str, Any]]:
+def _rare(message: Spoken) -> tuple[int, dict[str, Any]]:
     match message:
         case Hello():
             return _HELLO, {
@@ -69,6 +72,10 @@ def _rare(message: Message) -> tuple[int, dict[str, Any]]:
             return _GO, {"epoch": message.epoch, "run": _run(message.run)}
         case Leave():
             return _LEAVE, {"epoch": message.epoch, "broken": message.broken}
+        case Question():
+            return _QUESTION, {"cluster_id": message.cluster_id}
+        case Answer():
+            return _ANSWER, answer_to_json(message)
         case _:
             raise AssertionError(message)
 
@@ -94,7 +101,7 @@ def _to_position(row: list[int]) -> Position:
     return Position(epoch, index)
 
 
-def decode(payload: bytes) -> Message:
+def decode(payload: bytes) -> Spoken:
     """The message in a frame's payload, whose CRC was checked. Raises WireError."""
     try:
         kind, version = _KIND.unpack_from(payload)
@@ -106,9 +113,11 @@ def decode(payload: bytes) -> Message:
             _, _, epoch, number, heard, durable = _ACK.unpack(payload)
             return Ack(epoch, number, heard, durable)
         return _DECODERS[kind](json.loads(payload[_KIND.size :]))
+    except WireError:
+        raise
     except (
         struct.error,
-        StoreError,
+        KVClusterError,
         LookupError,
         ValueError,
         TypeError,
@@ -128,7 +137,7 @@ def _append(payload: bytes) -> Append:
     return Append(epoch, sequence, Position(prev_epoch, prev_index), commit, batches, echo, bool(leased))
 
 
-_DECODERS: dict[int, Callable[[dict[str, Any]], Message]] = {
+_DECODERS: dict[int, Callable[[dict[str, Any]], Spoken]] = {
     _HELLO: lambda b: Hello(
         str(b["cluster_id"]),
         _number(b["partition"]),
@@ -143,6 +152,8 @@ _DECODERS: dict[int, Callable[[dict[str, Any]], Message]] = {
     _REFUSE: lambda b: Refuse(_number(b["epoch"]), RefuseReason(int(b["reason"]))),
     _GO: lambda b: Go(_number(b["epoch"]), _to_run(b["run"])),
     _LEAVE: lambda b: Leave(_number(b["epoch"]), bool(b["broken"])),
+    _QUESTION: lambda b: Question(str(b["cluster_id"])),
+    _ANSWER: answer_from_json,
 }
 
 
@@ -152,11 +163,11 @@ class Decoder:
     def __init__(self) -> None:
         self._buffer = bytearray()
 
-    def feed(self, data: bytes) -> list[Message]:
+    def feed(self, data: bytes) -> list[Spoken]:
         """The messages that these bytes complete."""
         buffer = self._buffer
         buffer += data
-        messages: list[Message] = []
+        messages: list[Spoken] = []
         at = 0
         while len(buffer) - at >= FRAME_BYTES:
             length, crc = _FRAME.unpack_from(buffer, at)

@@ -1,10 +1,14 @@
 """Birth: once, when all first replicas are there and empty."""
 
+import asyncio
+from collections.abc import Iterable
+
 import pytest
 
 from kvcommon.errors import ConfigurationError
-from kvcoord.contract import MemberInfo, PartitionState, ReplicaId
-from kvlocal.birth import first_state
+from kvcoord.contract import ClusterIdentity, MemberInfo, PartitionState, ReplicaId
+from kvcoord.memory import MemoryCoordination, MemoryStore
+from kvlocal.birth import first_state, give_birth
 from kvlocal.shape import Shape
 
 SHAPE = Shape("c", partitions=1, replicas=2, min_in_sync=1)
@@ -34,8 +38,52 @@ def test_all_first_replicas_are_in_sync_at_birth_and_nobody_leads() -> None:
 
 
 def test_data_without_state_is_never_a_new_birth() -> None:
-    """The coordination data was lost; who has it is named."""
+    """The coordination data was lost; the nodes put it back from their disks."""
     members = {"c-p0-0": member("c-p0-0"), "c-p0-1": member("c-p0-1", empty=False)}
 
-    with pytest.raises(ConfigurationError, match=r"c-p0-1 holds data: the coordination data was lost"):
-        first_state(0, SHAPE, members)
+    assert first_state(0, SHAPE, members) is None
+
+
+async def started(members: Iterable[MemberInfo]) -> MemoryCoordination:
+    """Coordination at which these have registered."""
+    store = MemoryStore()
+    for one in members:
+        node = store.session()
+        await node.start()
+        await node.register_member(one)
+    coordination = store.session()
+    await coordination.start()
+    return coordination
+
+
+async def test_a_birth_makes_identity_map_and_states_once() -> None:
+    """Asked again it finds them."""
+    coordination = await started(member(pod) for pod in SHAPE.pods)
+
+    assert await give_birth(coordination, "id", SHAPE) == (0,)
+    assert await give_birth(coordination, "id", SHAPE) == ()
+    assert await coordination.read_map() is not None
+
+
+async def test_another_clusters_coordination_is_refused() -> None:
+    """Before anything is made."""
+    coordination = await started(member(pod) for pod in SHAPE.pods)
+    await coordination.create_identity(ClusterIdentity("other", "o", 1, 2))
+
+    with pytest.raises(ConfigurationError, match="coordination holds cluster other"):
+        await give_birth(coordination, "id", SHAPE)
+    assert await coordination.read_partition(0) is None
+
+
+async def test_what_is_missing_while_nodes_have_data_is_waited_for() -> None:
+    """Not even a map is made: the nodes may know a newer one."""
+    coordination = await started(member(pod, empty=False) for pod in SHAPE.pods)
+
+    waiting = asyncio.create_task(give_birth(coordination, "id", SHAPE))
+    for _ in range(20):
+        await asyncio.sleep(0)
+    assert await coordination.read_map() is None
+    state = first_state(0, SHAPE, {pod: member(pod) for pod in SHAPE.pods})
+    assert state is not None
+    await coordination.create_partition(0, state)
+    assert await waiting == ()

@@ -3,11 +3,13 @@
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any, cast
 
 from kvcommon.slotmap import SlotMap
 from kvcommon.versions import EPOCH_MS, VersionClock
 from kvcoord.contract import PartitionState, ReplicaId, RunId
+from kvnode.core.doubt import Loss
 from kvnode.core.types import START, Config, Position, Role
 from kvnode.operations import Outcome, Request
 from kvnode.service import Service
@@ -50,6 +52,7 @@ class FakeCore:
     in_sync: bool = True
     connected: bool = False
     failure: str = ""
+    loss: tuple[Loss, int] | None = None
 
     def describe_in_sync(self) -> tuple[ReplicaId, ...]:
         return self.state.in_sync if self.state else ()
@@ -69,6 +72,7 @@ class FakeHost:
         self.core = FakeCore()
         self.clock = FakeClock()
         self.versions = VersionClock(0)
+        self.recovery = SimpleNamespace(note="")
         self.watcher: Any = None
         self.damages: list[Exception] = []
         self.died: list[BaseException] = []

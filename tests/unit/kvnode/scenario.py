@@ -324,7 +324,7 @@ class World:
                 text += f", {'leased' if self.now < core.lease_until else 'no lease'}"
                 text += "" if core.accepting else ", not accepting"
                 text += "" if core.enough else ", too few in sync"
-            text += "" if core.lost is None else f", coordination's data is {core.lost.value}"
+            text += "" if core.loss is None else f", coordination's data is {core.loss[0].value}"
             if core.leaving:
                 text += ", may exit" if core.may_exit else ", may not exit"
             self._say(process.pod, text)

@@ -3,6 +3,7 @@
 import asyncio
 from collections.abc import AsyncIterator, Callable
 from concurrent.futures import ThreadPoolExecutor
+from dataclasses import replace
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -17,7 +18,8 @@ from kvnode.core import events as ev
 from kvnode.core.messages import Go
 from kvnode.core.types import Config, Role
 from kvnode.shell.disk import Disk
-from kvnode.shell.host import Host, meta_from_json, meta_to_json
+from kvnode.shell.host import Host
+from kvnode.shell.metafile import meta_from_json, meta_to_json
 from kvnode.shell.transport import Connection
 from kvstore.batch import RecordType, encode_batch
 from kvstore.errors import StoreFailedError
@@ -184,5 +186,5 @@ def test_meta_comes_back_from_json() -> None:
     state = PartitionState(3, OTHER, (OTHER.replica, ME.replica), ("a", "b"), 1, serial=9, generation=2)
     meta = meta_from_json({"accepted_epoch": 3, "state": None, "state_version": -1})
     assert meta_from_json(meta_to_json(meta)) == meta
-    full = type(meta)(4, state, 12)
+    full = type(meta)(4, state, 12, replace(state, serial=10))
     assert meta_from_json(meta_to_json(full)) == full

@@ -1,0 +1,37 @@
+"""The core's meta as the store's opaque JSON, and back."""
+
+from dataclasses import asdict
+from typing import Any
+
+from kvcoord.contract import PartitionState, ReplicaId, RunId
+from kvnode.core.types import Meta
+
+
+def meta_to_json(meta: Meta) -> dict[str, Any]:
+    """The core's meta as the store's opaque blob."""
+    return {
+        "accepted_epoch": meta.accepted_epoch,
+        "state_version": meta.state_version,
+        "state": _state(meta.state),
+        "tried": _state(meta.tried),
+    }
+
+
+def _state(state: PartitionState | None) -> dict[str, Any] | None:
+    return None if state is None else asdict(state)
+
+
+def meta_from_json(blob: Any) -> Meta:
+    """The core's meta from the store's blob; empty for a new replica."""
+    if not blob or "accepted_epoch" not in blob:
+        return Meta()
+    return Meta(blob["accepted_epoch"], _to_state(blob["state"]), blob["state_version"], _to_state(blob.get("tried")))
+
+
+def _to_state(state: dict[str, Any] | None) -> PartitionState | None:
+    if state is None:
+        return None
+    leader = state["leader"]
+    run = None if leader is None else RunId(ReplicaId(**leader["replica"]), leader["run"])
+    in_sync = tuple(ReplicaId(**r) for r in state["in_sync"])
+    return PartitionState(**{**state, "leader": run, "in_sync": in_sync, "replicas": tuple(state["replicas"])})
