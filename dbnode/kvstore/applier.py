@@ -3,7 +3,8 @@
 from collections import deque
 
 from kvstore.batch import HEADER_BYTES, RECORD_BYTES, RecordType, unpack_record
-from kvstore.index.base import LENGTH_BITS, SEGMENT_SHIFT, Index
+from kvstore.hint import Hint
+from kvstore.index.base import LENGTH_BITS, LENGTH_MASK, SEGMENT_SHIFT, Index
 from kvstore.log import LogBatch
 from kvstore.sessions import Sessions
 
@@ -60,6 +61,20 @@ class Applier:
                     self.sessions.apply(data[key_at:value_at], data[value_at:end], version)
             at = end
         self.index.apply(changes, min(batch.header.last, upto))
+
+    def load(self, hint: Hint, segment: int) -> None:
+        """Fold a whole segment, from its hint; everything before it is folded."""
+        base = segment << SEGMENT_SHIFT
+        self.index.apply(
+            {k: base + p if p & LENGTH_MASK else None for k, p in zip(hint.keys(), hint.places, strict=True)}, hint.last
+        )
+        data, at = hint.sessions, 0
+        while at < len(data):
+            _, _, key_length, value_length, _, version = unpack_record(data, at)
+            value_at = at + RECORD_BYTES + key_length
+            self.sessions.apply(data[at + RECORD_BYTES : value_at], data[value_at : value_at + value_length], version)
+            at = value_at + value_length
+        self.applied = hint.last
 
     def cut(self, after_index: int) -> None:
         """Forget waiting batches behind `after_index`."""

@@ -213,6 +213,22 @@ def iter_records(batch: bytes) -> Iterator[Record]:
         yield make((kind, batch[key_at:value_at], batch[value_at:at], version, index))
 
 
+def batch_behind(batch: bytes, index: int) -> bytes:
+    """The part of a whole batch behind an index inside its range, as a batch of its own; it may hold no record."""
+    header = read_header(batch)
+    at, count = HEADER_BYTES, header.count
+    while count:
+        _, _, key_length, value_length, found, _ = unpack_record(batch, at)
+        if found > index:
+            break
+        at += RECORD_BYTES + key_length + value_length
+        count -= 1
+    body = batch[at : header.length]
+    return seal_batch(
+        epoch=header.epoch, first=index + 1, last=header.last, commit=header.commit, count=count, body=body
+    )
+
+
 def decode_record(data: bytes, *, file: str = BYTES, base: int = 0) -> Record:
     """The record that `data` is, exactly; its CRC is verified. Raises CorruptionError."""
     if len(data) < RECORD_BYTES:

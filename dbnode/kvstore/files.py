@@ -75,6 +75,8 @@ class Files(Protocol):
 class OsFile:
     """A real file."""
 
+    _fd = -1  # until it is open
+
     def __init__(self, path: Path, flags: int) -> None:
         self._fd = os.open(path, flags | os.O_RDWR | os.O_APPEND | os.O_CLOEXEC, 0o640)
 
@@ -110,6 +112,9 @@ class OsFile:
         fd, self._fd = self._fd, -1
         if fd >= 0:
             os.close(fd)
+
+    def __del__(self) -> None:
+        self.close()  # a compacted segment's file is let go of by whoever reads it last
 
 
 class OsLock:

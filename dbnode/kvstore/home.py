@@ -1,6 +1,5 @@
 """A store's directory, apart from its log: locked, known to be the right one, and its small files."""
 
-import contextlib
 import threading
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
@@ -9,6 +8,8 @@ from typing import Any
 
 from kvstore.errors import CorruptionError
 from kvstore.files import Files, Lock
+from kvstore.hint import SUFFIX as HINT_SUFFIX
+from kvstore.horizon import HORIZON, WHOLE, Horizon, read_horizon, write_horizon
 from kvstore.incoming import Position
 from kvstore.log import LogBatch
 from kvstore.meta import EPOCHS, META, EpochStart, Meta, check_owner, read_epochs, read_meta, write_epochs, write_meta
@@ -16,7 +17,7 @@ from kvstore.segment import SUFFIX
 
 
 class Home:
-    """The locked directory. `save` may be called by any thread, the rest by whoever owns the log's files."""
+    """The locked directory. Any thread may call `save` and `save_horizon`, the rest whoever owns the log's files."""
 
     def __init__(self, files: Files, path: Path, meta: Meta, lock: Lock) -> None:
         """For `enter` only."""
@@ -26,6 +27,8 @@ class Home:
         """What `meta` holds, as last written."""
         self.epochs: tuple[EpochStart, ...] = ()
         """The epoch table, as last written or loaded."""
+        self.horizon = WHOLE
+        """What compaction took, as last written or loaded."""
         self._lock = lock
         self._saving = threading.Lock()
 
@@ -93,21 +96,38 @@ class Home:
             write_epochs(self.files, self.path, epochs)
             self.epochs = epochs
 
+    def load_horizon(self) -> Horizon:
+        """The horizon as it is on the disk. Raises CorruptionError, FormatVersionError."""
+        self.horizon = read_horizon(self.files, self.path)
+        return self.horizon
+
+    def save_horizon(self, horizon: Horizon) -> None:
+        """Raise the horizon, if this one is higher; durable when it returns. Raises OSError."""
+        with self._saving:
+            joined = self.horizon.joined(horizon)
+            if joined != self.horizon:
+                write_horizon(self.files, self.path, joined)
+                self.horizon = joined
+
     def wipe(self, incarnation: str) -> None:
         """Empty the directory of log and epochs. The new incarnation is durable before anything goes. Raises OSError."""
         self.save(incarnation=incarnation, wiping=True)
         for name in reversed(self.files.list(self.path)):
-            if name.endswith(SUFFIX) or name == EPOCHS:
+            if name.endswith((SUFFIX, HINT_SUFFIX)) or name in (EPOCHS, HORIZON):
                 self.files.remove(self.path / name)
         self.files.sync_directory(self.path)
-        self.epochs = ()
+        self.epochs, self.horizon = (), WHOLE
         self.save(wiping=False, suspect=False)
 
     def tidy(self) -> None:
-        """Remove what a crash left of files that were being replaced."""
-        for name in (META, EPOCHS):
-            with contextlib.suppress(FileNotFoundError):
-                self.files.remove(self.path / f"{name}.tmp")
+        """Remove what a crash left of files that were being replaced, and hints of segments that are gone."""
+        names = self.files.list(self.path)
+        for name in names:
+            whole, _, ending = name.rpartition(".")
+            ours = whole in (META, EPOCHS, HORIZON) or whole.endswith((SUFFIX, HINT_SUFFIX))
+            orphan = f".{ending}" == HINT_SUFFIX and whole + SUFFIX not in names
+            if (ending == "tmp" and ours) or orphan:
+                self.files.remove(self.path / name)
 
     def leave(self) -> None:
         """Unlock the directory."""
@@ -115,7 +135,7 @@ class Home:
 
 
 def _refuse_headless(files: Files, directory: Path) -> None:
-    found = [n for n in files.list(directory) if n.endswith(SUFFIX) or n == EPOCHS]
+    found = [n for n in files.list(directory) if n.endswith(SUFFIX) or n in (EPOCHS, HORIZON)]
     if found:
         what = f"missing, but {found[0]} is there. Remove the directory's files if another replica has the data"
         raise CorruptionError(str(directory / META), 0, what)

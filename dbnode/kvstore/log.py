@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
 
-from kvstore.batch import BatchHeader, Record, RecordType, decode_record
+from kvstore.batch import BatchHeader, Record, RecordType, batch_behind, decode_record
 from kvstore.errors import BatchBoundaryError, CorruptionError
 from kvstore.files import Files
 from kvstore.index.base import MAX_OFFSET, unpack_place
@@ -62,7 +62,7 @@ class Log:
         size = segment.size if segment else 0
         for batch in batches:
             full = size > HEADER_BYTES and size + len(batch.data) > self._limit
-            if segment is None or full or batch.gap:
+            if segment is None or full or batch.gap or segment.clean_to:
                 self._append(segment, parts, size, sync=sync)
                 segment, parts = self._roll(batch, sync=sync), []
                 size = segment.size
@@ -90,11 +90,34 @@ class Log:
         if sync:
             file.sync()
             self._files.sync_directory(self._directory)
-        segment = Segment(self._next_number, first, path, file, HEADER_BYTES)
-        self._next_number += 1
+        segment = Segment(self.new_number(), first, path, file, HEADER_BYTES)
         self._by_number[segment.number] = segment
         self._segments = (*self._segments, segment)
         return segment
+
+    @property
+    def segments(self) -> tuple[Segment, ...]:
+        """Ascending. Any thread may ask."""
+        return self._segments
+
+    def new_number(self) -> int:
+        """A number for a segment, never given before in this run."""
+        self._next_number += 1
+        return self._next_number - 1
+
+    def replace(self, sources: Sequence[Segment], output: Segment) -> None:
+        """Let a compaction's output stand for its sources, which follow each other; `retire` them afterwards.
+
+        Until then records are found by the places in the sources, too.
+        """
+        at = self._segments.index(sources[0])
+        self._by_number[output.number] = output
+        self._segments = (*self._segments[:at], output, *self._segments[at + len(sources) :])
+
+    def retire(self, sources: Sequence[Segment]) -> None:
+        """Forget segments that were replaced. Whoever reads one at the moment keeps its file open until done."""
+        for segment in sources:
+            del self._by_number[segment.number]
 
     def pread(self, segment: int, offset: int, length: int) -> bytes:
         """Bytes of a segment, by its number. Raises OSError."""
@@ -105,7 +128,10 @@ class Log:
         return str(self._by_number[segment].path)
 
     def value(self, place: int, key: bytes) -> Record:
-        """The record of a key's value at a packed place. Raises CorruptionError if it isn't there, OSError."""
+        """The record of a key's value at a packed place. Raises CorruptionError if it isn't there, OSError.
+
+        Raises KeyError if its segment was compacted away: the index has another place by now.
+        """
         number, offset, length = unpack_place(place)
         segment = self._by_number[number]
         data = segment.file.pread(length, offset)
@@ -117,10 +143,11 @@ class Log:
             raise CorruptionError(str(segment.path), offset, f"the record here is not the one of key {key!r}")
         return record
 
-    def read(self, after_index: int, max_bytes: int) -> bytes:
+    def read(self, after_index: int, max_bytes: int, horizon: int = 0) -> bytes:
         """Whole batches behind `after_index`, at least one if there is one, then up to `max_bytes`; verified.
 
-        Raises BatchBoundaryError if `after_index` is inside a batch, CorruptionError, OSError.
+        Compaction joins batches: of one that `after_index` is inside of, at or below `horizon`, the rest is given.
+        Raises BatchBoundaryError if `after_index` is inside another batch, CorruptionError, OSError.
         """
         parts: list[bytes] = []
         size = 0
@@ -130,9 +157,13 @@ class Log:
                     continue
                 if parts and size + len(data) > max_bytes:
                     return b"".join(parts)
-                _check_boundary(header, after_index)
-                parts.append(data)
-                size += len(data)
+                rest = data
+                if header.first <= after_index and header.last <= horizon:
+                    rest = batch_behind(data, after_index)
+                else:
+                    _check_boundary(header, after_index)
+                parts.append(rest)
+                size += len(rest)
         return b"".join(parts)
 
     def _from(self, index: int) -> tuple[Segment, ...]:

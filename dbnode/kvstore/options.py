@@ -19,10 +19,20 @@ class StoreOptions:
 
     `durability`: "fsync" syncs every flush; "memory" only writes (rule 11). `read_cache_bytes`: how much of the newest
     batches stays in memory for followers. `new_incarnation` makes an id that nobody else makes.
+
+    Compaction (`Store.maintain`): `compaction` False writes hints only. A run of segments is rewritten when the share
+    `compaction_garbage` of it no longer counts, reading `compaction_bytes_per_second` at most (0: as fast as it goes),
+    and only while `compaction_reserve_bytes` stay free beside its output. Deletes are kept for `tombstone_ms`, by the
+    log's versions, at least.
     """
 
     durability: Durability = "fsync"
     segment_bytes: int = SEGMENT_BYTES
     read_cache_bytes: int = READ_CACHE_BYTES
+    compaction: bool = True
+    compaction_garbage: float = 0.4
+    compaction_bytes_per_second: int = 32 << 20
+    compaction_reserve_bytes: int = 64 << 20
+    tombstone_ms: int = 3_600_000
     index: Callable[[], Index] = HashIndex
     new_incarnation: Callable[[], str] = lambda: uuid.uuid4().hex

@@ -1,4 +1,7 @@
-"""One file of the log: a header of 24 bytes, then batches one after the other."""
+"""One file of the log: a header, then batches one after the other.
+
+Version 1 is a segment as it was written, with a header of 24 bytes; version 2 is the output of a compaction.
+"""
 
 import re
 import struct
@@ -6,7 +9,7 @@ from bisect import bisect_right
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Final
+from typing import Final, NamedTuple
 
 from kvstore.batch import HEADER_BYTES as BATCH_HEADER_BYTES
 from kvstore.batch import BatchHeader, check_batch, read_header
@@ -14,13 +17,16 @@ from kvstore.checksum import crc32c
 from kvstore.errors import CorruptionError, FormatVersionError
 from kvstore.files import File
 
-FORMAT_VERSION: Final = 1
+WRITTEN: Final = 1  # format version of a segment as it was written
+COMPACTED: Final = 2  # format version of a compaction's output
 MAGIC: Final = b"KVC-LOG\n"
 SUFFIX: Final = ".log"
 GAP: Final = 1  # header flag: compaction took what lies between the segment before and this one
 _HEADER = struct.Struct("<8sHHQI")  # magic, format version, flags, first index, crc of what is before it
 HEADER_BYTES: Final = _HEADER.size
 _UNCHECKED = struct.Struct("<8sHHQ")
+_CLEAN_TO = struct.Struct("<QI")  # behind it in version 2: `clean_to`, crc of all before it
+COMPACTED_HEADER_BYTES: Final = _HEADER.size + _CLEAN_TO.size
 _MARK_EVERY: Final = 64 << 10
 _CHUNK: Final = 256 << 10
 
@@ -35,25 +41,59 @@ def segment_name(first_index: int) -> str:
 
 
 def segment_header(first_index: int, *, gap: bool) -> bytes:
-    """A segment's first bytes."""
-    head = _UNCHECKED.pack(MAGIC, FORMAT_VERSION, GAP if gap else 0, first_index)
+    """The first bytes of a segment that is going to be written."""
+    return _with_crc(_UNCHECKED.pack(MAGIC, WRITTEN, GAP if gap else 0, first_index))
+
+
+def compacted_header(first_index: int, clean_to: int) -> bytes:
+    """The first bytes of a compaction's output; see `SegmentHeader.clean_to`."""
+    head = _with_crc(_UNCHECKED.pack(MAGIC, COMPACTED, 0, first_index))  # where every version has it
+    return _with_crc(head + struct.pack("<Q", clean_to))
+
+
+def _with_crc(head: bytes) -> bytes:
     return head + struct.pack("<I", crc32c(head))
 
 
-def read_segment_header(data: bytes, path: Path) -> tuple[int, bool]:
-    """(first index, whether a gap lies before it). Raises CorruptionError, FormatVersionError."""
+class SegmentHeader(NamedTuple):
+    """What a segment says at its start. `length`: bytes until the first batch.
+
+    `gap`: what lies before is not adjacent. `clean_to`: what records up to this index superseded is gone from the
+    segment; 0 for one that was never compacted.
+    """
+
+    first: int
+    gap: bool
+    clean_to: int
+    length: int
+
+
+def read_segment_header(data: bytes, path: Path) -> SegmentHeader:
+    """The header that `data` begins with. Raises CorruptionError, FormatVersionError."""
     if len(data) < HEADER_BYTES:
         raise CorruptionError(str(path), 0, f"{len(data)} bytes where the header alone has {HEADER_BYTES}")
     magic, version, flags, first, crc = _HEADER.unpack_from(data)
     if magic != MAGIC:
         raise CorruptionError(str(path), 0, f"starts with {magic!r} instead of {MAGIC!r}")
-    if crc32c(data[: HEADER_BYTES - 4]) != crc:
-        raise CorruptionError(str(path), HEADER_BYTES - 4, "wrong checksum of the segment's header")
-    if version > FORMAT_VERSION:
-        raise FormatVersionError(str(path), version, FORMAT_VERSION)
-    if version != FORMAT_VERSION or flags & ~GAP or not first or path.name != segment_name(first):
+    _check_crc(data, HEADER_BYTES, crc, path)
+    if version > COMPACTED:
+        raise FormatVersionError(str(path), version, COMPACTED)
+    length, clean_to = HEADER_BYTES, 0
+    if version == COMPACTED:
+        length = COMPACTED_HEADER_BYTES
+        if len(data) < length:
+            raise CorruptionError(str(path), 0, f"{len(data)} bytes where the header alone has {length}")
+        clean_to, crc = _CLEAN_TO.unpack_from(data, HEADER_BYTES)
+        _check_crc(data, length, crc, path)
+    impossible = bool(flags & ~GAP if version == WRITTEN else flags or not clean_to)
+    if not version or impossible or not first or path.name != segment_name(first):
         raise CorruptionError(str(path), 8, f"an impossible header: version {version}, flags {flags}, first {first}")
-    return first, bool(flags & GAP)
+    return SegmentHeader(first, bool(flags & GAP), clean_to, length)
+
+
+def _check_crc(data: bytes, length: int, crc: int, path: Path) -> None:
+    if crc32c(data[: length - 4]) != crc:
+        raise CorruptionError(str(path), length - 4, "wrong checksum of the segment's header")
 
 
 def committed_behind(data: bytes, offset: int, index: int) -> bool:
@@ -75,6 +115,9 @@ def committed_behind(data: bytes, offset: int, index: int) -> bool:
 class Segment:
     """An open segment. `size` counts what was written; `number` names it in packed places, in this run only.
 
+    `start` is where its batches begin, `clean_to` as in its header: above 0 it is a compaction's output, which is
+    complete, and nothing is appended to it.
+
     One thread appends (size, marks), others read at the same time: a mark is one tuple, so a reader sees it or not.
     """
 
@@ -84,6 +127,8 @@ class Segment:
     file: File
     size: int
     marks: list[tuple[int, int]] = field(default_factory=list)  # (a batch's first index, its offset), every 64 KiB
+    start: int = HEADER_BYTES
+    clean_to: int = 0
 
     def note(self, first: int, offset: int) -> None:
         """Remember, now and then, where a batch is."""
@@ -98,7 +143,7 @@ class Segment:
     def seek(self, index: int) -> int:
         """The offset of a batch at or before the one with `index`."""
         at = bisect_right(self.marks, (index, 1 << 62)) - 1
-        return self.marks[at][1] if at >= 0 else HEADER_BYTES
+        return self.marks[at][1] if at >= 0 else self.start
 
     def batches(self, index: int) -> Iterator[tuple[BatchHeader, int, bytes]]:
         """(header, offset, bytes) of batches, from one at or before `index` on; each is verified.

@@ -87,6 +87,15 @@ class Sessions:
             return Expired(client.evicted)
         return result
 
+    def remembers(self, key: bytes) -> bool:
+        """Whether the SESSION record with this key still tells something. Another thread may ask at the same time.
+
+        The newest sequence that was evicted does, too: without its record a refold would not know of evictions.
+        """
+        client_id, sequence = _KEY.unpack(key)
+        client = self._clients.get(client_id)
+        return client is not None and (sequence in client.results or sequence == client.evicted)
+
     def clear(self) -> None:
         """Forget everything."""
         self._clients.clear()

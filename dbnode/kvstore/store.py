@@ -1,17 +1,22 @@
 """The store: a log, an index over what of it is committed, and what the directory says of itself.
 
-Threads. Two may call at the same time: the caller's thread (everything but `flush`) and one worker (`flush`).
+Threads. Three may call at the same time: the caller's thread (everything but these), a worker that calls `flush`, and
+another that calls `maintain` and `verify`.
 - The caller's thread owns the end of the log in memory, the index, the sessions and what waits to be applied.
 - Whoever holds `_io` owns the files; `flush` takes it, and so do `cut`, `wipe_for_rebuild` and `close`, which wait for it.
 - Handed over: `_queue` (append puts in, flush takes out; it has its own lock), `_durable` and `_failure` (written under
   `_io`, read anywhere: one reference each). A batch's place in the files is set before `_durable` reaches it.
 - Reading what was written needs no lock: files only grow there, and lists of segments are replaced, never changed.
+- Maintenance works on segments that nobody changes any more: full, and applied as a whole. It takes `_io` to put its
+  output in their place; it asks index and sessions while the caller changes them, and moves places in the index, which
+  has a lock of its own for that. A segment it removed stays readable for who holds it; a place looked up before it was
+  moved is looked up again (`get`). `_maintaining` is held meanwhile: `wipe_for_rebuild` and `close` set `_halt` and wait.
 """
 
 import contextlib
 import os
 import threading
-from collections.abc import Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any, Self
 
@@ -29,13 +34,17 @@ from kvstore.errors import (
 )
 from kvstore.files import Files, OsFiles, SyncError
 from kvstore.handover import Handover
+from kvstore.hint import Hint
 from kvstore.home import Home, epochs_upto, with_epochs_of
+from kvstore.horizon import HORIZON, Horizon
 from kvstore.incoming import BEGINNING, Position, split
 from kvstore.log import Log, LogBatch
+from kvstore.maintenance import HaltedError, Maintenance, Progress
 from kvstore.meta import EPOCHS, EpochStart, Meta, epoch_at
 from kvstore.options import Durability, StoreOptions
 from kvstore.recent import RecentBatches
 from kvstore.recovery import recover
+from kvstore.segment import Segment
 from kvstore.sessions import Sessions
 
 __all__ = ["Durability", "Position", "Store", "StoreOptions"]
@@ -51,6 +60,8 @@ class Store:
         self._home = home
         self._options = options
         self._io = threading.Lock()
+        self._maintaining = threading.Lock()
+        self._halt = threading.Event()
         self._failure: StoreError | None = None
         self._applier = Applier(options.index(), Sessions())
         self._reset()
@@ -63,10 +74,24 @@ class Store:
         self._end = self._durable = BEGINNING
         self._committed = self._hint = self._highest_version = 0
         self._epochs: tuple[EpochStart, ...] = ()
+        self._maintenance = self._make_maintenance()
         self.torn_bytes = 0
         """Bytes of a torn tail that were cut off at open (rule 17)."""
         self.incarnation_lost = False
         """Whether open gave a new incarnation, because the last run, without syncs, may have lost its end (rule 11)."""
+
+    def _make_maintenance(self, hinted: Sequence[int] = ()) -> Maintenance:
+        return Maintenance(
+            self._home,
+            self._applier,
+            self._options,
+            log=self._log,
+            io=self._io,
+            halt=self._halt,
+            settle=self._settle,
+            newest_version=lambda: self._highest_version,
+            hinted=hinted,
+        )
 
     @classmethod
     def open(
@@ -153,6 +178,16 @@ class Store:
     def committed(self) -> int:
         """The largest index known to be committed, by `commit` or by the log; `cut` goes no deeper."""
         return self._committed
+
+    @property
+    def horizon(self) -> int:
+        """Below this index the log is compacted: it folds to the right state only from here on (rule 14)."""
+        return self._home.horizon.index
+
+    @property
+    def purged_to(self) -> int:
+        """Deletes up to here may be gone from the log: whoever has less starts from empty (rule 16)."""
+        return self._home.horizon.purged_to
 
     @property
     def epochs(self) -> tuple[EpochStart, ...]:
@@ -263,7 +298,7 @@ class Store:
         """
         with self._io:
             self._check()
-            floor = self._committed
+            floor = max(self._committed, min(self.horizon, self._end.index))
             if after_index < floor:
                 msg = (
                     f"a cut behind index {after_index} would take committed records: {floor} is committed. "
@@ -303,19 +338,89 @@ class Store:
         if self._failure:
             raise self._failure
         place = self._applier.index.get(key)
-        return None if place is None else self._log.value(place, key)
+        while place is not None:
+            try:
+                return self._log.value(place, key)
+            except KeyError:  # compacted away since it was looked up
+                before, place = place, self._applier.index.get(key)
+                if place == before:
+                    raise CorruptionError(str(self._home.path), 0, f"no segment at the place of key {key!r}") from None
+        return None
 
     def read(self, after_index: int, max_bytes: int) -> bytes:
         """Whole batches behind `after_index`, durable or not: at least one if there is one, then up to `max_bytes`.
 
-        From memory if they are recent. Raises BatchBoundaryError if `after_index` is inside a batch,
+        From memory if they are recent. Batches adjoin: each begins behind the last index of the one before, though
+        records may be missing inside them at or below `horizon`; read that afterwards. Raises BatchBoundaryError if `after_index` is inside a batch,
         CorruptionError, OSError, StoreFailedError, StoreClosedError.
         """
         self._check()
         if after_index >= self._end.index:
             return b""
         data = self._recent.read(after_index, max_bytes)
-        return self._log.read(after_index, max_bytes) if data is None else data
+        return self._log.read(after_index, max_bytes, self.horizon) if data is None else data
+
+    # Compaction
+
+    @property
+    def progress(self) -> Progress:
+        """What `maintain` has done, and is doing. Any thread may ask."""
+        return self._maintenance.progress
+
+    def allow_purge(self, index: int) -> None:
+        """Every replica of the partition has its log durably up to `index`: deletes may go there, once old enough."""
+        self._maintenance.purge_to = index
+
+    def inherit(self, horizon: int, purged_to: int) -> None:
+        """What will be appended comes from a log with this horizon; durable when it returns (rules 14, 16).
+
+        Raises StoreFailedError.
+        """
+        self._check()
+        try:
+            self._home.save_horizon(Horizon(horizon, purged_to))
+        except OSError as e:
+            raise self._fail("write of the horizon", e) from e
+
+    def maintain(self) -> bool:
+        """Do the next piece of work on the log: a hint, or a compaction; whether there was any. For one worker thread.
+
+        Raises CorruptionError (the replica must be rebuilt), StoreFailedError, StoreClosedError; OSError if the disk
+        has no room, for instance: nothing was changed, try again later.
+        """
+        return bool(self._do_maintenance(Maintenance.step))
+
+    def verify(self) -> int:
+        """Read one sealed segment and check it, the next each time; gives its size. Raises as `maintain` does."""
+        return self._do_maintenance(Maintenance.verify)
+
+    def _do_maintenance(self, work: Callable[[Maintenance], int]) -> int:
+        with self._maintaining:
+            self._check()
+            try:
+                return work(self._maintenance)
+            except HaltedError:
+                return 0
+            except SyncError as e:
+                raise self._fail("sync of a compaction", e) from e
+
+    def _settle(self) -> int:
+        """An index up to which all is committed and on the disk, and which nothing visible is beyond."""
+        with self._io:
+            self._check()
+            if self._options.durability == "memory":
+                self._log.sync()
+            return min(self._committed, self._durable.index)
+
+    @contextlib.contextmanager
+    def _without_maintenance(self) -> Iterator[None]:
+        """Stop what `maintain` is doing, and keep it out."""
+        self._halt.set()
+        try:
+            with self._maintaining:
+                yield
+        finally:
+            self._halt.clear()
 
     # What replication must not forget
 
@@ -341,7 +446,7 @@ class Store:
         The replication state stays. Also heals a store that has failed, if the disk lets it. Returns the
         incarnation. Raises StoreFailedError, StoreClosedError.
         """
-        with self._io:
+        with self._without_maintenance(), self._io:
             if isinstance(self._failure, StoreClosedError):
                 raise self._failure
             self._wipe(self._options.new_incarnation())
@@ -360,30 +465,28 @@ class Store:
     # Opening and closing
 
     def _recover(self) -> None:
-        epochs = self._home.load_epochs()
-        directory = self._home.path
-
-        def visit(batch: LogBatch, highest_version: int) -> None:
-            header = batch.header
-            if epoch_at(epochs, header.first) != header.epoch or header.epoch < self._end.epoch:
-                what = (
-                    f"says epoch {epoch_at(epochs, header.first)} at index {header.first}, the log epoch {header.epoch}"
-                )
-                raise CorruptionError(str(directory / EPOCHS), 0, what)
-            self._end = Position(header.epoch, header.last)
-            self._highest_version = max(self._highest_version, highest_version)
-            self._note_commit(header.commit)
-            self._applier.add(batch)
-            self._applier.apply(self._hint)
-
-        self._log, self.torn_bytes = recover(self._home.files, directory, self._options.segment_bytes, visit)
+        home = self._home
+        epochs = home.load_epochs()
+        horizon = home.load_horizon()
+        found = recover(home.files, home.path, self._options.segment_bytes, _Opening(self, epochs))
+        self._log, self.torn_bytes = found.log, found.torn
+        self._note_commit(min(horizon.index, self._end.index))
+        self._applier.apply(self._hint)
+        self._maintenance = self._make_maintenance(found.hinted)
+        if self._hint > self._end.index:
+            what = f"the log ends at index {self._end.index}, but {self._hint} was committed and on this disk"
+            raise CorruptionError(str(home.path), 0, what)
+        clean_to = max((s.clean_to for s in self._log.segments), default=0)
+        if clean_to > horizon.index:
+            what = f"says {horizon.index}, but a segment was compacted up to {clean_to}"
+            raise CorruptionError(str(home.path / HORIZON), 0, what)
         self._durable = self._end
         self._epochs = epochs_upto(epochs, self._end)
         self._home.save_epochs(self._epochs)
         self._home.tidy()
         log.info(
             "store opened",
-            directory=str(directory),
+            directory=str(home.path),
             incarnation=self.incarnation,
             end=self._end.index,
             epoch=self._end.epoch,
@@ -404,7 +507,7 @@ class Store:
                         self._log.sync()
                         self._home.end_run()
         finally:
-            with self._io:
+            with self._without_maintenance(), self._io:
                 self._failure = StoreClosedError(f"the store in {self._home.path} is closed")
                 self._log.close()
                 self._home.leave()
@@ -431,3 +534,40 @@ class Store:
                 self._home.save(suspect=True)
         log.error("store failed", directory=str(self._home.path), during=what, error=repr(cause))
         return failure
+
+
+class _Opening:
+    """Takes a log found on the disk into a store."""
+
+    def __init__(self, store: Store, epochs: Sequence[EpochStart]) -> None:
+        self._store = store
+        self._epochs = epochs
+
+    @property
+    def known_commit(self) -> int:
+        return self._store._hint
+
+    def visit_batch(self, batch: LogBatch, highest_version: int) -> None:
+        store, header = self._store, batch.header
+        self._check_epoch(header.epoch, header.first)
+        store._end = Position(header.epoch, header.last)
+        store._highest_version = max(store._highest_version, highest_version)
+        store._note_commit(header.commit)
+        store._applier.add(batch)
+        store._applier.apply(store._hint)
+
+    def visit_segment(self, segment: Segment, hint: Hint) -> None:
+        store = self._store
+        for epoch, first in hint.epochs:
+            self._check_epoch(epoch, first)
+            store._end = Position(epoch, hint.last)
+        store._highest_version = max(store._highest_version, hint.highest_version)
+        store._note_commit(hint.as_of)
+        store._applier.apply(segment.first - 1)
+        store._applier.load(hint, segment.number)
+
+    def _check_epoch(self, epoch: int, first: int) -> None:
+        said = epoch_at(self._epochs, first)
+        if said != epoch or epoch < self._store._end.epoch:
+            what = f"says epoch {said} at index {first}, the log epoch {epoch}"
+            raise CorruptionError(str(self._store._home.path / EPOCHS), 0, what)

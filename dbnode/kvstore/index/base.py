@@ -3,12 +3,12 @@
 A place is 12+ bits of segment number, 27 of offset and 21 of length: up to 4,096 segments it is an int of 32 bytes.
 """
 
-from collections.abc import Mapping
+from collections.abc import Collection, Iterable, Mapping
 from typing import Final, Protocol
 
 LENGTH_BITS: Final = 21
 OFFSET_BITS: Final = 27
-_LENGTH_MASK: Final = (1 << LENGTH_BITS) - 1
+LENGTH_MASK: Final = (1 << LENGTH_BITS) - 1
 _OFFSET_MASK: Final = (1 << OFFSET_BITS) - 1
 SEGMENT_SHIFT: Final = LENGTH_BITS + OFFSET_BITS
 MAX_OFFSET: Final = _OFFSET_MASK
@@ -21,11 +21,14 @@ def pack_place(segment: int, offset: int, length: int) -> int:
 
 def unpack_place(place: int) -> tuple[int, int, int]:
     """Segment number, offset and length of a place."""
-    return place >> SEGMENT_SHIFT, place >> LENGTH_BITS & _OFFSET_MASK, place & _LENGTH_MASK
+    return place >> SEGMENT_SHIFT, place >> LENGTH_BITS & _OFFSET_MASK, place & LENGTH_MASK
 
 
 class Index(Protocol):
-    """Keys to places of their newest committed records. Called by one thread."""
+    """Keys to places of their newest committed records.
+
+    One thread calls everything but `move`; another may call `move` and `get` at the same time.
+    """
 
     @property
     def applied(self) -> int:
@@ -38,6 +41,10 @@ class Index(Protocol):
 
     def get(self, key: bytes) -> int | None:
         """The place of a key's newest record, or None."""
+        ...
+
+    def move(self, places: Iterable[tuple[bytes, int]], segments: Collection[int]) -> None:
+        """A compaction moved records: a key that is still found in one of these segments has this place now."""
         ...
 
     def clear(self) -> None:

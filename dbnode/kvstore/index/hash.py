@@ -1,6 +1,9 @@
 """The default index: a dict in memory, rebuilt from the log at start. About 140 bytes a key of 16 bytes."""
 
-from collections.abc import Mapping
+import threading
+from collections.abc import Collection, Iterable, Mapping
+
+from kvstore.index.base import SEGMENT_SHIFT
 
 
 class HashIndex:
@@ -10,14 +13,24 @@ class HashIndex:
 
     def __init__(self) -> None:
         self._places: dict[bytes, int] = {}
+        self._changing = threading.Lock()
 
     def apply(self, changes: Mapping[bytes, int | None], applied: int) -> None:  # noqa: ARG002  # an index on disk keeps it
         places = self._places
-        for key, place in changes.items():
-            if place is None:
-                places.pop(key, None)
-            else:
-                places[key] = place
+        with self._changing:
+            for key, place in changes.items():
+                if place is None:
+                    places.pop(key, None)
+                else:
+                    places[key] = place
+
+    def move(self, places: Iterable[tuple[bytes, int]], segments: Collection[int]) -> None:
+        found = self._places
+        with self._changing:
+            for key, place in places:
+                was = found.get(key)
+                if was is not None and was >> SEGMENT_SHIFT in segments:
+                    found[key] = place
 
     def get(self, key: bytes) -> int | None:
         return self._places.get(key)

@@ -1,6 +1,7 @@
 """What the store's tests share."""
 
 from collections.abc import Iterable
+from dataclasses import fields
 from pathlib import Path
 from typing import Any
 
@@ -27,9 +28,16 @@ class Incarnations:
 
 def open_store(files: Files, directory: Path = DATA, **changes: Any) -> Store:
     """A store with small segments."""
-    names = ("durability", "segment_bytes", "read_cache_bytes", "index", "new_incarnation")
-    options: dict[str, Any] = {"segment_bytes": 400, "index": HashIndex, "new_incarnation": Incarnations()}
-    options |= {k: changes.pop(k) for k in names if k in changes}
+    names = {f.name for f in fields(StoreOptions)}
+    options: dict[str, Any] = {
+        "segment_bytes": 400,
+        "index": HashIndex,
+        "new_incarnation": Incarnations(),
+        "compaction_bytes_per_second": 0,
+        "compaction_reserve_bytes": 0,
+        "tombstone_ms": 0,
+    }
+    options |= {k: changes.pop(k) for k in list(changes) if k in names}
     arguments: dict[str, Any] = {"cluster_id": CLUSTER, "partition": 3} | changes
     return Store.open(directory, files=files, options=StoreOptions(**options), **arguments)
 
@@ -54,6 +62,12 @@ def fill(store: Store, count: int, *, start: int | None = None, epoch: int = 1, 
         store.flush()
         if commit:
             store.commit(i)
+
+
+def maintain(store: Store) -> None:
+    """All that is to be done on the log."""
+    while store.maintain():
+        pass
 
 
 def fold(records: Iterable[Record]) -> dict[bytes, Record]:

@@ -4,7 +4,7 @@ from pathlib import Path
 
 from kvstore.batch import encode_batch, iter_batches, iter_records
 from kvstore.meta import EPOCHS, META, Meta, read_epochs, read_meta, write_epochs, write_meta
-from kvstore.segment import HEADER_BYTES, read_segment_header, segment_header
+from kvstore.segment import HEADER_BYTES, SegmentHeader, read_segment_header, segment_header
 from kvstore.sessions import session_key
 from tests.support.faulty_files import FaultyFiles, Inode
 from tests.unit.kvstore.support import CLUSTER, DATA, DELETE, EPOCH, PUT, SESSION
@@ -36,7 +36,9 @@ def test_a_segment_is_written_as_released() -> None:
 
 def test_a_released_segment_is_read() -> None:
     data = golden("segment.hex")
-    assert read_segment_header(data, DATA / "00000000000000000041.log") == (41, True)
+    assert read_segment_header(data, DATA / "00000000000000000041.log") == SegmentHeader(
+        41, gap=True, clean_to=0, length=HEADER_BYTES
+    )
     ((header, batch),) = iter_batches(data[HEADER_BYTES:])
     assert header == (7, 41, 44, 4, 40, len(batch))
     assert list(iter_records(batch)) == RECORDS

@@ -5,11 +5,35 @@ import pytest
 from kvstore.batch import iter_batches, read_header
 from kvstore.errors import BatchBoundaryError, CorruptionError, FormatVersionError
 from kvstore.files import SyncError
+from kvstore.hint import Hint
 from kvstore.log import MAX_SEGMENT_BYTES, Log, LogBatch
 from kvstore.recovery import recover
-from kvstore.segment import HEADER_BYTES, committed_behind, read_segment_header, segment_header, segment_name
+from kvstore.segment import (
+    HEADER_BYTES,
+    Segment,
+    SegmentHeader,
+    committed_behind,
+    read_segment_header,
+    segment_header,
+    segment_name,
+)
 from tests.support.faulty_files import FaultyFiles
 from tests.unit.kvstore.support import DATA, batch, put
+
+
+class Seen:
+    """What a recovery shows, nothing of it known to be committed."""
+
+    known_commit = 0
+
+    def __init__(self) -> None:
+        self.batches: list[LogBatch] = []
+
+    def visit_batch(self, batch: LogBatch, highest_version: int) -> None:
+        self.batches.append(batch)
+
+    def visit_segment(self, segment: Segment, hint: Hint) -> None:
+        raise AssertionError(segment, hint)
 
 
 def log_batch(first: int, count: int = 1, *, size: int = 20, gap: bool = False) -> LogBatch:
@@ -69,7 +93,8 @@ def test_a_gap_begins_a_segment_which_says_so() -> None:
     files = FaultyFiles()
     log = Log(files, DATA, 10_000)
     log.write([log_batch(1), log_batch(50, gap=True), log_batch(51)], sync=True)
-    assert [read_segment_header(d, p) for p, d in files.snapshot().items()] == [(1, False), (50, True)]
+    headers = [read_segment_header(d, p) for p, d in files.snapshot().items()]
+    assert [(h.first, h.gap) for h in headers] == [(1, False), (50, True)]
     assert bounds(log.read(1, 10_000)) == bounds(log.read(30, 10_000)) == [(50, 50), (51, 51)]
 
 
@@ -130,9 +155,10 @@ def test_a_cut_is_durable_and_the_log_goes_on_from_there(after: int) -> None:
     header = log.cut(after)
     assert (header.last if header else 0) == after
     files.crash()
-    seen: list[LogBatch] = []
-    log, torn = recover(files, DATA, 330, lambda b, _: seen.append(b))
-    assert (torn, [b.data for b in seen]) == (0, [b.data for b in made[: after // 2]])
+    seen = Seen()
+    found = recover(files, DATA, 330, seen)
+    log = found.log
+    assert (found.torn, [b.data for b in seen.batches]) == (0, [b.data for b in made[: after // 2]])
     log.write([log_batch(after + 1, 2)], sync=True)
     assert log.read(0, 1 << 20) == b"".join(b.data for b in [*made[: after // 2], log_batch(after + 1, 2)])
 
@@ -165,7 +191,7 @@ def test_a_failed_sync_is_told() -> None:
 def test_a_segment_header_is_checked() -> None:
     path = DATA / segment_name(7)
     good = segment_header(7, gap=False)
-    assert read_segment_header(good, path) == (7, False)
+    assert read_segment_header(good, path) == SegmentHeader(7, gap=False, clean_to=0, length=HEADER_BYTES)
     for at in range(HEADER_BYTES):
         with pytest.raises(CorruptionError):
             read_segment_header(good[:at] + bytes([good[at] ^ 2]) + good[at + 1 :], path)
@@ -175,9 +201,9 @@ def test_a_segment_header_is_checked() -> None:
 
 def test_a_newer_segment_is_refused_as_newer(monkeypatch: pytest.MonkeyPatch) -> None:
     with monkeypatch.context() as newer:
-        newer.setattr("kvstore.segment.FORMAT_VERSION", 2)
+        newer.setattr("kvstore.segment.WRITTEN", 3)
         header = segment_header(7, gap=False)
-    with pytest.raises(FormatVersionError, match="version 2; this release knows versions up to 1"):
+    with pytest.raises(FormatVersionError, match="version 3; this release knows versions up to 2"):
         read_segment_header(header, DATA / segment_name(7))
 
 

@@ -414,15 +414,19 @@ def test_another_clusters_disk_is_refused_untouched(arguments: dict[str, Any], s
     assert open_store(files).end == (1, 3)
 
 
-@pytest.mark.parametrize("module", ["kvstore.sealed", "kvstore.segment", "kvstore.batch"])
-def test_a_newer_format_is_refused_untouched(module: str, monkeypatch: pytest.MonkeyPatch) -> None:
+@pytest.mark.parametrize(
+    ("version", "number"),
+    [("kvstore.sealed.FORMAT_VERSION", 2), ("kvstore.segment.WRITTEN", 3), ("kvstore.batch.FORMAT_VERSION", 2)],
+)
+def test_a_newer_format_is_refused_untouched(version: str, number: int, monkeypatch: pytest.MonkeyPatch) -> None:
     files = FaultyFiles()
     with monkeypatch.context() as newer:
-        newer.setattr(f"{module}.FORMAT_VERSION", 2)
+        newer.setattr(version, number)
         with open_store(files) as store:
             fill(store, 30)
     before = files.snapshot()
-    with pytest.raises(FormatVersionError, match="format version 2; this release knows versions up to 1"):
+    known = f"format version {number}; this release knows versions up to {number - 1}"
+    with pytest.raises(FormatVersionError, match=known):
         open_store(files)
     assert files.snapshot() == before
 

@@ -1,0 +1,329 @@
+"""What a store does about its log while it serves: hints for sealed segments, compaction, verification.
+
+One thread; `kvstore.store` says how it gets on with the others. Every step may be cut short by a crash:
+1. the output is written beside the log (`.tmp`) and synced; the sources are as they were;
+2. the horizon is synced: from here on nothing below it is promised, though all is still there;
+3. the output is renamed over its first source, the directory synced: it stands for all of them. A source that is found
+   behind it at a start is left over, and removed;
+4. places in the index are moved, the other sources removed, the output's hint written.
+"""
+
+import contextlib
+import threading
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass, replace
+from itertools import pairwise
+from pathlib import Path
+
+import structlog
+
+from kvcommon.versions import pack_version
+from kvstore.applier import Applier
+from kvstore.batch import HEADER_BYTES as BATCH_HEADER_BYTES
+from kvstore.batch import BatchHeader, check_records
+from kvstore.errors import CorruptionError, FormatVersionError
+from kvstore.files import SyncError
+from kvstore.garbage import Weight, choose
+from kvstore.hint import Hint, HintBuilder, hint_path, read_hint, write_hint
+from kvstore.home import Home
+from kvstore.horizon import Horizon
+from kvstore.index.base import LENGTH_BITS, LENGTH_MASK, MAX_OFFSET, SEGMENT_SHIFT
+from kvstore.log import Log
+from kvstore.options import StoreOptions
+from kvstore.rewrite import Rewriter
+from kvstore.segment import Segment
+from kvstore.sieve import Sieve
+
+SAMPLES = 16  # places at which a large segment is looked at to estimate its garbage
+_SAMPLED = 1 << 20  # bytes above which a segment is large
+_SLICE = 64 << 10  # bytes between two pauses
+_MOVES = 256  # keys whose places are moved at once, while commits wait
+
+log = structlog.get_logger()
+
+
+class HaltedError(Exception):
+    """The store closes or is wiped; what was begun is thrown away."""
+
+
+@dataclass(frozen=True, slots=True)
+class Progress:
+    """What was done since the store was opened, and how far what is under way has come. Sizes in bytes."""
+
+    compactions: int = 0
+    reclaimed_bytes: int = 0
+    hints: int = 0
+    verified_bytes: int = 0
+    source_bytes: int = 0
+    """Of the compaction under way; 0: none."""
+    read_bytes: int = 0
+    """How much of `source_bytes` was read."""
+
+
+class Pace:
+    """Limits bytes per second (0: none), and ends the work when the store is halted."""
+
+    def __init__(self, rate: int, halt: threading.Event) -> None:
+        self._rate = rate
+        self._halt = halt
+        self._bytes = 0
+
+    def spend(self, count: int) -> None:
+        """So many bytes were worked through. Raises HaltedError."""
+        self._bytes += count
+        if self._bytes < _SLICE:
+            return
+        seconds = self._bytes / self._rate if self._rate else 0
+        self._bytes = 0
+        if self._halt.wait(seconds):
+            raise HaltedError
+
+
+class Maintenance:
+    """For one worker thread.
+
+    `settle` gives an index up to which all is committed and on the disk, `newest_version` the log's highest version.
+    """
+
+    def __init__(
+        self,
+        home: Home,
+        applier: Applier,
+        options: StoreOptions,
+        *,
+        log: Log,
+        io: threading.Lock,
+        halt: threading.Event,
+        settle: Callable[[], int],
+        newest_version: Callable[[], int],
+        hinted: Sequence[int] = (),
+    ) -> None:
+        self.progress = Progress()
+        self.purge_to = 0
+        """Every replica has its log durably up to here; set from outside."""
+        self._home, self._log, self._applier, self._options = home, log, applier, options
+        self._io, self._settle, self._newest_version = io, settle, newest_version
+        self._pace = Pace(options.compaction_bytes_per_second, halt)
+        self._hinted = set(hinted)
+        self._weights: dict[int, Weight] = {}
+        self._surveyed_to = -1  # number of the newest segment that was sealed at the last survey
+        self._verified_to = 0
+
+    def step(self) -> bool:
+        """Do the next piece of work; whether there was any. Raises HaltedError, CorruptionError, OSError."""
+        sealed = self._sealed()
+        for segment in sealed:
+            if segment.number not in self._hinted:
+                self._write_hint(segment)
+                return True
+        return bool(sealed) and self._options.compaction and self._compact_best(sealed)
+
+    def _sealed(self) -> tuple[Segment, ...]:
+        """The segments that never change again: full, and committed as a whole."""
+        applied = self._applier.applied
+        return tuple(s for s, later in pairwise(self._log.segments) if later.first - 1 <= applied)
+
+    def _batches(self, segment: Segment) -> Iterator[tuple[BatchHeader, int, bytes, int]]:
+        """A segment's verified batches with their offsets and highest versions, at the pace that is set."""
+        for header, offset, data in segment.batches(segment.first):
+            yield header, offset, data, check_records(data, header, file=str(segment.path), base=offset)
+            self._pace.spend(header.length)
+
+    # Hints
+
+    def _write_hint(self, segment: Segment) -> None:
+        sieve = self._sieve()
+        hint = HintBuilder()
+        for header, offset, data, highest in self._batches(segment):
+            hint.batch(header, highest)
+            for kept in sieve.kept(header, data, _place(segment, offset)):
+                hint.record(kept, data, offset + kept.at)
+        write_hint(self._home.files, segment.path, hint.build(segment, self._settle()))
+        self._hinted.add(segment.number)
+        self.progress = replace(self.progress, hints=self.progress.hints + 1)
+
+    def _sieve(self, *, floor: int = 0, deletes: dict[bytes, int] | None = None) -> Sieve:
+        """`floor`: deletes up to here have nothing before the segments in question that they are needed for."""
+        applier = self._applier
+        purge_before = self._newest_version() - pack_version(self._options.tombstone_ms, 0, 0)
+        purge_to = min(floor, self.purge_to)
+        return Sieve(applier.index.get, applier.sessions.remembers, deletes or {}, purge_to, purge_before)
+
+    # Choosing
+
+    def _compact_best(self, sealed: Sequence[Segment]) -> bool:
+        if self._survey_is_due(sealed):
+            self._survey(sealed)
+        options = self._options
+        run = choose(
+            [self._weights[s.number] for s in sealed if s.number in self._weights],  # the newest may be unknown yet
+            segment_bytes=options.segment_bytes,
+            garbage=options.compaction_garbage,
+        )
+        return run is not None and self._compact(sealed, run)
+
+    def _survey_is_due(self, sealed: Sequence[Segment]) -> bool:
+        """Once a twentieth of the segments is new: garbage elsewhere can't have grown by more than what was written."""
+        new = sum(1 for s in sealed if s.number not in self._weights)
+        return new > len(sealed) // 20
+
+    def _survey(self, sealed: Sequence[Segment]) -> None:
+        self._weights = {s.number: self._weigh(s, _clean_before(sealed, i)) for i, s in enumerate(sealed)}
+
+    def _weigh(self, segment: Segment, floor: int) -> Weight:
+        """How much of a segment counts, from a look at all of it if it is small, at some batches if it isn't."""
+        sieve = self._sieve(floor=floor)
+        size = live = 0
+        for header, offset, data in _some_batches(segment):
+            kept = sieve.kept(header, data, _place(segment, offset))
+            size += header.length
+            live += sum(k.end - k.at for k in kept) + (BATCH_HEADER_BYTES if segment.clean_to else 0)
+            self._pace.spend(header.length)
+        return Weight(segment.size, segment.size * live // max(size, 1))
+
+    # Compacting
+
+    def _compact(self, sealed: Sequence[Segment], run: slice) -> bool:
+        sources = sealed[run]
+        worst = min(sum(s.size for s in sources), 2 * MAX_OFFSET)
+        free = self._home.files.free_bytes(self._home.path)
+        if free < worst + self._options.compaction_reserve_bytes:
+            log.warning("no room to compact", directory=str(self._home.path), free_bytes=free, needed_bytes=worst)
+            return False
+        self.progress = replace(self.progress, source_bytes=sum(s.size for s in sources), read_bytes=0)
+        sieve = self._sieve(floor=_clean_before(sealed, run.start), deletes=self._newest_deletes(sources))
+        output = self._begin(sources[0])
+        try:
+            taken = self._rewrite(sources, sieve, output)
+            output.finish()
+        except BaseException as e:
+            output.segment.file.close()
+            if not isinstance(e, SyncError):
+                with contextlib.suppress(OSError):
+                    self._home.files.remove(_temporary(output.segment))
+            raise
+        finally:
+            self.progress = replace(self.progress, source_bytes=0, read_bytes=0)
+        as_of = self._settle()
+        self._home.save_horizon(Horizon(as_of, sieve.purged_to))
+        self._swap(taken, output, as_of)
+        return True
+
+    def _begin(self, first: Segment) -> Rewriter:
+        """An output beside the log. It is clean to what is applied now; more may be by the time it is written."""
+        files = self._home.files
+        segment = Segment(
+            self._log.new_number(), first.first, first.path, first.file, 0, clean_to=self._applier.applied
+        )
+        path = _temporary(segment)
+        with contextlib.suppress(FileNotFoundError):
+            files.remove(path)
+        segment.file = files.open(path, create=True)
+        return Rewriter(segment)
+
+    def _rewrite(self, sources: Sequence[Segment], sieve: Sieve, output: Rewriter) -> Sequence[Segment]:
+        """Write what counts; gives the sources that there was room for."""
+        for i, source in enumerate(sources):
+            if i and output.segment.size + source.size > MAX_OFFSET:
+                return sources[:i]
+            for header, offset, data, highest in self._batches(source):
+                output.add(header, data, sieve.kept(header, data, _place(source, offset)), highest)
+                self.progress = replace(self.progress, read_bytes=self.progress.read_bytes + header.length)
+        return sources
+
+    def _newest_deletes(self, sources: Sequence[Segment]) -> dict[bytes, int]:
+        """The place of the newest delete of each key that is deleted in the sources, by their hints."""
+        newest: dict[bytes, int] = {}
+        for source in sources:
+            hint = self._hint_of(source)
+            if hint is not None and not all(p & LENGTH_MASK for p in hint.places):
+                base = source.number << SEGMENT_SHIFT
+                newest |= {k: base + p for k, p in zip(hint.keys(), hint.places, strict=True) if not p & LENGTH_MASK}
+        return newest
+
+    def _hint_of(self, segment: Segment) -> Hint | None:
+        try:
+            hint = read_hint(self._home.files, segment.path)
+        except (CorruptionError, FormatVersionError):
+            return None
+        return hint if hint is not None and hint.is_of(segment) else None
+
+    def _swap(self, sources: Sequence[Segment], output: Rewriter, as_of: int) -> None:
+        files, segment = self._home.files, output.segment
+        with self._io:
+            with contextlib.suppress(FileNotFoundError):
+                files.remove(hint_path(segment.path))
+            files.rename(_temporary(segment), segment.path)
+            files.sync_directory(self._home.path)
+            self._log.replace(sources, segment)
+        hint = output.hint.build(segment, as_of)
+        self._move(hint, segment.number, frozenset(s.number for s in sources))
+        self._log.retire(sources)
+        for source in sources[1:]:
+            for path in (source.path, hint_path(source.path)):
+                with contextlib.suppress(FileNotFoundError):
+                    files.remove(path)
+        write_hint(files, segment.path, hint)
+        self._hinted.add(segment.number)
+        self._weights[segment.number] = Weight(segment.size, segment.size)
+        before = sum(s.size for s in sources)
+        self.progress = replace(
+            self.progress,
+            compactions=self.progress.compactions + 1,
+            reclaimed_bytes=self.progress.reclaimed_bytes + before - segment.size,
+        )
+        log.info(
+            "log compacted",
+            directory=str(self._home.path),
+            first=hint.first,
+            last=hint.last,
+            segments=len(sources),
+            bytes_before=before,
+            bytes_after=segment.size,
+        )
+
+    def _move(self, hint: Hint, number: int, sources: frozenset[int]) -> None:
+        base = number << SEGMENT_SHIFT
+        moves = [(k, base + p) for k, p in zip(hint.keys(), hint.places, strict=True) if p & LENGTH_MASK]
+        for at in range(0, len(moves), _MOVES):
+            self._applier.index.move(moves[at : at + _MOVES], sources)
+            self._pace.spend(_SLICE)
+
+    # Verifying
+
+    def verify(self) -> int:
+        """Read the next sealed segment in turn and check every checksum; gives its size, 0 when there is none.
+
+        Raises HaltedError, CorruptionError, OSError.
+        """
+        sealed = self._sealed()
+        segment = next((s for s in sealed if s.first > self._verified_to), sealed[0] if sealed else None)
+        if segment is None:
+            return 0
+        for _ in self._batches(segment):
+            pass
+        self._verified_to = segment.first
+        self.progress = replace(self.progress, verified_bytes=self.progress.verified_bytes + segment.size)
+        return segment.size
+
+
+def _place(segment: Segment, offset: int) -> int:
+    return segment.number << SEGMENT_SHIFT | offset << LENGTH_BITS
+
+
+def _temporary(segment: Segment) -> Path:
+    return segment.path.with_name(segment.path.name + ".tmp")
+
+
+def _clean_before(segments: Sequence[Segment], place: int) -> int:
+    """The index up to which no segment before a place holds what deletes are needed for."""
+    return min((s.clean_to for s in segments[:place]), default=(1 << 63) - 1)
+
+
+def _some_batches(segment: Segment) -> Iterator[tuple[BatchHeader, int, bytes]]:
+    marks = segment.marks
+    if segment.size <= _SAMPLED or len(marks) <= SAMPLES:
+        yield from segment.batches(segment.first)
+        return
+    for i in range(SAMPLES):
+        yield next(segment.batches(marks[i * len(marks) // SAMPLES][0]))
