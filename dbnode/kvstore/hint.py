@@ -14,13 +14,14 @@ from itertools import accumulate, pairwise
 from pathlib import Path
 from typing import Final
 
-from kvstore.batch import BatchHeader, RecordType
+from kvstore.batch import RECORD_BYTES, BatchHeader, RecordType, unpack_record
 from kvstore.errors import CorruptionError
 from kvstore.files import Files, replace_file
 from kvstore.index.base import LENGTH_BITS, MAX_OFFSET
 from kvstore.meta import EpochStart
 from kvstore.sealed import HEADER_BYTES, seal, unseal
 from kvstore.segment import Segment
+from kvstore.sessions import KEY_BYTES as SESSION_KEY_BYTES
 from kvstore.sieve import Kept
 
 SUFFIX: Final = ".hint"
@@ -181,6 +182,13 @@ def _check(hint: Hint, path: Path) -> None:
             f"an impossible hint: indexes {hint.first}..{hint.last}, as of {hint.as_of}, segment of {hint.size} bytes"
         )
         raise CorruptionError(str(path), HEADER_BYTES, what)
+    at, data = 0, hint.sessions
+    while at < len(data):
+        rest = len(data) - at - RECORD_BYTES
+        _, kind, key, value, _, _ = unpack_record(data, at) if rest >= 0 else (0,) * 6
+        if kind != _SESSION or key != SESSION_KEY_BYTES or key + value > rest:
+            raise CorruptionError(str(path), HEADER_BYTES, f"no session record at {at} of {len(data)} bytes of them")
+        at += RECORD_BYTES + key + value
 
 
 def read_hint(files: Files, segment: Path) -> Hint | None:

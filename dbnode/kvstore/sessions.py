@@ -13,6 +13,7 @@ from kvcommon.numbers import DEDUPLICATION_BATCHES, DEDUPLICATION_WINDOW
 from kvcommon.versions import version_ms
 
 _KEY = struct.Struct("<16sQ")
+KEY_BYTES: Final = _KEY.size
 _MARGIN: Final = 60.0  # s kept beyond the window, for clocks and for requests under way
 
 

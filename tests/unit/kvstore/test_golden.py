@@ -1,10 +1,13 @@
 """The formats, byte by byte, as released: these files only ever get additions beside them."""
 
+from array import array
 from pathlib import Path
 
-from kvstore.batch import encode_batch, iter_batches, iter_records
+from kvstore.batch import BatchHeader, encode_batch, encode_records, iter_batches, iter_records, seal_batch
+from kvstore.hint import Hint, decode_hint, encode_hint
+from kvstore.horizon import HORIZON, Horizon, read_horizon, write_horizon
 from kvstore.meta import EPOCHS, META, Meta, read_epochs, read_meta, write_epochs, write_meta
-from kvstore.segment import HEADER_BYTES, SegmentHeader, read_segment_header, segment_header
+from kvstore.segment import HEADER_BYTES, SegmentHeader, compacted_header, read_segment_header, segment_header
 from kvstore.sessions import session_key
 from tests.support.faulty_files import FaultyFiles, Inode
 from tests.unit.kvstore.support import CLUSTER, DATA, DELETE, EPOCH, PUT, SESSION
@@ -16,6 +19,21 @@ RECORDS = [
     (DELETE, b"old", b"", 7 << 22, 43),
     (SESSION, session_key(b"client-0123456ab", 9), b"\x01ok", 8 << 22, 44),
 ]
+KEPT = [RECORDS[0], *RECORDS[2:]]  # what a compaction up to 60 kept of them
+HINT = Hint(  # of the segment in segment.hex
+    first=41,
+    last=44,
+    size=216,
+    clean_to=0,
+    as_of=60,
+    highest_version=8 << 22,
+    epochs=[(7, 41)],
+    marks=[(41, HEADER_BYTES)],
+    lengths=array("H", [3, 3]),
+    places=array("Q", [97 << 21 | 35, 132 << 21]),
+    names=b"keyold",
+    sessions=encode_records(44, RECORDS[3:])[0],
+)
 META_CONTENT = Meta(CLUSTER, 3, "d34db33f", "c-p3-0", replication={"accepted_epoch": 7})
 
 
@@ -42,6 +60,43 @@ def test_a_released_segment_is_read() -> None:
     ((header, batch),) = iter_batches(data[HEADER_BYTES:])
     assert header == (7, 41, 44, 4, 40, len(batch))
     assert list(iter_records(batch)) == RECORDS
+
+
+def test_a_compacted_segment_is_written_as_released() -> None:
+    body = encode_records(41, KEPT[:1])[0] + encode_records(43, KEPT[1:])[0]
+    batch = seal_batch(epoch=7, first=41, last=44, commit=40, count=3, body=body)
+    assert compacted_header(41, 60) + batch == golden("compacted.hex")
+
+
+def test_a_released_compacted_segment_is_read() -> None:
+    data = golden("compacted.hex")
+    header = read_segment_header(data, DATA / "00000000000000000041.log")
+    assert header == SegmentHeader(41, gap=False, clean_to=60, length=36)
+    ((batch_header, batch),) = iter_batches(data[header.length :])
+    assert batch_header == BatchHeader(7, 41, 44, 3, 40, len(batch))
+    assert list(iter_records(batch)) == KEPT
+
+
+def test_a_hint_is_written_as_released() -> None:
+    assert len(golden("segment.hex")) == HINT.size
+    assert golden("segment.hex")[97:132] == encode_records(42, RECORDS[1:2])[0]
+    assert encode_hint(HINT) == golden("hint.hex")
+
+
+def test_a_released_hint_is_read() -> None:
+    found = decode_hint(golden("hint.hex"), DATA / "00000000000000000041.hint")
+    assert found == HINT
+    assert found.keys() == [b"key", b"old"]
+
+
+def test_the_horizon_is_written_as_released() -> None:
+    files = FaultyFiles()
+    write_horizon(files, DATA, Horizon(60, 43))
+    assert files.read(DATA / HORIZON) == golden("horizon.hex")
+
+
+def test_a_released_horizon_is_read() -> None:
+    assert read_horizon(files_with(HORIZON, golden("horizon.hex")), DATA) == Horizon(60, 43)
 
 
 def test_meta_is_written_as_released() -> None:
