@@ -8,7 +8,7 @@ INSTALLED := $(VENV)/.installed
 PROTOS := proto/kvproto/v1
 ARGS ?=
 
-.PHONY: help install run test unit lint types layers generate check-generated chart e2e bench lock image clean
+.PHONY: help install run test unit lint types layers generate check-generated chart e2e bench soak mutants lock image clean
 
 help: ## list the targets
 	@grep -hE '^[a-z][a-z0-9-]*:.*## ' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 18
@@ -57,6 +57,12 @@ e2e: install ## the end-to-end tests on the cluster of KUBECONFIG (or kind, or E
 
 bench: install ## measure, beside etcd and the bare limits; see docs/benchmarks.md
 	@$(BIN)/python -m bench $(ARGS)
+
+soak: install ## simulate until stopped, on all cores; failures are kept in .kvcluster/soak (ARGS="--processes 1")
+	@nice $(BIN)/python -m tests.simulation.soak $(ARGS)
+
+mutants: install ## break the code on purpose, one rule at a time: each must be caught (ARGS="name ...")
+	@nice $(BIN)/python -m tests.simulation.mutants $(ARGS)
 
 image: ## the container image, by docker
 	docker build -t kvcluster:dev .

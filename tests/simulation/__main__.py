@@ -1,42 +1,72 @@
-"""Replay or hunt: `python -m tests.simulation --seed N` prints the timeline, `--seeds A..B` tries many."""
+"""Replay or hunt: `--seed N` prints what happened, `--seeds A..B` tries many; see docs/correctness.md."""
 
 import argparse
 import json
-import re
 import sys
 import time
 from collections import Counter
 from dataclasses import replace
+from pathlib import Path
 
 import kvnode.core
-from tests.simulation.cluster import Options, Report, simulate
+from tests.simulation.cluster import Report, simulate
+from tests.simulation.explain import explain
+from tests.simulation.picture import draw
+from tests.simulation.schedule import Options, parse_calm, parse_faults, parse_requests
+from tests.simulation.shrink import shrink
 
 SHOWN = 12  # failures of a hunt
 
 
 def main() -> int:
     """Run one seed with its timeline, or many with one line per failure. Exit code 1 when something failed."""
+    arguments = _parser().parse_args()
+    options = Options(
+        arguments.seed or 0,
+        arguments.replicas,
+        arguments.clients,
+        arguments.keys,
+        arguments.seconds,
+        calm=arguments.calm,
+        faults=arguments.faults,
+        requests=arguments.requests,
+    )
+    if arguments.seeds is None:
+        return _replay(options, arguments)
+    first, last = map(int, arguments.seeds.split(".."))
+    return hunt(range(first, last), options, stop=arguments.stop, as_json=arguments.json)
+
+
+def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(prog="python -m tests.simulation", description=__doc__)
     parser.add_argument("--seed", type=int)
     parser.add_argument("--seeds", help="A..B, B not included")
     parser.add_argument("--replicas", type=int, default=3)
     parser.add_argument("--clients", type=int, default=5)
     parser.add_argument("--keys", type=int, default=5)
-    parser.add_argument("--seconds", type=float, default=12.0)
-    parser.add_argument("--stop", action="store_true", help="end at the first failure")
-    parser.add_argument("--json", action="store_true", help="with --seeds: one line for programs")
+    parser.add_argument("--seconds", type=float, default=12.0, help="of faults")
+    parser.add_argument("--calm", type=parse_calm, default=frozenset(), help="parts of the world that do no mischief")
+    parser.add_argument("--faults", type=parse_faults, help="only these of the seed's faults: 3,7 or none")
+    parser.add_argument("--requests", type=parse_requests, help="only these requests: client:number@time,... or none")
+    parser.add_argument("--shrink", action="store_true", help="look for the shortest run that fails the same way")
+    parser.add_argument("--html", type=Path, metavar="FILE", help="draw the run into a file for a browser")
+    parser.add_argument("--details", action="store_true", help="heartbeats and acknowledgements, too")
     parser.add_argument("--last", type=int, help="show only so many lines of the timeline")
-    arguments = parser.parse_args()
-    sizes = Options(arguments.seed or 0, arguments.replicas, arguments.clients, arguments.keys, arguments.seconds)
-    if arguments.seeds is None:
-        report = simulate(replace(sizes, verbose=True))
-        lines = report.timeline.splitlines()
-        print("\n".join(lines[-arguments.last :] if arguments.last else lines))
-        print(f"{report.operations} operations, {report.served} served; {report.counts}")
-        print(f"FAILED {report.failure}" if report.failure else f"good; whole again after {report.healed_after:.2f} s")
-        return bool(report.failure)
-    first, last = map(int, arguments.seeds.split(".."))
-    return hunt(range(first, last), sizes, stop=arguments.stop, as_json=arguments.json)
+    parser.add_argument("--stop", action="store_true", help="with --seeds: end at the first failure")
+    parser.add_argument("--json", action="store_true", help="with --seeds: one line for programs")
+    return parser
+
+
+def _replay(options: Options, arguments: argparse.Namespace) -> int:
+    report = simulate(replace(options, verbose=True))
+    if arguments.shrink and report.failure is not None:
+        shrunk = shrink(report, tell=lambda what: print(what, file=sys.stderr, flush=True))
+        report = simulate(replace(shrunk.options, verbose=True))
+    print(explain(report, details=arguments.details, last=arguments.last))
+    if arguments.html is not None:
+        arguments.html.write_text(draw(report))
+        print(f"drawn into {arguments.html}")
+    return report.failure is not None
 
 
 def hunt(seeds: range, sizes: Options, *, stop: bool, as_json: bool) -> int:
@@ -52,14 +82,16 @@ def hunt(seeds: range, sizes: Options, *, stop: bool, as_json: bool) -> int:
         served += report.served
         worst = max(worst, report.healed_after)
         totals.update(report.counts)
-        if report.failure:
+        if report.failure is not None:
             failures.append(report)
             if not as_json and len(failures) <= SHOWN:
-                print(f"{report.failure[:300]}\n    {report.options.command}", flush=True)
+                print(f"{str(report.failure)[:300]}\n    {report.options.command}", flush=True)
             if stop:
                 break
     if as_json:
-        by = Counter(_check_of(r.failure) for r in failures)
+        by = Counter(
+            f"invariant {r.failure.invariant}" if r.failure.invariant else "raised" for r in failures if r.failure
+        )
         first = failures[0].options.seed if failures else -1
         core = str(kvnode.core.__file__)
         print(json.dumps({"seeds": tried, "failed": len(failures), "first": first, "by": by, "core": core}))
@@ -71,12 +103,6 @@ def hunt(seeds: range, sizes: Options, *, stop: bool, as_json: bool) -> int:
     )
     print(", ".join(f"{what} {number}" for what, number in sorted(totals.items())))
     return bool(failures)
-
-
-def _check_of(failure: str) -> str:
-    """The invariant that a failure names, or that the core raised."""
-    found = re.search(r"invariant \d+", failure)
-    return found[0] if found else "raised"
 
 
 if __name__ == "__main__":

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 
 from kvcoord.contract import PartitionState, ReplicaId, RunId
 from kvnode.core import events as ev
-from kvnode.core.messages import Ack, Append, Go
+from kvnode.core.messages import Ack, Append, Go, Welcome
 from kvnode.core.types import START, Batch, Meta, Position
 from kvstore.batch import RecordType
 from tests.simulation.disk import Disk
@@ -38,7 +38,7 @@ class Checker:
         self.counts: dict[str, int] = {}
 
     def fail(self, process: "Process", invariant: int, what: str) -> None:
-        self.loop.fail(process.who, f"invariant {invariant}: {what}")
+        self.loop.fail(process.who, invariant, what)
 
     def count(self, what: str) -> None:
         """What happened how often, to see that a run tested something."""
@@ -164,6 +164,10 @@ class Checker:
         elif isinstance(message, Go):
             self.gone[process.run] = message.epoch
             self.count("hand-overs")
+        elif isinstance(message, Welcome):
+            meant = process.meant.get(conn)
+            if meant != process.run:
+                self.fail(process, 25, f"welcomes a follower that means {meant}")
         elif isinstance(message, Append):
             writer = self.writers.setdefault(message.epoch, process.run)
             if writer != process.run:
@@ -274,8 +278,8 @@ class Checker:
             for record in disk.payloads.of(batch).records:
                 if record.type == RecordType.SESSION and requests.setdefault(record.key, record.index) != record.index:
                     where = f"at {requests[record.key]} and {record.index}"
-                    self.loop.fail("log", f"invariant 14: request {record.key.hex()} took effect twice, {where}")
+                    self.loop.fail("log", 14, f"request {record.key.hex()} took effect twice, {where}")
                 if record.version <= newest:
-                    self.loop.fail("log", f"invariant 20: version {record.version} at {record.index} after {newest}")
+                    self.loop.fail("log", 20, f"version {record.version} at {record.index} after {newest}")
                 newest = record.version
         assert disk.end != START

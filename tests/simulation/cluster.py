@@ -10,10 +10,12 @@ from tests.simulation.clients import Client
 from tests.simulation.coordination import Coordination
 from tests.simulation.disk import Payloads
 from tests.simulation.faults import Faults
-from tests.simulation.loop import Loop, SimulationError
+from tests.simulation.loop import Failure, Loop, SimulationError
 from tests.simulation.network import Network
 from tests.simulation.node import Machine, Process
+from tests.simulation.schedule import Asked, Options, Struck
 from tests.simulation.service import Call
+from tests.simulation.timeline import Line
 from tests.support.history import History, Kind, lost_writes, version_violations
 from tests.support.linearizability import check, format_violation
 
@@ -21,32 +23,14 @@ HEALED_WITHIN = 30.0  # seconds of virtual time after the last fault
 
 
 @dataclass(frozen=True, slots=True)
-class Options:
-    """What a run is made of; the seed decides all the rest."""
-
-    seed: int
-    replicas: int = 3
-    clients: int = 5
-    keys: int = 5
-    seconds: float = 12.0  # of faults
-    verbose: bool = False
-
-    @property
-    def command(self) -> str:
-        """What replays the run."""
-        return (
-            f".venv/bin/python -m tests.simulation --seed {self.seed} --replicas {self.replicas} "
-            f"--clients {self.clients} --keys {self.keys} --seconds {self.seconds:g}"
-        )
-
-
-@dataclass(frozen=True, slots=True)
 class Report:
-    """How a run went: `failure` is empty when nothing was wrong."""
+    """How a run went; `failure` is None when nothing was wrong."""
 
     options: Options
-    failure: str
-    timeline: str
+    failure: Failure | None
+    lines: tuple[Line, ...]
+    faults: tuple[Struck, ...]  # that struck, in order
+    requests: tuple[Asked, ...]  # that were begun, in order
     operations: int
     served: int
     counts: dict[str, int]
@@ -59,10 +43,14 @@ class Cluster:
     def __init__(self, options: Options) -> None:
         self.options = options
         self.loop = Loop(options.seed, verbose=options.verbose)
-        rng = self.loop.rng
+        rng = self.loop.stream("cluster")
+        calm = options.calm
         self.timing = Timing()
         self.window = rng.choice([2000, 10_000, 1 << 20])
         self.sync_base = rng.choice([0.0005, 0.003, 0.02])
+        if "disks" in calm:
+            self.sync_base = 0.001
+        self.asked: list[Asked] = []
         self.payloads = Payloads()
         self.pods = [f"p{i}" for i in range(options.replicas)]
         self.keys = [b"k%d" % i for i in range(options.keys)]
@@ -80,8 +68,8 @@ class Cluster:
             replicas=tuple(self.pods),
             min_in_sync=default_min_in_sync(options.replicas),
         )
-        self.coordination = Coordination(self.loop, born, self.checker)
-        self.network = Network(self.loop, self.running)
+        self.coordination = Coordination(self.loop, born, self.checker, calm="coordination" in calm)
+        self.network = Network(self.loop, self.running, calm="network" in calm)
         self.faults = Faults(self)
         self.clients = [Client(self, i) for i in range(options.clients)]
 
@@ -98,7 +86,7 @@ class Cluster:
 
     def run(self) -> float:
         """Everything; gives the seconds that healing took. Raises SimulationError."""
-        rng, loop = self.loop.rng, self.loop
+        rng, loop = self.loop.stream("cluster"), self.loop
         for machine in self.machines.values():
             self.plan_start(machine, rng.random() * 0.5)
         for client in self.clients:
@@ -121,7 +109,7 @@ class Cluster:
             client.think = max(client.think, 0.1)  # a follower catches up if it is faster than the load
         while self.loop.now < began + HEALED_WITHIN:
             self.loop.run(self.loop.now + 0.25)
-            if self._whole() and self._served() > served + 5:
+            if self._whole() and (self._served() > served + 5 or self.options.requests is not None):
                 self.load = False
                 self.loop.run(self.loop.now + 6.0)  # every client's last request ends
                 return self.loop.now - began - 6.0
@@ -131,7 +119,7 @@ class Cluster:
             f"{p.core.in_sync} serving {p.clock.now() < p.core.lease_until}"
             for p in self.processes()
         )
-        self.loop.fail("cluster", f"invariant 24: not whole {HEALED_WITHIN} s after the last fault: {state}; {cores}")
+        self.loop.fail("cluster", 24, f"not whole {HEALED_WITHIN} s after the last fault: {state}; {cores}")
         return 0.0
 
     def _served(self) -> int:
@@ -153,7 +141,7 @@ class Cluster:
     def _read_all(self) -> None:
         reader = Client(self, len(self.clients))
         for key in self.keys:
-            reader.ask((Call(Kind.GET, key),))
+            reader.ask((Call(Kind.GET, key),), reader.sequence + 1)
             while not reader.idle:
                 self.loop.run(self.loop.now + 0.1)
 
@@ -167,21 +155,23 @@ class Cluster:
         problems += version_violations(operations)
         problems += lost_writes([o for o in operations if o.client < len(self.clients)], final)
         if problems:
-            self.loop.fail("history", "invariant 15: " + "\n".join(problems))
+            self.loop.fail("history", 15, "\n".join(problems))
 
 
 def simulate(options: Options) -> Report:
     """One whole run."""
     cluster = Cluster(options)
-    failure, took = "", 0.0
+    failure, took = None, 0.0
     try:
         took = cluster.run()
     except SimulationError as e:
-        failure = str(e)
+        failure = e.failure
     return Report(
         options,
         failure,
-        cluster.loop.timeline(None if options.verbose else 60),
+        tuple(cluster.loop.timeline.lines),
+        tuple(cluster.faults.struck),
+        tuple(cluster.asked),
         len(cluster.history),
         sum(c.served for c in cluster.clients),
         cluster.checker.counts,

@@ -1,10 +1,12 @@
 """A model of the coordination service: one compare-and-set cell, answers that get lost, watches that come late."""
 
+from random import Random
 from typing import TYPE_CHECKING
 
 from kvcoord.contract import Death, Lost, PartitionState, Won
 from kvnode.core.events import CasAnswered, DeathReported, StateSeen
 from tests.simulation.loop import Loop
+from tests.simulation.timeline import Mark, describe_state
 
 if TYPE_CHECKING:
     from tests.simulation.checks import Checker
@@ -16,7 +18,7 @@ TIMEOUT = 1.0  # after which a compare-and-set without an answer is called "mayb
 class Coordination:
     """The partition's state. `down`: nobody reaches it; `cut`: pods that don't; `slow`: seconds that everything takes."""
 
-    def __init__(self, loop: Loop, state: PartitionState, checker: "Checker") -> None:
+    def __init__(self, loop: Loop, state: PartitionState, checker: "Checker", *, calm: bool) -> None:
         self.loop = loop
         self.state = state
         self.version = 0
@@ -29,20 +31,25 @@ class Coordination:
         self.cut: dict[str, int] = {}
         self.slow = 0.0
         self.pending = 0  # compare-and-sets that may yet be done
-        self.maybe = 0.02  # share of compare-and-sets that end without an answer
-        self.base = loop.rng.choice([0.001, 0.005, 0.02])
+        self.usual_maybe = 0.0 if calm else 0.02
+        self.maybe = self.usual_maybe  # share of compare-and-sets that end without an answer
+        self.base = 0.001 if calm else loop.stream("coordination").choice([0.001, 0.005, 0.02])
 
     def reachable(self, pod: str) -> bool:
         return not self.down and not self.cut.get(pod)
 
-    def delay(self) -> float:
-        return self.loop.rng.uniform(0.2, 2.0) * self.base + (self.loop.rng.random() * self.slow)
+    def _rng(self, pod: str) -> Random:
+        return self.loop.stream(f"coordination {pod}")
+
+    def delay(self, pod: str) -> float:
+        rng = self._rng(pod)
+        return rng.uniform(0.2, 2.0) * self.base + (rng.random() * self.slow)
 
     # --- compare and set ---------------------------------------------------------------------------------------------
 
     def compare_and_set(self, process: "Process", expected: int, state: PartitionState) -> None:
         """Ask; the answer comes as an event, or "maybe" after a time-out, whether or not it was, or will be, done."""
-        rng, loop = self.loop.rng, self.loop
+        rng, loop = self._rng(process.pod), self.loop
         fate = rng.random()
         if not self.reachable(process.pod) or fate < self.maybe:
             loop.after(TIMEOUT * rng.uniform(0.1, 1.0), self._answer, process, expected, None)
@@ -51,7 +58,7 @@ class Coordination:
                 loop.after(rng.choice([0.05, 0.5, 3.0]) * rng.random(), self._late, process, expected, state)
             return
         self.pending += 1
-        loop.after(self.delay(), self._arrive, process, expected, state)
+        loop.after(self.delay(process.pod), self._arrive, process, expected, state)
 
     def _late(self, process: "Process", expected: int, state: PartitionState) -> None:
         if self.down:
@@ -66,16 +73,18 @@ class Coordination:
             self.loop.after(TIMEOUT, self._answer, process, expected, None)
             return
         outcome = self._apply(process, expected, state)
-        self.loop.after(self.delay(), self._answer, process, expected, outcome)
+        self.loop.after(self.delay(process.pod), self._answer, process, expected, outcome)
 
     def _apply(self, process: "Process", expected: int, state: PartitionState) -> Won | Lost:
         if expected != self.version:
             return Lost()
         before, self.state = self.state, state
         self.version += 1
-        in_sync = ",".join(str(r) for r in state.in_sync)
         self.loop.note(
-            "coordination", f"epoch {state.epoch} leader {state.leader} in sync {in_sync} (by {process.who})"
+            "coordination",
+            f"now {describe_state(state)} (asked by {process.who})",
+            Mark.COORDINATION,
+            epoch=state.epoch,
         )
         self.checker.state_changed(process, before, state)
         self._show_all()
@@ -91,11 +100,11 @@ class Coordination:
     def read(self, process: "Process", number: int = 0) -> None:
         """An ordered read; no answer at all while the service is away."""
         if self.reachable(process.pod):
-            self.loop.after(self.delay(), self._read, process, number)
+            self.loop.after(self.delay(process.pod), self._read, process, number)
 
     def _read(self, process: "Process", number: int) -> None:
         if self.reachable(process.pod):
-            self.loop.after(self.delay(), process.deliver, StateSeen(self.state, self.version, number))
+            self.loop.after(self.delay(process.pod), process.deliver, StateSeen(self.state, self.version, number))
 
     def watch(self, process: "Process") -> None:
         """A process has started: it is shown what is, and from then on what comes."""
@@ -108,7 +117,7 @@ class Coordination:
             self._show(process)
 
     def _show(self, process: "Process") -> None:
-        self.loop.after(self.delay(), self._shown, process)
+        self.loop.after(self.delay(process.pod), self._shown, process)
 
     def _shown(self, process: "Process") -> None:
         if self.processes.get(process.pod) is not process or not self.reachable(process.pod):
@@ -127,5 +136,5 @@ class Coordination:
         """The kubelet's word; true ones only."""
         self.words.add(run)
         self.deaths[pod] = Death(pod, run, f"container-{run}", self.state.epoch)
-        self.loop.note("kubelet", f"{pod} run {run} is terminated")
+        self.loop.note("kubelet", f"{pod} run {run} is terminated", Mark.FAULT)
         self._show_all()

@@ -6,7 +6,11 @@ who is about to be. No fault destroys the last good copy: that is data loss by d
 """
 
 from collections.abc import Callable
+from random import Random
 from typing import TYPE_CHECKING
+
+from tests.simulation.schedule import Struck
+from tests.simulation.timeline import Mark
 
 if TYPE_CHECKING:
     from tests.simulation.cluster import Cluster
@@ -19,7 +23,7 @@ class Faults:
     def __init__(self, cluster: "Cluster") -> None:
         self.cluster = cluster
         self.loop = cluster.loop
-        rng = self.loop.rng
+        rng = self.loop.stream("faults")
         self.kinds: dict[str, Callable[[], None]] = {
             "kill": self.kill,
             "power_off": self.power_off,
@@ -45,22 +49,36 @@ class Faults:
         self.word_share = rng.choice([0.0, 0.5, 1.0])
         self.over = False
         self.heals: list[Callable[[], None]] = []
+        self.rng = rng  # of the fault that strikes
+        self.struck: list[Struck] = []
 
     def start(self) -> None:
+        """Strike at the times that the seed gives, from now on for as long as the options say."""
+        kept = self.cluster.options.faults
         self.loop.note("faults", f"one in {self.often} s of {', '.join(sorted(self.chosen))}")
-        self.loop.after(self.loop.rng.expovariate(1 / self.often), self._strike)
+        rng = self.loop.stream("faults")
+        at, number = rng.expovariate(1 / self.often), 0
+        while at < self.cluster.options.seconds:
+            kind = rng.choice(self.chosen)
+            if kept is None or number in kept:
+                self.loop.after(at, self._strike, number, kind)
+            at += rng.expovariate(1 / self.often)
+            number += 1
 
-    def _strike(self) -> None:
+    def _strike(self, number: int, kind: str) -> None:
         if not self.over:
-            name = self.loop.rng.choice(self.chosen)
-            self.cluster.checker.count(f"fault {name}")
-            self.kinds[name]()
-            self.loop.after(self.loop.rng.expovariate(1 / self.often), self._strike)
+            self.rng = Random(f"{self.loop.seed} fault {number}")
+            self.struck.append(Struck(number, self.loop.now, kind))
+            self.cluster.checker.count(f"fault {kind}")
+            self.kinds[kind]()
+
+    def _note(self, what: str, mark: Mark = Mark.FAULT) -> None:
+        self.loop.note("faults", what, mark)
 
     def stop(self) -> None:
         """End every fault; everything that is down comes up."""
         self.over = True
-        self.loop.note("faults", "over")
+        self._note("all faults end; what is down comes up", Mark.HEAL)
         for heal in self.heals:
             heal()
         self.heals.clear()
@@ -68,10 +86,10 @@ class Faults:
             machine.slow_disk = 0.0
             process = machine.process
             if process is not None and process.leaving_since is None and process.core.failure:
-                self._end(machine, silently=False)  # as the node's own liveness probe would
-                machine.disk.kill(self.loop.rng)
+                process.end(silently=False)  # as the node's own liveness probe would
+                machine.disk.kill(machine.rng)
             if machine.process is None:
-                self.cluster.plan_start(machine, self.loop.rng.random())
+                self.cluster.plan_start(machine, machine.rng.random())
 
     def _for(self, seconds: float, heal: Callable[[], None]) -> None:
         """End a fault after a time, or at the end of all, whichever is first."""
@@ -88,10 +106,10 @@ class Faults:
 
     def _length(self) -> float:
         """Shorter than a heartbeat, about a lease, or much longer."""
-        return self.loop.rng.choice([0.1, 0.7, 1.5, 2.5, 5.0]) * self.loop.rng.uniform(0.5, 1.5)
+        return self.rng.choice([0.1, 0.7, 1.5, 2.5, 5.0]) * self.rng.uniform(0.5, 1.5)
 
     def _victim(self) -> "Machine":
-        rng, leader = self.loop.rng, self.cluster.coordination.state.leader
+        rng, leader = self.rng, self.cluster.coordination.state.leader
         claimants = [p for p in self.cluster.processes() if p.core.claim is not None]
         if claimants and rng.random() < 0.3:
             return rng.choice(claimants).machine
@@ -107,9 +125,9 @@ class Faults:
         if process is None:
             return None
         process.end(silently=silently)
-        if self.loop.rng.random() < self.word_share:
+        if self.rng.random() < self.word_share:
             self.loop.after(
-                self.loop.rng.uniform(0.05, 1.0), self.cluster.coordination.report_death, machine.pod, process.run.run
+                self.rng.uniform(0.05, 1.0), self.cluster.coordination.report_death, machine.pod, process.run.run
             )
         return process.run.run
 
@@ -118,8 +136,8 @@ class Faults:
         machine = self._victim()
         run = self._end(machine, silently=False)
         if run is not None:
-            machine.disk.kill(self.loop.rng)
-            self.loop.note("faults", f"kill {run}; its log ends at {machine.disk.end}")
+            machine.disk.kill(self.rng)
+            self._note(f"kill {run}; its log ends at {machine.disk.end.index}")
             self.cluster.plan_start(machine, self._length())
 
     def power_off(self) -> None:
@@ -129,15 +147,15 @@ class Faults:
     def _power_off(self, machine: "Machine", back: float) -> None:
         run = self._end(machine, silently=True)
         if run is not None:
-            machine.disk.power_off(self.loop.rng)
-            self.loop.note("faults", f"power off {machine.pod} with {run}; its log ends at {machine.disk.end}")
+            machine.disk.power_off(self.rng)
+            self._note(f"power off {machine.pod} with {run}; its log ends at {machine.disk.end.index}")
             self.cluster.plan_start(machine, back)
 
     def all_down(self) -> None:
         """All at once, back in any order."""
-        rng = self.loop.rng
+        rng = self.rng
         power = rng.random() < 0.5
-        self.loop.note("faults", "all down")
+        self._note("all down")
         for machine in self.cluster.machines.values():
             if power:
                 self._power_off(machine, rng.random() * 4)
@@ -150,20 +168,26 @@ class Faults:
         if process is None or process.paused:
             return
         length = self._length()
-        self.loop.note("faults", f"pause {process.who} for {length:.2f} s")
+        self._note(f"pause {process.who} for {length:.2f} s")
         process.pause()
-        self._for(length, process.resume)
+
+        def resume() -> None:
+            if process.alive:
+                process.note("goes on after its pause", Mark.HEAL)
+            process.resume()
+
+        self._for(length, resume)
 
     def sigterm(self) -> None:
         process = self._victim().process
         if process is not None:
-            self.loop.note("faults", f"terminate {process.who}")
+            self._note(f"terminate {process.who}")
             process.leave()  # whoever ends so is started again
 
     def hand_over(self) -> None:
         process = self._victim().process
         if process is not None:
-            self.loop.note("faults", f"ask {process.who} to hand over")
+            self._note(f"ask {process.who} to hand over")
             process.hand_over()
 
     # --- network -----------------------------------------------------------------------------------------------------
@@ -174,7 +198,7 @@ class Faults:
             network.cut(source, target)
 
         def heal() -> None:
-            self.loop.note("faults", f"healed {ways}")
+            self._note(", ".join(f"{a} -> {b}" for a, b in ways), Mark.HEAL)
             for source, target in ways:
                 network.heal(source, target)
 
@@ -182,39 +206,39 @@ class Faults:
 
     def isolate(self) -> None:
         """Both ways between one and all, or one, of the others."""
-        pod, rng = self._victim().pod, self.loop.rng
+        pod, rng = self._victim().pod, self.rng
         others = [p for p in self.cluster.pods if p != pod]
         if rng.random() < 0.5:
             others = [rng.choice(others)]
         length = self._length()
-        self.loop.note("faults", f"{pod} and {','.join(others)} cut off for {length:.2f} s")
+        self._note(f"{pod} and {','.join(others)} cut off for {length:.2f} s")
         self._cut([(pod, o) for o in others] + [(o, pod) for o in others], length)
         if rng.random() < 0.3:
             self._cut_coordination(pod, length)
 
     def one_way(self) -> None:
-        pod, rng = self._victim().pod, self.loop.rng
+        pod, rng = self._victim().pod, self.rng
         other = rng.choice([p for p in self.cluster.pods if p != pod])
         way = (pod, other) if rng.random() < 0.5 else (other, pod)
         length = self._length()
-        self.loop.note("faults", f"{way[0]} -> {way[1]} cut for {length:.2f} s")
+        self._note(f"{way[0]} -> {way[1]} cut for {length:.2f} s")
         self._cut([way], length)
 
     def slow_way(self) -> None:
         """What one says to another comes late, in order."""
-        pod, rng = self._victim().pod, self.loop.rng
+        pod, rng = self._victim().pod, self.rng
         other = rng.choice([p for p in self.cluster.pods if p != pod])
         way = (pod, other) if rng.random() < 0.5 else (other, pod)
         seconds = rng.choice([0.2, 0.7, 1.5])
         network = self.cluster.network
         network.late[way] = seconds
-        self.loop.note("faults", f"{way[0]} -> {way[1]} takes {seconds} s")
+        self._note(f"{way[0]} -> {way[1]} takes {seconds} s")
         self._for(self._length(), lambda: network.late.update({way: 0.0}))
 
     def break_connections(self) -> None:
-        self.loop.note("faults", "connections break")
+        self._note("connections break")
         for connection in list(self.cluster.network.connections):
-            if self.loop.rng.random() < 0.5:
+            if self.rng.random() < 0.5:
                 connection.break_()
 
     # --- coordination ------------------------------------------------------------------------------------------------
@@ -224,10 +248,10 @@ class Faults:
         if coordination.down:
             return
         coordination.down = True
-        self.loop.note("faults", f"coordination away for {length:.2f} s")
+        self._note(f"coordination away for {length:.2f} s")
 
         def heal() -> None:
-            self.loop.note("faults", "coordination is back")
+            self._note("coordination is back", Mark.HEAL)
             coordination.down = False
             coordination.back()
 
@@ -239,7 +263,7 @@ class Faults:
     def _cut_coordination(self, pod: str, length: float) -> None:
         coordination = self.cluster.coordination
         coordination.cut[pod] = coordination.cut.get(pod, 0) + 1
-        self.loop.note("faults", f"{pod} does not reach coordination for {length:.2f} s")
+        self._note(f"{pod} does not reach coordination for {length:.2f} s")
 
         def heal() -> None:
             coordination.cut[pod] -= 1
@@ -249,21 +273,22 @@ class Faults:
 
     def coordination_slow(self) -> None:
         coordination = self.cluster.coordination
-        coordination.slow = self.loop.rng.choice([0.1, 1.0, 3.0])
-        self.loop.note("faults", f"coordination takes up to {coordination.slow} s")
+        coordination.slow = self.rng.choice([0.1, 1.0, 3.0])
+        self._note(f"coordination takes up to {coordination.slow} s")
         self._for(self._length(), lambda: setattr(coordination, "slow", 0.0))
 
     def maybe(self) -> None:
         coordination = self.cluster.coordination
         coordination.maybe = 0.5
-        self._for(self._length(), lambda: setattr(coordination, "maybe", 0.02))
+        self._note("half of all changes of state get no answer")
+        self._for(self._length(), lambda: setattr(coordination, "maybe", coordination.usual_maybe))
 
     # --- disks -------------------------------------------------------------------------------------------------------
 
     def slow_disk(self) -> None:
         machine = self._victim()
-        machine.slow_disk = self.loop.rng.choice([0.05, 0.5, 3.0])
-        self.loop.note("faults", f"syncs of {machine.pod} take up to {machine.slow_disk} s")
+        machine.slow_disk = self.rng.choice([0.05, 0.5, 3.0])
+        self._note(f"syncs of {machine.pod} take up to {machine.slow_disk} s")
         self._for(self._length(), lambda: setattr(machine, "slow_disk", 0.0))
 
     def failed_disk(self) -> None:
@@ -271,7 +296,7 @@ class Faults:
         machine = self._victim()
         process = machine.process
         if process is not None and not process.disk_failed and self._others_are_good(machine):
-            self.loop.note("faults", f"a write of {process.who} fails")
+            self._note(f"a write of {process.who} fails")
             process.fail_disk()
 
     def empty_disk(self) -> None:
@@ -279,7 +304,7 @@ class Faults:
         machine = self._victim()
         if self._others_are_good(machine):
             run = self._end(machine, silently=True)
-            self.loop.note("faults", f"disk of {machine.pod} is lost (with {run}), an empty one takes its place")
+            self._note(f"disk of {machine.pod} is lost (with {run}), an empty one takes its place")
             machine.disk.destroyed = True
             machine.new_disk()
             self.cluster.plan_start(machine, self._length())

@@ -1,28 +1,58 @@
-"""Virtual time: one heap of calls, one seeded random generator, one timeline."""
+"""Virtual time: one heap of calls, streams of seeded randomness, one timeline."""
 
 import heapq
-from collections import deque
 from collections.abc import Callable
+from dataclasses import dataclass
 from random import Random
 from typing import Any
 
-KEPT = 4000
+from tests.simulation.timeline import Line, Mark, Timeline
+
+
+@dataclass(frozen=True, slots=True)
+class Failure:
+    """What is broken: the invariant by its number (0: the code raised), when, seen in whose doing."""
+
+    invariant: int
+    at: float
+    who: str
+    what: str
+
+    def __str__(self) -> str:
+        what = f"invariant {self.invariant}" if self.invariant else "raised"
+        return f"at {self.at:.6f} s, {self.who}: {what}: {self.what}"
 
 
 class SimulationError(AssertionError):
-    """An invariant is broken; the text says which, who and what."""
+    """An invariant is broken."""
+
+    def __init__(self, failure: Failure) -> None:
+        super().__init__(str(failure))
+        self.failure = failure
 
 
 class Loop:
-    """True time, in seconds, known to the simulator alone; machines see it through their clocks."""
+    """True time, in seconds, known to the simulator alone; machines see it through their clocks.
+
+    Every part draws from a stream of its own, so that leaving out a fault or a request, as shrinking does, changes as
+    little as possible of the rest.
+    """
 
     def __init__(self, seed: int, *, verbose: bool = False) -> None:
         self.now = 0.0
-        self.rng = Random(seed)
+        self.seed = seed
         self.verbose = verbose
-        self.lines: deque[tuple[float, str, str]] = deque(maxlen=None if verbose else KEPT)
+        self.timeline = Timeline(verbose=verbose)
         self.events = 0
+        self._streams: dict[str, Random] = {}
         self._heap: list[tuple[float, int, Callable[..., None], tuple[Any, ...]]] = []
+
+    def stream(self, name: str) -> Random:
+        """The randomness of one part of the world."""
+        found = self._streams.get(name)
+        if found is None:
+            found = self._streams[name] = Random(f"{self.seed} {name}")
+        return found
 
     def at(self, when: float, call: Callable[..., None], *args: Any) -> None:
         """Call it at this true time; calls of the same time run in the order they were asked for."""
@@ -41,16 +71,21 @@ class Loop:
             call(*args)
         self.now = until
 
-    def note(self, who: str, what: str) -> None:
+    def note(
+        self,
+        who: str,
+        what: str,
+        mark: Mark = Mark.NOTE,
+        *,
+        epoch: int | None = None,
+        index: int | None = None,
+        link: int = 0,
+        detail: bool = False,
+    ) -> None:
         """A line of the timeline."""
-        self.lines.append((self.now, who, what))
+        self.timeline.add(Line(self.now, who, mark, what, epoch, index, link, detail))
 
-    def fail(self, who: str, what: str) -> None:
+    def fail(self, who: str, invariant: int, what: str) -> None:
         """An invariant is broken. Raises SimulationError."""
-        self.note(who, f"BROKEN: {what}")
-        raise SimulationError(f"at {self.now:.6f} s, {who}: {what}")
-
-    def timeline(self, last: int | None = None) -> str:
-        """The newest lines, oldest first."""
-        lines = list(self.lines)[-last:] if last else list(self.lines)
-        return "\n".join(f"{t:10.6f}  {who:<12} {what}" for t, who, what in lines)
+        self.note(who, what, Mark.BROKEN)
+        raise SimulationError(Failure(invariant, self.now, who, what))

@@ -2,15 +2,23 @@
 
 from collections import deque
 from collections.abc import Callable
+from random import Random
 from typing import TYPE_CHECKING
 
 from kvcoord.contract import RunId
 from kvnode.core.events import Dialed, DialFailed, Disconnected, Received
-from kvnode.core.messages import Message
+from kvnode.core.messages import Ack, Append, Message
 from tests.simulation.loop import Loop
+from tests.simulation.timeline import Mark, describe
 
 if TYPE_CHECKING:
     from tests.simulation.node import Process
+
+
+def frequent(message: Message) -> bool:
+    """Whether it is one of very many: a heartbeat or an acknowledgement."""
+    return isinstance(message, Ack) or (isinstance(message, Append) and not message.batches)
+
 
 END = None  # in a queue: the sender closed
 
@@ -23,7 +31,7 @@ class Side:
         self.number = number
         self.open = True
         self.broken = False  # nothing that is sent from now on arrives
-        self.queue: deque[Message | None] = deque()  # sent by this side, not yet delivered
+        self.queue: deque[tuple[Message | None, int]] = deque()  # sent by this side, not yet delivered, with its link
         self.last = 0.0
 
 
@@ -40,10 +48,13 @@ class Connection:
     def send(self, side: Side, message: Message | None) -> None:
         if not side.open or side.broken:
             return
-        loop = self.network.loop
-        side.queue.append(message)
-        way = (side.process.pod, self.other(side).process.pod)
-        side.last = max(side.last, loop.now + self.network.delay() + self.network.late.get(way, 0.0))
+        loop, way = self.network.loop, (side.process.pod, self.other(side).process.pod)
+        link = loop.timeline.link()
+        if message is not END and loop.verbose:
+            what = f"sends {self.other(side).process.who} {describe(message)}"
+            side.process.note(what, Mark.SEND, link=link, detail=frequent(message))
+        side.queue.append((message, link))
+        side.last = max(side.last, loop.now + self.network.delay(*way) + self.network.late.get(way, 0.0))
         loop.at(side.last, self.flow, side)
 
     def flow(self, side: Side) -> None:
@@ -51,12 +62,15 @@ class Connection:
         other = self.other(side)
         if not side.queue or self.network.is_cut(side.process.pod, other.process.pod):
             return
-        message = side.queue.popleft()
+        message, link = side.queue.popleft()
         if not other.open:
             return
         if message is END:
             self.end(other)
         elif other.process.alive:
+            if self.network.loop.verbose:
+                what = f"gets from {side.process.who} {describe(message)}"
+                other.process.note(what, Mark.RECEIVE, link=link, detail=frequent(message))
             other.process.deliver(Received(other.number, message))
 
     def flow_all(self) -> None:
@@ -80,8 +94,9 @@ class Connection:
 
     def break_(self) -> None:
         """Both sides learn it, each in its own time; what is on its way may be lost."""
-        rng, loop = self.network.loop.rng, self.network.loop
+        loop = self.network.loop
         for side in self.sides:
+            rng = self.network.rng(side.process.pod, self.other(side).process.pod)
             side.broken = True
             if rng.random() < 0.5:
                 side.queue.clear()
@@ -91,18 +106,28 @@ class Connection:
 class Network:
     """All connections, and which ways are cut: `cuts[source, target]` counts the reasons."""
 
-    def __init__(self, loop: Loop, find: "Callable[[str], Process | None]") -> None:
+    def __init__(self, loop: Loop, find: "Callable[[str], Process | None]", *, calm: bool) -> None:
         self.loop = loop
         self.find = find  # the running process of a pod
         self.connections: list[Connection] = []
         self.cuts: dict[tuple[str, str], int] = {}
         self.late: dict[tuple[str, str], float] = {}  # ways that take so many seconds more
-        self.base = loop.rng.choice([0.0003, 0.001, 0.005])
-        self.slow_share = loop.rng.choice([0.0, 0.0, 0.002, 0.02])
-        self.slow = loop.rng.choice([0.1, 0.5, 2.5])
+        rng = loop.stream("network")
+        self.calm = calm
+        self.base = 0.001 if calm else rng.choice([0.0003, 0.001, 0.005])
+        self.slow_share = 0.0 if calm else rng.choice([0.0, 0.0, 0.002, 0.02])
+        self.slow = rng.choice([0.1, 0.5, 2.5])
+        self._rngs: dict[tuple[str, str], Random] = {}
 
-    def delay(self) -> float:
-        rng = self.loop.rng
+    def rng(self, source: str, target: str) -> Random:
+        """The randomness of one way."""
+        found = self._rngs.get((source, target))
+        if found is None:
+            found = self._rngs[source, target] = self.loop.stream(f"way {source} {target}")
+        return found
+
+    def delay(self, source: str, target: str) -> float:
+        rng = self.rng(source, target)
         if self.slow_share and rng.random() < self.slow_share:
             return rng.random() * self.slow
         return self.base * (0.2 + rng.random() * 1.6)
@@ -112,16 +137,16 @@ class Network:
 
     def dial(self, process: "Process", to: RunId) -> None:
         """Connect to whatever runs at the address that this run had."""
-        rng = self.loop.rng
         pod = to.replica.pod
-        if rng.random() < 0.005:  # addresses are reused: somebody else answers
+        rng = self.rng(process.pod, pod)
+        if rng.random() < 0.02 and not self.calm:  # addresses are reused: somebody else answers
             pod = rng.choice([p for p in process.machine.cluster.pods if p != process.pod])
-        self.loop.after(self.delay() * 2, self._connect, process, to, pod)
+        self.loop.after(self.delay(process.pod, pod) * 2, self._connect, process, to, pod)
 
     def _connect(self, process: "Process", to: RunId, pod: str) -> None:
         target = self.find(pod)
         if target is None or not target.alive or self.is_cut(process.pod, pod) or self.is_cut(pod, process.pod):
-            self.loop.after(self.loop.rng.choice([0.0, 0.1, 1.0]), process.deliver, DialFailed(to))
+            self.loop.after(self.rng(process.pod, pod).choice([0.0, 0.1, 1.0]), process.deliver, DialFailed(to))
             return
         if not process.alive:
             return
@@ -135,7 +160,7 @@ class Network:
 
     def gone(self, process: "Process", *, silently: bool) -> None:
         """A process ended. Its machine says so for it, unless it is gone, too."""
-        rng = self.loop.rng
+        rng = self.loop.stream(f"end of {process.who}")
         for connection, side in list(process.connections.values()):
             if silently:
                 side.open = False
@@ -155,7 +180,7 @@ class Network:
         for connection in self.connections:
             pods = {connection.sides[0].process.pod, connection.sides[1].process.pod}
             if pods == {source, target}:
-                if self.loop.rng.random() < 0.4:
+                if self.rng(source, target).random() < 0.4:
                     connection.break_()
                 else:
                     connection.flow_all()

@@ -7,13 +7,14 @@ from kvcommon.versions import EPOCH_MS
 from kvcoord.contract import ReplicaId, RunId
 from kvnode.core import effects as ef
 from kvnode.core import events as ev
-from kvnode.core.messages import Ack, Append
+from kvnode.core.messages import Append, Hello
 from kvnode.core.replica import Replica
 from kvnode.core.types import Batch, Config, Meta
 from tests.simulation.disk import Disk
-from tests.simulation.loop import SimulationError
+from tests.simulation.loop import Failure, SimulationError
 from tests.simulation.network import Connection, Side
 from tests.simulation.service import Asked, GatheringService, HostModel
+from tests.simulation.timeline import Mark, describe_state
 
 if TYPE_CHECKING:
     from tests.simulation.cluster import Cluster
@@ -25,10 +26,10 @@ LEAVE_TIMEOUT = 5.0
 class Clock:
     """A boot-time clock whose rate is wrong by a constant within the assumed bound."""
 
-    def __init__(self, cluster: "Cluster", rate: float) -> None:
+    def __init__(self, cluster: "Cluster", rate: float, offset: float) -> None:
         self._loop = cluster.loop
         self.rate = rate
-        self.offset = cluster.loop.rng.uniform(0, 1e6)
+        self.offset = offset
 
     def now(self) -> float:
         return self.offset + self._loop.now * self.rate
@@ -44,9 +45,10 @@ class Machine:
     def __init__(self, cluster: "Cluster", pod: str) -> None:
         self.cluster = cluster
         self.pod = pod
-        rng = cluster.loop.rng
-        error = cluster.timing.clock_rate_error
-        self.clock = Clock(cluster, 1 + rng.choice([-error, error, rng.uniform(-error, error)]))
+        self.rng = rng = cluster.loop.stream(f"machine {pod}")
+        error = 0.0 if "clocks" in cluster.options.calm else cluster.timing.clock_rate_error
+        rate = 1 + rng.choice([-error, error, rng.uniform(-error, error)])
+        self.clock = Clock(cluster, rate, offset=rng.uniform(0, 1e6))
         self.wall_offset = rng.uniform(-300, 300)
         self.disk = Disk(ReplicaId(pod, f"{pod}-i1"), cluster.payloads)
         self.incarnations = 1
@@ -65,7 +67,7 @@ class Machine:
         self.cluster.checker.known_disk(self.disk)
 
     def sync_delay(self) -> float:
-        rng = self.cluster.loop.rng
+        rng = self.rng
         return rng.uniform(0.2, 2.0) * self.cluster.sync_base + rng.random() * self.slow_disk
 
     def start(self) -> None:
@@ -82,7 +84,7 @@ class Process:
     def __init__(self, machine: Machine) -> None:
         cluster = machine.cluster
         self.machine, self.cluster, self.loop, self.checker = machine, cluster, cluster.loop, cluster.checker
-        self.pod, self.clock, self.disk = machine.pod, machine.clock, machine.disk
+        self.pod, self.clock, self.disk, self.rng = machine.pod, machine.clock, machine.disk, machine.rng
         self.run = RunId(self.disk.replica, f"{machine.pod}-r{machine.runs}")
         self.who = self.run.run
         self.alive, self.paused, self.busy = True, False, False
@@ -94,6 +96,7 @@ class Process:
         self._tick_waits = False
         self.disk_failed = False
         self.led = 0  # epoch led before or after the newest step: what that step commits, its leader committed
+        self.meant: dict[int, RunId] = {}  # whom each follower's hello named
         self.heard: tuple[int, float] = (0, 0.0)  # newest Append of the leader: its number, when it was handled
         config = Config("cluster", 0, self.run, timing=cluster.timing, window=cluster.window, retry=0.1)
         log = self.disk.start()
@@ -102,10 +105,15 @@ class Process:
         self.service = GatheringService(self.host)
 
     def begin(self) -> None:
-        self.loop.note(self.who, f"starts: {self.disk.replica} end {self.core.end} commit {self.core.commit}")
+        self.note(f"starts as {self.disk.replica}, commit {self.core.commit}", Mark.START)
         self.checker.started(self)
         self.cluster.coordination.watch(self)
         self._tick()
+
+    def note(self, what: str, mark: Mark = Mark.NOTE, *, link: int = 0, detail: bool = False) -> None:
+        """A line of the timeline, with this run's epoch and the end of its log."""
+        core = self.core
+        self.loop.note(self.who, what, mark, epoch=core.epoch, index=core.end.index, link=link, detail=detail)
 
     def number(self) -> int:
         self._numbers += 1
@@ -126,7 +134,7 @@ class Process:
     def _tick(self) -> None:
         if not self.alive:
             return
-        self.loop.after(TICK * self.loop.rng.uniform(0.8, 1.2), self._tick)
+        self.loop.after(TICK * self.rng.uniform(0.8, 1.2), self._tick)
         if not self._tick_waits:
             self._tick_waits = True
             self.deliver(ev.Tick())
@@ -172,8 +180,8 @@ class Process:
         return self.core.leading.epoch if self.core.leading is not None else 0
 
     def _note_received(self, event: ev.Received) -> None:
-        if not isinstance(event.message, Append | Ack):
-            self.loop.note(self.who, f"receives {event.message}")
+        if isinstance(event.message, Hello):
+            self.meant[event.conn] = event.message.to
         if isinstance(event.message, Append):
             self.heard = (event.message.sequence, self.clock.now())
 
@@ -186,9 +194,10 @@ class Process:
         except SimulationError:
             raise
         except Exception as e:
-            detail = f"{type(e).__name__}: {e}"
-            self.loop.note(self.who, f"raised on {event}: {detail}")
-            raise SimulationError(f"at {self.loop.now:.6f} s, {self.who}: step({event}) raised {detail}") from e
+            self.loop.note(self.who, f"step({event}) raised {type(e).__name__}: {e}", Mark.BROKEN)
+            raise SimulationError(
+                Failure(0, self.loop.now, self.who, f"step({event}) raised {type(e).__name__}: {e}")
+            ) from e
         self.led = self._leads() or led
         self.checker.stepped(self, event)
 
@@ -206,16 +215,18 @@ class Process:
                     self._flush()
             case ef.Committed(index, enough):
                 if self.loop.verbose:
-                    self.loop.note(self.who, f"commits {index}{'' if enough else ' with too few copies'}")
+                    self.note(f"commits to {index}{'' if enough else ' with too few copies'}", Mark.COMMIT)
                 self.checker.commits(self, index)
                 self.host.store.commit(index)
                 self.service.committed(index, enough=enough)
             case ef.ReadLog(conn, after):
-                self.loop.after(self.loop.rng.uniform(0, 0.005), self._log_read, conn, after)
+                self.loop.after(self.rng.uniform(0, 0.005), self._log_read, conn, after)
             case ef.Persist(meta):
                 self._block(self._persisted, meta)
             case ef.Cut(after):
-                self.loop.note(self.who, f"cuts after {after}, had {self.disk.end}")
+                self.note(
+                    f"cuts its log after {after.epoch}:{after.index}, it ended at {self.disk.end.index}", Mark.DISK
+                )
                 self.checker.cuts(self, after)
                 self.disk.cut(after.index)
                 self._block(int)
@@ -226,7 +237,7 @@ class Process:
                     connection, side = self.connections[conn]
                     connection.close(side)
             case ef.CompareAndSet(expected, state):
-                self.loop.note(self.who, f"asks for epoch {state.epoch} in sync {','.join(map(str, state.in_sync))}")
+                self.note(f"asks coordination for {describe_state(state)}", Mark.COORDINATION)
                 self.checker.asks(self, state)
                 self.cluster.coordination.compare_and_set(self, expected, state)
             case ef.ReadState(number):
@@ -234,22 +245,20 @@ class Process:
             case ef.OpenEpoch(epoch):
                 self.inbox.appendleft(ev.Proposed(self.host.first_batch(epoch), internal=True))
             case ef.RoleChanged(role, epoch):
-                self.loop.note(self.who, f"is {role.value} of epoch {epoch}, end {self.core.end}")
+                self.note(f"is {role.value} in epoch {epoch}", Mark.ROLE)
                 self.service.role_changed(role, epoch)
             case ef.Rebuild(reason):
                 self._rebuild(reason)
 
     def _send(self, conn: int, message: object) -> None:
         self.checker.sends(self, conn, message)
-        if self.loop.verbose or not isinstance(message, Append | Ack):
-            self.loop.note(self.who, f"sends {message}")
         if conn in self.connections:
             connection, side = self.connections[conn]
             connection.send(side, message)  # type: ignore[arg-type]
 
     def _block(self, call: object, *args: object) -> None:
         """A sync that the process waits for, short as a rule."""
-        if self.loop.rng.random() < 0.5 and not self.machine.slow_disk:
+        if self.rng.random() < 0.5 and not self.machine.slow_disk:
             call(*args)  # type: ignore[operator]
             return
         self.busy = True
@@ -273,25 +282,27 @@ class Process:
         if not self.alive or not self.disk.flushing:
             return
         end = self.disk.end_flush(batches)
+        if self.loop.verbose:
+            self.note(f"has {end.epoch}:{end.index} on disk", Mark.DISK, detail=True)
         self._flush()
         self.deliver(ev.Written(end))
 
     def fail_disk(self) -> None:
         """A write fails: nothing that was not synced is there any more."""
         self.disk_failed = True
-        self.disk.power_off(self.loop.rng)
+        self.disk.power_off(self.rng)
         self.disk.torn = False
         self.deliver(ev.WriteFailed("input/output error"))
 
     def _log_read(self, conn: int, after: int) -> None:
-        self.deliver(ev.LogRead(conn, after, self.disk.batches_after(after, self.loop.rng.randint(1, 6))))
+        self.deliver(ev.LogRead(conn, after, self.disk.batches_after(after, self.rng.randint(1, 6))))
 
     def _rebuild(self, reason: str) -> None:
-        self.loop.note(self.who, f"rebuilds: {reason}")
+        self.note(f"is to be rebuilt from empty: {reason}", Mark.DISK)
         self.checker.rebuilds(self)
         self.end(silently=False)
         self.machine.new_disk()
-        self.cluster.plan_start(self.machine, self.loop.rng.uniform(0.05, 0.5))
+        self.cluster.plan_start(self.machine, self.rng.uniform(0.05, 0.5))
 
     # --- the end -----------------------------------------------------------------------------------------------------
 
@@ -308,14 +319,15 @@ class Process:
     def _leave_when_done(self) -> None:
         since = self.leaving_since
         if since is not None and (self.core.may_exit or self.clock.now() - since > LEAVE_TIMEOUT):
-            self.loop.note(self.who, "exits")
+            self.note("exits as asked")
             self.end(silently=False)
-            self.disk.kill(self.loop.rng)
-            self.cluster.plan_start(self.machine, self.loop.rng.choice([0.1, 1.0, 4.0]))
+            self.disk.kill(self.rng)
+            self.cluster.plan_start(self.machine, self.rng.choice([0.1, 1.0, 4.0]))
 
     def end(self, *, silently: bool) -> None:
         """The process is gone; `silently`: its machine, too."""
         self.alive = False
+        self.note("ends" if not silently else "ends with its machine, and nobody is told", Mark.END)
         self.machine.process = None
         self.cluster.network.gone(self, silently=silently)
         self.checker.ended(self)

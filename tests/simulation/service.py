@@ -40,6 +40,11 @@ class Call:
     value: bytes | None = None
     expected_version: int | None = None
 
+    def __str__(self) -> str:
+        value = "" if self.value is None else f" = {self.value.decode()}"
+        condition = "" if self.expected_version is None else f" if version is {self.expected_version}"
+        return f"{self.kind.value} {self.key.decode()}{value}{condition}"
+
 
 @dataclass(frozen=True, slots=True)
 class Answer:
@@ -141,8 +146,8 @@ class GatheringService(Service):
     def _schedule(self) -> None:
         if not self._flush_scheduled and len(self._in_flight) < MAX_IN_FLIGHT:
             self._flush_scheduled = True
-            loop = self._process.loop
-            loop.after(0.0 if loop.rng.random() < 0.6 else loop.rng.random() * 0.01, self._process.deliver_gathered)
+            process, rng = self._process, self._process.rng
+            process.loop.after(0.0 if rng.random() < 0.6 else rng.random() * 0.01, process.deliver_gathered)
 
     def gathered(self) -> None:
         """The turn of the loop that flushes."""

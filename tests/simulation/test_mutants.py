@@ -1,17 +1,17 @@
-"""The simulation notices a broken core; docs/correctness.md has the figures for more seeds."""
-
-from pathlib import Path
+"""The checks notice broken code; docs/correctness.md has the figures for more seeds."""
 
 import pytest
 
-from tests.simulation.mutants import is_rare, patches, try_mutant
+from tests.simulation.mutants import Mutant, check_fits, mutants, try_mutant
 
 
-@pytest.mark.parametrize("patch", [p for p in patches() if not is_rare(p)], ids=lambda p: p.stem)
-def test_mutant_is_caught(patch: Path) -> None:
-    assert try_mutant(patch, "0..150", 3, stop=True).caught == 1
+@pytest.mark.parametrize("mutant", [m for m in mutants() if m.quick], ids=lambda m: m.name)
+def test_mutant_is_caught(mutant: Mutant) -> None:
+    """In one of the seeds, or by the test, that its patch names."""
+    assert try_mutant(mutant).caught
 
 
-@pytest.mark.parametrize("patch", [p for p in patches() if is_rare(p)], ids=lambda p: p.stem)
-def test_mutant_that_needs_rare_timing_still_fits_the_core(patch: Path) -> None:
-    assert try_mutant(patch, "0..2", 3, stop=True).seeds > 0
+@pytest.mark.parametrize("mutant", [m for m in mutants() if not m.quick], ids=lambda m: m.name)
+def test_mutant_that_takes_long_to_catch_still_fits_the_code(mutant: Mutant) -> None:
+    """Whether it is caught is for `make mutants`."""
+    check_fits(mutant)

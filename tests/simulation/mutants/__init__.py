@@ -1,74 +1,149 @@
-"""The core broken on purpose, one rule at a time, to see that the simulation notices.
+"""The shipped code broken on purpose, one rule at a time, to see that the checks notice.
 
-Each `*.patch` says in its first line what it breaks, and in the next when that shows only in few seeds. `python -m tests.simulation.mutants` applies each to a copy of
-`dbnode/kvnode` in a temporary directory and counts in how many seeds it is caught.
+Each `*.patch` says in its first line what it breaks, and in its second what must catch it:
+
+    Caught by: seeds A..B[, N replicas]      the simulation, in one of these seeds
+    Caught by: path/of/test_file.py [-k ...] that test, which must fail
+
+`make mutants` applies each to a copy of the packages in `dbnode` in a temporary directory and runs what is to catch it.
 """
 
 import json
 import os
+import re
 import shutil
 import subprocess
 import sys
 import tempfile
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
 HERE = Path(__file__).parent
 ROOT = HERE.parents[2]
+PACKAGES = ("kvnode", "kvstore")
+QUICK_SEEDS = 160  # a mutant that is stated to need more is tried by `make mutants` only
+
+_SEEDS = re.compile(r"seeds (\d+)\.\.(\d+)(?:, (\d+) replicas)?$")
+
+
+@dataclass(frozen=True, slots=True)
+class Mutant:
+    """A patch, and what is to catch it: seeds of the simulation, or else a test."""
+
+    patch: Path
+    breaks: str
+    catcher: str
+
+    @property
+    def name(self) -> str:
+        return self.patch.stem
+
+    @property
+    def seeds(self) -> tuple[range, int] | None:
+        """Seeds, and with how many replicas; None when a test is to catch it."""
+        found = _SEEDS.match(self.catcher)
+        return (range(int(found[1]), int(found[2])), int(found[3] or 3)) if found else None
+
+    @property
+    def quick(self) -> bool:
+        """Whether `make test` tries it: what a test is to catch, it would run once more for each mutant."""
+        return self.seeds is not None and len(self.seeds[0]) <= QUICK_SEEDS
 
 
 @dataclass(frozen=True, slots=True)
 class Verdict:
-    """How many of so many seeds failed, the first of them (-1: none), and by which check how often."""
+    """Whether it was caught: of so many seeds so many failed, the first of them (-1: none), by which checks."""
 
-    mutant: str
-    breaks: str
-    seeds: int
+    mutant: Mutant
     caught: int
+    tried: int
     first: int
-    by: dict[str, int]
+    by: str
+
+    @property
+    def row(self) -> str:
+        """A row of the table in docs/correctness.md."""
+        mutant = self.mutant
+        if mutant.seeds is None:
+            result = "caught" if self.caught else "**not caught**"
+            return f"| `{mutant.name}` | {mutant.breaks} | {result} | `{mutant.catcher}` |"
+        result = f"{self.caught} of {self.tried}, first {self.first}" if self.caught else "**none**"
+        return f"| `{mutant.name}` | {mutant.breaks} | {result} (in {mutant.catcher}) | {self.by} |"
 
 
-def patches() -> list[Path]:
-    """Every mutant, by name."""
-    return sorted(HERE.glob("*.patch"))
+def mutants() -> list[Mutant]:
+    """Every mutant, by name. Raises ValueError when a patch doesn't say what is to catch it."""
+    found = []
+    for patch in sorted(HERE.glob("*.patch")):
+        breaks, caught, *_ = patch.read_text().splitlines()
+        if not caught.startswith("Caught by: "):
+            raise ValueError(f'{patch.name}: the second line must be "Caught by: seeds A..B" or "Caught by: <test>"')
+        found.append(Mutant(patch, breaks, caught.removeprefix("Caught by: ")))
+    return found
 
 
-def is_rare(patch: Path) -> bool:
-    """Whether only few seeds show it."""
-    return patch.read_text().splitlines()[1].startswith("Needs rare timing")
+def try_mutant(mutant: Mutant, *, stop: bool = True) -> Verdict:
+    """Run what is to catch it; `stop` at the first seed that does. Raises RuntimeError when it doesn't fit the code."""
+    with _applied(mutant) as folder:
+        if mutant.seeds is None:
+            return _run_test(mutant, folder)
+        seeds, replicas = mutant.seeds
+        return _simulate(mutant, folder, seeds, replicas, stop=stop)
 
 
-def try_mutant(patch: Path, seeds: str, replicas: int, *, stop: bool) -> Verdict:
-    """Simulate seeds `A..B` with the patch applied to a copy. Raises RuntimeError when it no longer fits the core."""
+def check_fits(mutant: Mutant) -> None:
+    """Raise RuntimeError when the patch can't be applied, or what it makes is no Python."""
+    with _applied(mutant) as folder:
+        for name in re.findall(r"^\+\+\+ b/(\S+)", mutant.patch.read_text(), re.MULTILINE):
+            try:
+                compile((Path(folder) / name).read_text(), name, "exec")
+            except SyntaxError as e:
+                raise RuntimeError(f"{mutant.patch.name}: what it makes of {name} is no Python: {e}") from e
+
+
+@contextmanager
+def _applied(mutant: Mutant) -> Iterator[str]:
     with tempfile.TemporaryDirectory(prefix="mutant-") as folder:
-        shutil.copytree(
-            ROOT / "dbnode" / "kvnode", Path(folder) / "kvnode", ignore=shutil.ignore_patterns("__pycache__")
-        )
-        applied = subprocess.run(
-            ["git", "apply", "-p1", str(patch)],
-            cwd=folder,
-            env={**os.environ, "GIT_CEILING_DIRECTORIES": str(Path(folder).parent)},
-            capture_output=True,
-            text=True,
-            check=False,
-        )
-        if applied.returncode:
-            raise RuntimeError(f"{patch.name} no longer fits dbnode/kvnode: {applied.stderr.strip()}; make it anew")
-        command = [sys.executable, "-m", "tests.simulation", "--seeds", seeds, "--replicas", str(replicas), "--json"]
-        run = subprocess.run(
-            command + ["--stop"] * stop,
-            cwd=ROOT,
-            env={**os.environ, "PYTHONPATH": folder},
-            capture_output=True,
-            text=True,
-            check=False,
-        )
+        for package in PACKAGES:
+            source, copy = ROOT / "dbnode" / package, Path(folder) / package
+            shutil.copytree(source, copy, ignore=shutil.ignore_patterns("__pycache__"))
+        environment = {**os.environ, "GIT_CEILING_DIRECTORIES": str(Path(folder).parent)}
+        command = ["git", "apply", "-p1", str(mutant.patch)]
+        done = subprocess.run(command, cwd=folder, env=environment, capture_output=True, text=True, check=False)
+        if done.returncode:
+            raise RuntimeError(f"{mutant.patch.name} no longer fits dbnode: {done.stderr.strip()}; make it anew")
+        yield folder
+
+
+def _simulate(mutant: Mutant, folder: str, seeds: range, replicas: int, *, stop: bool) -> Verdict:
+    command = [sys.executable, "-m", "tests.simulation", "--seeds", f"{seeds.start}..{seeds.stop}", "--json"]
+    command += ["--replicas", str(replicas)] + ["--stop"] * stop
+    run = _python(command, folder)
     try:
         result = json.loads(run.stdout)
     except ValueError:
-        raise RuntimeError(f"{patch.name}: the simulation ended without a result: {run.stderr[-2000:]}") from None
+        raise RuntimeError(
+            f"{mutant.patch.name}: the simulation ended without a result: {run.stderr[-2000:]}"
+        ) from None
     if not result["core"].startswith(folder):
-        raise RuntimeError(f"{patch.name}: simulated {result['core']}, not the mutant")
-    breaks = patch.read_text().splitlines()[0]
-    return Verdict(patch.stem, breaks, result["seeds"], result["failed"], result["first"], result["by"])
+        raise RuntimeError(f"{mutant.patch.name}: simulated {result['core']}, not the mutant")
+    by = ", ".join(f"{what} ({number})" for what, number in sorted(result["by"].items(), key=lambda x: -x[1])[:4])
+    return Verdict(mutant, result["failed"], result["seeds"], result["first"], by)
+
+
+def _run_test(mutant: Mutant, folder: str) -> Verdict:
+    """Exit code 1: some test failed. All else means that the tests could not be run."""
+    words = mutant.catcher.split(" -k ")
+    selected = ["-k", words[1]] if len(words) > 1 else []
+    plain = ["-x", "-q", "--no-header", "-p", "no:cacheprovider", "-p", "no:xdist"]
+    run = _python([sys.executable, "-m", "pytest", words[0], *selected, *plain], folder)
+    if run.returncode not in (0, 1) or "no tests ran" in run.stdout:
+        raise RuntimeError(f"{mutant.patch.name}: {mutant.catcher} could not be run: {run.stdout[-2000:]}")
+    return Verdict(mutant, run.returncode, 1, 0, mutant.catcher)
+
+
+def _python(command: list[str], folder: str) -> subprocess.CompletedProcess[str]:
+    environment = {**os.environ, "PYTHONPATH": folder}
+    return subprocess.run(command, cwd=ROOT, env=environment, capture_output=True, text=True, check=False)

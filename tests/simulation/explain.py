@@ -1,0 +1,76 @@
+"""A run for a reader who knows nothing of it: what went wrong, who did what, how to see it again, line by line."""
+
+from collections.abc import Sequence
+
+from tests.simulation.cluster import Report
+from tests.simulation.timeline import Line, Mark, rows
+
+INVARIANTS = {
+    0: "the code raises nothing, whatever happens",
+    1: "at most one run ever appends in an epoch",
+    2: "epochs and serials never decrease",
+    3: "equal (epoch, index) means equal bytes, and the same before them",
+    4: "what is committed is durable on every member of the in-sync set",
+    5: "a leader counts at least the in-sync set of its epoch",
+    6: "at most one run holds a valid lease at any time",
+    7: "nobody claims while its promise to the leader holds, nor promises while it claims",
+    8: "after Go a run serves and appends nothing in that epoch",
+    9: "what is committed is never cut",
+    10: "a log has no hole",
+    11: "applied <= commit <= durable <= end",
+    13: "a deleted key never comes back without a newer write",
+    14: "a (client, sequence) takes effect once",
+    15: "each key's history is linearizable, and no acknowledged write is lost",
+    16: "nothing is shown that is not committed",
+    17: "a follower that calls itself fresh has what was committed then",
+    20: "versions are unique and grow in the order of the log",
+    21: "every OK had at least minInSync durable copies",
+    22: "a replica acknowledges only what it has durably, and keeps it",
+    25: "a leader welcomes only who means it",
+    24: "once faults end, some leader serves and all are in sync again",
+}
+
+
+def explain(report: Report, *, details: bool = False, last: int | None = None) -> str:
+    """All of it as text. `last`: only so many lines of the timeline."""
+    lines = rows(report.lines, details=details)
+    if last is not None and len(lines) > last:
+        lines = [lines[0], f"... {len(lines) - 1 - last} lines before ...", *lines[-last:]]
+    return "\n".join([*headline(report), "", "TIMELINE", *lines, "", *headline(report)[:3]])
+
+
+def headline(report: Report) -> list[str]:
+    """What went wrong, whose doing it was, and the command that shows it again."""
+    failure = report.failure
+    sizes = f"{report.operations} operations, {report.served} served, {len(report.faults)} faults"
+    if failure is None:
+        found = [f"GOOD: {sizes}; whole again {report.healed_after:.2f} s after the last fault"]
+    else:
+        name = f"invariant {failure.invariant}" if failure.invariant else "a defect"
+        found = [
+            f"WHAT WENT WRONG: {name}: {INVARIANTS.get(failure.invariant, '')}",
+            f"  at {failure.at:.6f} s {failure.who}: {failure.what}",
+            f"  in seed {report.options.seed} ({sizes})",
+        ]
+    found += ["", "WHO DID WHAT", *_who(report.lines)]
+    found += ["", "SEE IT AGAIN", f"  {report.options.command}", "  (add --html run.html to see it drawn)"]
+    return found
+
+
+def _who(lines: Sequence[Line]) -> list[str]:
+    """One line for each run, and one for each fault."""
+    runs: dict[str, list[str]] = {}
+    for line in lines:
+        if line.mark is Mark.START:
+            runs[line.who] = [f"started at {line.at:.2f} s with a log to {line.index}"]
+        elif line.mark is Mark.ROLE and line.who in runs:
+            runs[line.who].append(f"{line.what} from {line.at:.2f} s")
+        elif line.mark is Mark.END and line.who in runs:
+            runs[line.who].append(f"ended at {line.at:.2f} s with a log to {line.index}")
+        elif line.mark is Mark.FAULT:
+            for who, did in runs.items():
+                if who in line.what.replace(",", " ").split():
+                    did.append(f"[{line.what}, at {line.at:.2f} s]")
+    found = [f"  {who:<10} {'; '.join(did)}" for who, did in runs.items()]
+    found += [f"  fault at {line.at:.2f} s: {line.what}" for line in lines if line.mark is Mark.FAULT]
+    return found
