@@ -110,7 +110,7 @@ def _applied(mutant: Mutant) -> Iterator[str]:
             source, copy = ROOT / "dbnode" / package, Path(folder) / package
             shutil.copytree(source, copy, ignore=shutil.ignore_patterns("__pycache__"))
         environment = {**os.environ, "GIT_CEILING_DIRECTORIES": str(Path(folder).parent)}
-        command = ["git", "apply", "-p1", str(mutant.patch)]
+        command = ["git", "apply", "-p1", "-C1", str(mutant.patch)]
         done = subprocess.run(command, cwd=folder, env=environment, capture_output=True, text=True, check=False)
         if done.returncode:
             raise RuntimeError(f"{mutant.patch.name} no longer fits dbnode: {done.stderr.strip()}; make it anew")
