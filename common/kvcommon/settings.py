@@ -16,10 +16,9 @@ from collections.abc import Mapping, Sequence
 from types import UnionType
 from typing import Any, NoReturn, TypeVar, Union, get_args, get_origin
 
-from pydantic import ValidationError
+from pydantic import BaseModel, ConfigDict, ValidationError
 from pydantic.fields import FieldInfo
 from pydantic_core import ErrorDetails, PydanticUndefined
-from pydantic_settings import BaseSettings, PydanticBaseSettingsSource, SettingsConfigDict
 
 from kvcommon.errors import ConfigurationError
 
@@ -27,23 +26,10 @@ PREFIX = "KV_"
 EXIT_CONFIGURATION = 2
 
 
-class Settings(BaseSettings):
+class Settings(BaseModel):
     """The base of each role's settings; fields are plain scalars, their docstring texts are the help."""
 
-    model_config = SettingsConfigDict(extra="forbid", frozen=True, env_prefix=PREFIX)
-
-    @classmethod
-    def settings_customise_sources(
-        cls,
-        settings_cls: type[BaseSettings],
-        init_settings: PydanticBaseSettingsSource,
-        env_settings: PydanticBaseSettingsSource,
-        dotenv_settings: PydanticBaseSettingsSource,
-        file_secret_settings: PydanticBaseSettingsSource,
-    ) -> tuple[PydanticBaseSettingsSource, ...]:
-        """Only what `parse_settings` hands over: it reads flags and environment itself."""
-        del settings_cls, env_settings, dotenv_settings, file_secret_settings
-        return (init_settings,)
+    model_config = ConfigDict(extra="forbid", frozen=True)
 
 
 SettingsT = TypeVar("SettingsT", bound=Settings)

@@ -17,8 +17,10 @@ from kvcoord.contract import Coordination, CoordinationUnavailableError, Death, 
 from kvcoord.open import open_coordination
 from kvlocal import birth, probe
 from kvlocal.folder import Folder, Remembered, reconcile
+from kvlocal.launch import Command, Launcher
+from kvlocal.nursery import Nursery
 from kvlocal.ports import HOST, assign
-from kvlocal.processes import Child, Command, Exit
+from kvlocal.processes import Child, Exit
 from kvlocal.shape import Shape
 
 START_SECONDS = 60.0
@@ -49,15 +51,18 @@ class LocalCluster:
         shape: Shape,
         folder: Path,
         settings: Settings | None = None,
+        *,
         on_exit: Callable[[Exit], None] = lambda _: None,
         rng: random.Random | None = None,
+        launcher: Launcher | None = None,
     ) -> None:
-        """`on_exit` hears of every process that ended other than by `stop`."""
+        """`on_exit` hears of every process that ended other than by `stop`; `launcher` (a fork server) is closed with it."""
         self.shape = shape
         self.settings = settings or Settings()
         self.folder = Folder(folder)
         self._on_exit = on_exit
         self._rng = rng or random.Random()
+        self._launcher = launcher
         self._children: dict[str, Child] = {}
         self._reports: set[asyncio.Task[None]] = set()
         self._coordination: Coordination | None = None
@@ -120,18 +125,17 @@ class LocalCluster:
         """
         self.folder.__enter__()
         try:
+            launcher = self._launcher = self._launcher or Nursery()
             self._prepare()
-            for pod in self.shape.pods:
-                self.folder.run(pod).touch()  # as the kubelet does: a node writes to it only if it is there
-            for name in self.names:
-                self._children[name] = Child(self._command(name), self._exited)
-                self._children[name].start()
-            self._coordination = open_coordination(self.folder.coordination_url(self.remembered))
-            await self._coordination.start()
-            on_step(f"{len(self.names)} processes started")
             async with asyncio.timeout(START_SECONDS):
+                self._coordination = await self._open_coordination()
+                await launcher.ready()
+                for name in self.names:
+                    self._children[name] = Child(self._command(name), self._exited, launcher)
+                    self._children[name].start()
+                on_step(f"{len(self.names)} processes started")
                 born = await birth.give_birth(self._coordination, self.remembered.cluster_id, self.shape)
-            on_step(f"{len(born)} partitions born" if born else "its data found again")
+            on_step(f"{len(born)} partition{'s' * (len(born) != 1)} born" if born else "its data found again")
             await self.wait_ready()
             on_step("all ready")
         except TimeoutError:
@@ -152,7 +156,16 @@ class LocalCluster:
         wanted = {f"{self.shape.router}/{k}": p for k, p in (self.settings.router_ports or {}).items() if p}
         ports = assign(names, known.ports, wanted, self._rng)
         self._remembered = replace(known, ports={**known.ports, **ports})
-        self.folder.remember(self._remembered)
+
+        for pod in self.shape.pods:
+            self.folder.run(pod).touch()  # as the kubelet does: a node writes to it only if it is there
+
+    async def _open_coordination(self) -> Coordination:
+        coordination = open_coordination(self.folder.coordination_url(self.remembered))
+        await coordination.start()
+        await coordination.read_identity()  # an answer: a mistyped --zookeeper is not to be remembered
+        self.folder.remember(self.remembered)
+        return coordination
 
     def _command(self, name: str) -> Command:
         common = (
@@ -209,6 +222,8 @@ class LocalCluster:
                 report.cancel()
             if self._coordination:
                 await self._coordination.close()
+            if self._launcher:
+                self._launcher.close()
         finally:
             self.folder.__exit__()
 

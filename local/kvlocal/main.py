@@ -8,6 +8,7 @@ from typing import Annotated
 import typer
 
 from kvcommon.errors import ConfigurationError, KVClusterError
+from kvlocal.nursery import Nursery
 from kvlocal.screen import Screen
 
 EXIT_FAILED = 1
@@ -32,15 +33,19 @@ def run(  # noqa: PLR0917 - typer makes options of them
     exit_after_demo: Annotated[bool, typer.Option(help="End after the demonstration, for CI.")] = False,
 ) -> None:
     """Run every node and a router of a KVCluster on 127.0.0.1, show a failover, stay up until Ctrl-C."""
+    screen = Screen()
+    launcher = Nursery()  # it imports while this process does
     from kvlocal.session import Options, run_until_stopped
 
     options = Options(manifest, data, zookeeper, port, http_port, demo or exit_after_demo, exit_after_demo)
     try:
-        code = asyncio.run(run_until_stopped(options, Screen()))
+        code = asyncio.run(run_until_stopped(options, screen, launcher))
     except ConfigurationError as error:
         code = _fail(error, EXIT_CONFIGURATION)
     except KVClusterError as error:
         code = _fail(error, EXIT_FAILED)
+    finally:
+        launcher.close()
     raise typer.Exit(code)
 
 

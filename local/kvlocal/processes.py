@@ -1,29 +1,18 @@
 """Child processes: started, watched, signalled, started again, and ended with their parent."""
 
 import asyncio
-import os
 import signal
-import subprocess
-import sys
-from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field
+from collections.abc import Callable
+from contextlib import suppress
+from dataclasses import dataclass
 from pathlib import Path
+
+from kvlocal.launch import Command, Launcher, Process
 
 CONFIGURATION_ERROR = 2  # exit code: starting it again would end the same way
 LAST_WORDS = 4096  # bytes of a log looked at for the reason of an exit
 RESTART_SECONDS = (0.1, 0.2, 0.5, 1.0, 2.0, 5.0)
 STEADY_SECONDS = 10.0  # up for so long, the next restart is at once again
-
-
-@dataclass(frozen=True, slots=True)
-class Command:
-    """What a child runs: a module with a `main()`, its arguments, and where it writes what it says."""
-
-    name: str
-    module: str
-    arguments: tuple[str, ...]
-    log: Path
-    environment: Mapping[str, str] = field(default_factory=dict)
 
 
 @dataclass(frozen=True, slots=True)
@@ -45,12 +34,6 @@ class Exit:
         return f"{self.name} (process {self.pid}) was {how}{why}{then}".replace("was ended", "ended")
 
 
-def _environment(command: Command) -> dict[str, str]:
-    """This process's, without the settings that are meant for other nodes; how to log is for all."""
-    inherited = {k: v for k, v in os.environ.items() if not k.startswith("KV_") or k.startswith("KV_LOG_")}
-    return {**inherited, "PYTHONUNBUFFERED": "1", **command.environment}
-
-
 def last_line(log: Path) -> str:
     """The last thing a process said, without surrounding space; empty when it said nothing."""
     try:
@@ -62,29 +45,14 @@ def last_line(log: Path) -> str:
     return next((line.strip() for line in reversed(lines) if line.strip()), "")
 
 
-class _Process:
-    """A started process and its end, seen through a pidfd: no thread, no signal handler, any event loop."""
-
-    def __init__(self, popen: subprocess.Popen[bytes]) -> None:
-        self._popen = popen
-        self.pid = popen.pid
-        self.code: asyncio.Future[int] = asyncio.get_running_loop().create_future()
-        self._descriptor = os.pidfd_open(popen.pid)
-        asyncio.get_running_loop().add_reader(self._descriptor, self._ended)
-
-    def _ended(self) -> None:
-        asyncio.get_running_loop().remove_reader(self._descriptor)
-        os.close(self._descriptor)
-        self.code.set_result(self._popen.wait())
-
-
 class Child:
     """One child process and its successors. Use it from the main thread: the kernel ties a child to the thread."""
 
-    def __init__(self, command: Command, on_exit: Callable[[Exit], None]) -> None:
+    def __init__(self, command: Command, on_exit: Callable[[Exit], None], launcher: Launcher) -> None:
         self.command = command
         self._on_exit = on_exit
-        self._process: _Process | None = None
+        self._launcher = launcher
+        self._process: Process | None = None
         self._watcher: asyncio.Task[None] | None = None
         self._ending = False  # no successor
         self._held = False  # no successor until `start`
@@ -108,17 +76,7 @@ class Child:
 
     def _spawn(self) -> None:
         self._asked = False
-        command = self.command
-        with command.log.open("ab") as log:
-            popen = subprocess.Popen(
-                [sys.executable, "-m", "kvlocal.child", str(os.getpid()), command.module, *command.arguments],
-                stdin=subprocess.DEVNULL,
-                stdout=log,
-                stderr=log,
-                env=_environment(command),
-                start_new_session=True,  # a Ctrl-C in the terminal is for the parent
-            )
-        self._process = _Process(popen)
+        self._process = self._launcher.launch(self.command)
 
     async def _watch(self) -> None:
         loop = asyncio.get_running_loop()
@@ -144,11 +102,11 @@ class Child:
 
         Raises ProcessLookupError while the process is down.
         """
-        if self.pid is None:
+        if self._process is None or self.pid is None:
             raise ProcessLookupError(f"{self.command.name} is down: there is nothing to send {number.name} to")
         self._held = hold
         self._asked = number in {signal.SIGKILL, signal.SIGTERM, signal.SIGINT}
-        os.kill(self.pid, number)
+        self._process.send(number)
 
     async def wait_down(self) -> None:
         """Until the present process has ended."""
@@ -158,14 +116,15 @@ class Child:
     async def end(self, grace: float) -> None:
         """End it for good: SIGTERM (and SIGCONT, should it be stopped), SIGKILL after `grace` seconds."""
         self._ending = True
-        if self.pid is not None:
-            os.kill(self.pid, signal.SIGTERM)
-            os.kill(self.pid, signal.SIGCONT)
+        if self._process is not None:
             try:
+                with suppress(ProcessLookupError):
+                    self._process.send(signal.SIGTERM)
+                    self._process.send(signal.SIGCONT)
                 await asyncio.wait_for(self.wait_down(), grace)
             except TimeoutError:
-                if self.pid is not None:
-                    os.kill(self.pid, signal.SIGKILL)
+                with suppress(ProcessLookupError):
+                    self._process.send(signal.SIGKILL)
                 await self.wait_down()
         if self._watcher:
             self._watcher.cancel()

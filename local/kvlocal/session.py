@@ -11,7 +11,9 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from kvcommon.logging import configure_logging
 from kvlocal.cluster import LocalCluster, Settings
+from kvlocal.launch import Launcher
 from kvlocal.manifest import load_shape
 from kvlocal.processes import Exit
 from kvlocal.screen import Screen
@@ -32,15 +34,17 @@ class Options:
     exit_after_demo: bool
 
 
-async def run_until_stopped(options: Options, screen: Screen) -> int:
+async def run_until_stopped(options: Options, screen: Screen, launcher: Launcher) -> int:
     """Run the cluster until a signal (or the demonstration's end, if so asked); the exit code.
 
     Raises ConfigurationError or ClusterStartError.
     """
+    # On stderr, and only what is wrong: this process is a screen for a person. Its children have logs of their own.
+    configure_logging("kvlocal", environment={"KV_LOG_LEVEL": "warning", **os.environ})
     shape = load_shape(options.manifest)
     folder = options.data or DEFAULT_DATA / shape.name
     settings = Settings(options.zookeeper, {"grpc": options.port, "http": options.http_port}, word_of_death=True)
-    cluster = LocalCluster(shape, folder, settings, on_exit=_teller(screen))
+    cluster = LocalCluster(shape, folder, settings, on_exit=_teller(screen), launcher=launcher)
     size = f"{shape.partitions} partition{'s' * (shape.partitions != 1)} x {shape.replicas} replica{'s' * (shape.replicas != 1)}"
     screen.title(f"{shape.name}: {size} and a router")
     return await _until_signal(lambda: _work(cluster, options, screen), cluster, screen)

@@ -102,9 +102,9 @@ async def test_ctrl_c_ends_every_process(manifest: Path) -> None:
     """With exit code 0."""
     process = await start(manifest, "--no-demo")
     await read_until(process, "Up until Ctrl-C")
-    children = _children(process.pid)
+    children = _descendants(process.pid)
     ports = json.loads((manifest.parent / "data" / "cluster.json").read_text())["ports"]
-    assert len(children) == 3
+    assert len(children) == 4  # two nodes, the router, and the fork server that is their parent
     assert await ready(ports["r-router/http"]) == ""
 
     process.send_signal(signal.SIGINT)
@@ -115,6 +115,7 @@ async def test_ctrl_c_ends_every_process(manifest: Path) -> None:
     assert not [pid for pid in children if Path(f"/proc/{pid}").exists()]
 
 
-def _children(parent: int) -> list[int]:
+def _descendants(parent: int) -> list[int]:
     tasks = Path(f"/proc/{parent}/task").iterdir()
-    return [int(pid) for task in tasks for pid in (task / "children").read_text().split()]
+    children = [int(pid) for task in tasks for pid in (task / "children").read_text().split()]
+    return children + [pid for child in children for pid in _descendants(child)]
