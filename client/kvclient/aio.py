@@ -2,7 +2,7 @@
 
 import asyncio
 import random
-from collections.abc import Sequence
+from collections.abc import Awaitable, Sequence
 from typing import Literal, Self
 
 import grpc
@@ -10,7 +10,7 @@ import grpc
 from kvclient.engine import Engine, Limits, partition_parts
 from kvclient.errors import ClientClosedError, KVClusterError, UnavailableError, exception_of
 from kvclient.grpc_source import GrpcTopologySource
-from kvclient.grpc_transport import ChannelFactory, GrpcTransport, parse_addresses
+from kvclient.grpc_transport import ChannelFactory, parse_addresses
 from kvclient.operations import (
     CREATE,
     DELETE,
@@ -28,11 +28,13 @@ from kvclient.operations import (
     check_version,
     read_profile,
 )
+from kvclient.pipeline_transport import NodeTransport
 from kvclient.placement import DirectPlacement, Placement, RouterPlacement
 from kvclient.retry import Backoff
 from kvclient.transport import TopologySource, Transport
 from kvclient.units import Call, Group
 from kvcommon.numbers import CLIENT_DEADLINE, GRPC_PORT
+from kvproto.pipeline import OperationTuple, ResultTuple
 from kvproto.v1 import kv_pb2
 
 Mode = Literal["direct", "router"]
@@ -82,7 +84,7 @@ class AsyncClient:
         channels = ChannelFactory(credentials)
         placement: Placement = DirectPlacement(rng) if mode == "direct" else RouterPlacement(addresses, rng)
         engine = Engine(
-            transport=transport or GrpcTransport(channels),
+            transport=transport or NodeTransport(channels, pipeline=credentials is None),
             source=source or GrpcTopologySource(addresses, channels, rng, seeds_only=mode == "router"),
             placement=placement,
             rng=rng,
@@ -128,13 +130,12 @@ class AsyncClient:
         profile = LINEARIZABLE
         if read_mode is not ReadMode.LINEARIZABLE or max_lag is not None:
             profile = read_profile(read_mode, max_lag)
-        result = await self._call(GET, key, b"", None, timeout, profile)
-        if result.HasField("record"):
-            record = result.record
-            return Record(key, record.value, record.version)
-        if result.error.code == kv_pb2.ERROR_CODE_NOT_FOUND:
+        version, value, error = await self._call(GET, key, b"", None, timeout, profile)
+        if error is None:
+            return Record(key, value, version)
+        if error.code == kv_pb2.ERROR_CODE_NOT_FOUND:
             return None
-        raise exception_of(result.error)
+        raise exception_of(error)
 
     async def put(
         self, key: bytes, value: bytes, *, expected_version: int | None = None, timeout: float | None = None
@@ -178,30 +179,29 @@ class AsyncClient:
         """
         check_operations(operations)
         profile = read_profile(read_mode, max_lag)
-        messages = [operation.message() for operation in operations]
-        results = await self.run_batch(messages, profile, deadline=self._deadline(timeout))
+        results = await self.run_batch(operations, profile, deadline=self._deadline(timeout))
         return [_outcome(o.key, result) for o, result in zip(operations, results, strict=True)]
 
     async def run_batch(
         self,
-        operations: Sequence[kv_pb2.Operation],
+        operations: Sequence[OperationTuple],
         profile: ReadProfile,
         *,
         deadline: float,
         pair: tuple[bytes, int] | None = None,
         age: float = 0.0,
         observed: int = 0,
-    ) -> list[kv_pb2.Result]:
-        """As `batch`, in protos, unchecked: what the router forwards.
+    ) -> list[ResultTuple]:
+        """As `batch`, in plain tuples, unchecked: what the router forwards.
 
         `deadline` is by the loop's clock. A caller's own `pair`, `age` seconds old, is passed on with every part, and
         the version that it has `observed`.
         """
         born = self._engine.loop.time() - age if pair is not None else None
-        results: list[kv_pb2.Result] = [kv_pb2.Result()] * len(operations)
+        results: list[ResultTuple] = [_NOTHING] * len(operations)
         left = list(range(len(operations)))
         while left:
-            parts = partition_parts([self._engine.partition_of(operations[i].key) for i in left])
+            parts = partition_parts([self._engine.partition_of(operations[i][1]) for i in left])
             chosen = [(p, [left[at] for at in positions]) for p, positions in parts.items()]
             started = [
                 self._part(
@@ -220,14 +220,14 @@ class AsyncClient:
             for (p, at), answer in zip(chosen, answers, strict=True):
                 for i, result in zip(at, answer, strict=True):
                     results[i] = result
-                    if result.error.code == kv_pb2.ERROR_CODE_MOVED and self._moved(operations[i], p, deadline):
+                    if _is_moved(result[2]) and self._moved(operations[i], p, deadline):
                         left.append(i)  # the map changed under a group: split it anew
             left.sort()
         return results
 
     async def _part(
         self,
-        operations: list[kv_pb2.Operation],
+        operations: list[OperationTuple],
         partition: int | None,
         profile: ReadProfile,
         *,
@@ -235,59 +235,69 @@ class AsyncClient:
         pair: tuple[bytes, int] | None,
         born: float | None,
         observed: int,
-    ) -> list[kv_pb2.Result]:
+    ) -> list[ResultTuple]:
         if partition is None or self._engine.closed:
             message = "the client was closed" if self._engine.closed else "no map is known yet; nothing was applied"
             error = kv_pb2.Error(code=kv_pb2.ERROR_CODE_UNAVAILABLE, message=message)
-            return [kv_pb2.Result(error=error)] * len(operations)
-        future: asyncio.Future[list[kv_pb2.Result]] = self._engine.loop.create_future()
-        reads = all(operation.kind == GET for operation in operations)
+            return [(0, b"", error)] * len(operations)
+        future: asyncio.Future[list[ResultTuple]] = self._engine.loop.create_future()
+        reads = all(operation[0] == GET for operation in operations)
         group = Group(operations, deadline, future, None if reads else pair, born)
         group.observed = observed
         await self._engine.submit(group, partition, profile if reads else None)
         return await future
 
-    def _moved(self, operation: kv_pb2.Operation, partition: int | None, deadline: float) -> bool:
-        owner = self._engine.partition_of(operation.key)
+    def _moved(self, operation: OperationTuple, partition: int | None, deadline: float) -> bool:
+        owner = self._engine.partition_of(operation[1])
         return owner is not None and owner != partition and self._engine.loop.time() < deadline
 
-    async def run_call(self, call: Call, profile: ReadProfile | None) -> kv_pb2.Result:
-        """One operation, in protos, unchecked."""
+    def run_call(self, call: Call, profile: ReadProfile | None) -> Awaitable[ResultTuple]:
+        """One operation, unchecked: taken at once where there is room, and what to await. Raises ClientClosedError."""
         engine = self._engine
         partition = engine.partition_of(call.key)
         if engine.closed or partition is None:
             raise ClientClosedError("the client was closed" if engine.closed else "no map is known yet")
-        if not engine.try_submit(call, partition, profile):
-            await engine.submit(call, partition, profile)
+        if engine.try_submit(call, partition, profile):
+            return call.future
+        return self._when_there_is_room(call, partition, profile)
+
+    async def _when_there_is_room(self, call: Call, partition: int, profile: ReadProfile | None) -> ResultTuple:
+        await self._engine.submit(call, partition, profile)
         return await call.future
 
-    async def _call(  # noqa: PLR0917 - every operation passes here: keywords would cost a tenth of the call
+    def _call(  # noqa: PLR0917 - every operation passes here: keywords would cost a tenth of the call
         self,
-        kind: "kv_pb2.OperationKind.ValueType",
+        kind: int,
         key: bytes,
         value: bytes,
         expected: int | None,
         timeout: float | None,
         profile: ReadProfile | None,
-    ) -> kv_pb2.Result:
+    ) -> Awaitable[ResultTuple]:
         check_key(key)
         if expected is not None:
             check_version(expected)
         loop = self._engine.loop
         deadline = loop.time() + (self._timeout if timeout is None else timeout)
-        return await self.run_call(Call(kind, key, value, expected, deadline, loop.create_future()), profile)
+        return self.run_call(Call(kind, key, value, expected, deadline, loop.create_future()), profile)
 
     def _deadline(self, timeout: float | None) -> float:
         return self._engine.loop.time() + (self._timeout if timeout is None else timeout)
 
     @staticmethod
-    def _version(result: kv_pb2.Result) -> int:
-        if result.HasField("record"):
-            return result.record.version
-        raise exception_of(result.error)
+    def _version(result: ResultTuple) -> int:
+        if result[2] is None:
+            return result[0]
+        raise exception_of(result[2])
 
 
-def _outcome(key: bytes, result: kv_pb2.Result) -> Record | KVClusterError:
-    if result.HasField("record"):
-        return Record(key, result.record.value, result.record.version)
-    return exception_of(result.error)
+_NOTHING: ResultTuple = (0, b"", kv_pb2.Error())
+
+
+def _is_moved(error: kv_pb2.Error | None) -> bool:
+    return error is not None and error.code == kv_pb2.ERROR_CODE_MOVED
+
+
+def _outcome(key: bytes, result: ResultTuple) -> Record | KVClusterError:
+    version, value, error = result
+    return Record(key, value, version) if error is None else exception_of(error)

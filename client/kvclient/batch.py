@@ -4,6 +4,7 @@ from collections.abc import Iterable
 from typing import TYPE_CHECKING
 
 from kvclient.units import Unit
+from kvproto.pipeline import Request, ResultTuple
 from kvproto.v1 import kv_pb2
 
 if TYPE_CHECKING:
@@ -15,7 +16,7 @@ class Batch:
 
     __slots__ = ("count", "deadline", "first_sent", "foreign", "lane", "maybe", "request", "units")
 
-    def __init__(self, lane: "Lane", units: list[Unit], request: kv_pb2.BatchRequest, *, foreign: bool) -> None:
+    def __init__(self, lane: "Lane", units: list[Unit], request: Request, *, foreign: bool) -> None:
         self.lane = lane
         self.units = units
         self.request = request
@@ -31,9 +32,9 @@ class Batch:
         return all(unit.done for unit in self.units)
 
 
-def all_invalid(results: Iterable[kv_pb2.Result]) -> bool:
+def all_invalid(results: Iterable[ResultTuple]) -> bool:
     """Whether the request as a whole was found wrong."""
-    return all(result.error.code == kv_pb2.ERROR_CODE_INVALID_ARGUMENT for result in results)
+    return all(error is not None and error.code == kv_pb2.ERROR_CODE_INVALID_ARGUMENT for _, _, error in results)
 
 
 def last_refusal(unit: Unit) -> str:

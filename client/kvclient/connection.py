@@ -1,11 +1,11 @@
 """One stream to one endpoint, shared by all lanes that go there."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING
 
 from kvclient.topology import Endpoint
 from kvclient.transport import BatchStream, Transport
-from kvproto.v1 import kv_pb2
+from kvproto.pipeline import Request, ResultTuple
 
 if TYPE_CHECKING:
     from kvclient.batch import Batch
@@ -27,9 +27,9 @@ class Connection:
 
     def connect(self, transport: Transport) -> None:
         """Begin to connect."""
-        self._stream = transport.open(self.endpoint.address, self)
+        self._stream = transport.open(self.endpoint, self)
 
-    def send(self, batch: "Batch", request: kv_pb2.BatchRequest) -> None:
+    def send(self, batch: "Batch", request: Request) -> None:
         """Send a batch whose answer its lane will hear of."""
         assert self._stream is not None
         self.inflight[request.id] = batch
@@ -47,10 +47,10 @@ class Connection:
         for lane in tuple(self.lanes):
             lane.pump()
 
-    def answered(self, response: kv_pb2.BatchResponse) -> None:
-        batch = self.inflight.pop(response.id, None)
+    def answered(self, number: int, results: Sequence[ResultTuple]) -> None:
+        batch = self.inflight.pop(number, None)
         if batch is not None:
-            batch.lane.answered(batch, response)
+            batch.lane.answered(batch, results)
 
     def lost(self, reason: str) -> None:
         self.is_open = False

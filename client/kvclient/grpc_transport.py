@@ -7,8 +7,10 @@ from collections.abc import Sequence
 import grpc
 from grpc import aio
 
+from kvclient.topology import Endpoint
 from kvclient.transport import Receiver
 from kvcommon.numbers import KEEPALIVE, MAX_GRPC_MESSAGE_BYTES
+from kvproto.pipeline import Request, ResultTuple
 from kvproto.v1 import kv_pb2, kv_pb2_grpc
 
 CONNECT_TIMEOUT = 2.0  # seconds until an address that does not answer is given up
@@ -75,8 +77,8 @@ class GrpcTransport:
         self._channels = channels
         self._tasks: set[asyncio.Task[None]] = set()
 
-    def open(self, address: str, receiver: Receiver) -> "GrpcStream":
-        stream = GrpcStream(receiver)
+    def open(self, endpoint: Endpoint, receiver: Receiver) -> "GrpcStream":
+        stream, address = GrpcStream(receiver), endpoint.address
         task = asyncio.get_running_loop().create_task(stream.run(self._channels(address)), name=f"kvclient-{address}")
         stream.task = task
         self._tasks.add(task)
@@ -96,8 +98,8 @@ class GrpcStream:
         self._outgoing: deque[kv_pb2.BatchRequest] = deque()
         self._wake = asyncio.Event()
 
-    def send(self, request: kv_pb2.BatchRequest) -> None:
-        self._outgoing.append(request)
+    def send(self, request: Request) -> None:
+        self._outgoing.append(_message(request))
         self._wake.set()
 
     def close(self) -> None:
@@ -134,7 +136,7 @@ class GrpcStream:
             if self._receiver is None:
                 return
             assert isinstance(response, kv_pb2.BatchResponse)
-            self._receiver.answered(response)
+            self._receiver.answered(response.id, [_result(result) for result in response.results])
 
     async def _write(self, call: "aio.StreamStreamCall[kv_pb2.BatchRequest, kv_pb2.BatchResponse]") -> None:
         while True:
@@ -142,6 +144,34 @@ class GrpcStream:
                 await call.write(self._outgoing.popleft())
             self._wake.clear()
             await self._wake.wait()
+
+
+def _message(request: Request) -> kv_pb2.BatchRequest:
+    return kv_pb2.BatchRequest(
+        id=request.id,
+        operations=[
+            kv_pb2.Operation(
+                kind=kind,  # type: ignore[arg-type]  # the numbers are the API's
+                key=key,
+                value=value,
+                expected_version=expected,
+            )
+            for kind, key, value, expected in request.operations
+        ],
+        client_id=request.client_id,
+        sequence=request.sequence,
+        age_ms=request.age_ms,
+        read_mode=request.read_mode,  # type: ignore[arg-type]
+        max_lag_ms=request.max_lag_ms,
+        observed_version=request.observed_version,
+        timeout_ms=request.timeout_ms,
+    )
+
+
+def _result(result: kv_pb2.Result) -> ResultTuple:
+    if result.HasField("record"):
+        return result.record.version, result.record.value, None
+    return 0, b"", result.error
 
 
 def parse_addresses(addresses: Sequence[str], default_port: int) -> tuple[str, ...]:

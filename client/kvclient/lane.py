@@ -7,21 +7,24 @@ Writes and reads have lanes of their own, so that a write batch sent again never
 
 import asyncio
 from collections import deque
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
+from operator import itemgetter
 from typing import TYPE_CHECKING
 
 from kvclient.batch import Batch, all_invalid, last_refusal, not_applied, unknown_outcome
 from kvclient.connection import Connection
-from kvclient.operations import ReadMode, ReadProfile
+from kvclient.operations import OPERATION_OVERHEAD, ReadMode, ReadProfile
 from kvclient.retry import Next, Seen, after_answer
 from kvclient.topology import Endpoint
 from kvclient.units import Call, Pair, Unit
 from kvcommon.numbers import MAX_BATCH_BYTES, MAX_BATCH_OPERATIONS
+from kvproto.pipeline import OperationTuple, Request, ResultTuple
 from kvproto.v1 import kv_pb2
 
 if TYPE_CHECKING:
     from kvclient.engine import Engine
 
+_VERSION = itemgetter(0)  # of a result
 _READ_BYTES = 16 << 10  # how large the first answer's records are taken to be
 
 
@@ -85,10 +88,9 @@ class Lane:
                 return
             self._send(connection, batch)
 
-    def answered(self, batch: Batch, response: kv_pb2.BatchResponse) -> None:
+    def answered(self, batch: Batch, results: Sequence[ResultTuple]) -> None:
         """Take an answer."""
         del self.inflight[batch.request.id]
-        results = response.results
         if len(results) != batch.count:
             self._recover([batch])
             self._failed(f"{len(results)} results for {batch.count} operations; a defect of the server", None)
@@ -101,7 +103,7 @@ class Lane:
             self._schedule()
             return
         if self.profile is not None:
-            self._read_bytes = response.ByteSize() // batch.count
+            self._read_bytes = sum(len(value) for _, value, _ in results) // batch.count + OPERATION_OVERHEAD
         seen = self._distribute(batch, results)
         what = after_answer(seen, writes=self.profile is None, maybe=batch.maybe, foreign=batch.foreign)
         if what is Next.DONE:
@@ -233,17 +235,16 @@ class Lane:
         return self._batch(units, units[0].pair) if units else None
 
     def _batch(self, units: list[Unit], pair: Pair | None) -> Batch:
-        engine = self._engine
-        request = kv_pb2.BatchRequest()
+        operations: list[OperationTuple] = []
         for unit in units:
-            unit.fill(request.operations)
+            unit.fill(operations)
+        request = Request(operations, observed_version=self._observed(units))
         if self.profile is None:
-            request.client_id, request.sequence = pair or engine.next_pair()
+            request.client_id, request.sequence = pair or self._engine.next_pair()
         else:
             request.read_mode = self.profile.mode.value
             if self.profile.mode is not ReadMode.LINEARIZABLE:
                 request.max_lag_ms = self.profile.max_lag_ms
-        request.observed_version = self._observed(units)
         return Batch(self, units, request, foreign=pair is not None)
 
     def _observed(self, units: list[Unit]) -> int:
@@ -262,10 +263,6 @@ class Lane:
         if batch.first_sent is None:
             born = batch.units[0].born
             batch.first_sent = now if born is None else born
-        else:  # the earlier message may still be in a transport's hands
-            request = kv_pb2.BatchRequest()
-            request.CopyFrom(batch.request)
-            batch.request = request
         request.id = self._engine.next_id()
         request.timeout_ms = max(1, int((batch.deadline - now) * 1000))
         if self.profile is None:
@@ -273,31 +270,23 @@ class Lane:
         self.inflight[request.id] = batch
         connection.send(batch, request)
 
-    def _distribute(self, batch: Batch, results: Iterable[kv_pb2.Result]) -> Seen:
+    def _distribute(self, batch: Batch, results: Sequence[ResultTuple]) -> Seen:
         """Give each unit its results."""
         seen = Seen.NOTHING
-        highest = 0
         final: list[Unit] = []
-        if batch.count == len(batch.units):
-            for unit, result in zip(batch.units, results, strict=True):
-                version = result.record.version
-                highest = max(highest, version)
-                what = unit.take_one(result) if type(unit) is Call else unit.take((result,))
-                if what is Seen.FINAL:
-                    final.append(unit)
-                else:
-                    seen |= what
-        else:
-            answers = list(results)
-            highest = max(result.record.version for result in answers)
-            at = 0
-            for unit in batch.units:
-                what = unit.take(answers[at : at + unit.count])
+        at = 0
+        for unit in batch.units:
+            if type(unit) is Call:
+                what = unit.take_one(results[at])
+                at += 1
+            else:
+                what = unit.take(results[at : at + unit.count])
                 at += unit.count
-                if what is Seen.FINAL:
-                    final.append(unit)
-                else:
-                    seen |= what
+            if what is Seen.FINAL:
+                final.append(unit)
+            else:
+                seen |= what
+        highest = max(map(_VERSION, results))
         if highest:
             self._engine.observe(self.partition, highest)
         self._engine.release(final)

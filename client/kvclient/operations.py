@@ -46,7 +46,7 @@ class Record(NamedTuple):
 class Operation(NamedTuple):
     """One operation of an explicit batch; made by `Operation.get(key)`, `.put(key, value)` and so on."""
 
-    kind: "kv_pb2.OperationKind.ValueType"
+    kind: int
     key: bytes
     value: bytes = b""
     expected_version: int | None = None
@@ -75,10 +75,6 @@ class Operation(NamedTuple):
     def delete(cls, key: bytes, *, expected_version: int | None = None) -> "Operation":
         """Remove a key that must exist."""
         return cls(DELETE, key, b"", expected_version)
-
-    def message(self) -> kv_pb2.Operation:
-        """As a proto."""
-        return kv_pb2.Operation(kind=self.kind, key=self.key, value=self.value, expected_version=self.expected_version)
 
 
 def check_key(key: object) -> None:

@@ -17,7 +17,8 @@ class Endpoint(NamedTuple):
 
     pod: str
     run: str
-    address: str  # host:port
+    address: str  # host:port of gRPC
+    pipeline: str = ""  # host:port of batches as frames; empty: none
 
 
 @dataclass(frozen=True, slots=True)
@@ -123,7 +124,7 @@ def _members(known: Mapping[str, MemberView], topology: cluster_pb2.Topology) ->
     merged = {pod: replace(member, connected=False) for pod, member in known.items()}
     for said in topology.members:
         if said.grpc_address:
-            endpoint = Endpoint(said.pod, said.run, said.grpc_address)
+            endpoint = Endpoint(said.pod, said.run, said.grpc_address, said.pipeline_address)
             merged[said.pod] = MemberView(endpoint, said.partition, said.connected)
     return MappingProxyType(merged)
 

@@ -3,10 +3,12 @@
 It is what the engine needs of the network, so that a test or the simulation can stand in for gRPC.
 """
 
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Sequence
 from typing import Protocol
 
-from kvproto.v1 import cluster_pb2, kv_pb2
+from kvclient.topology import Endpoint
+from kvproto.pipeline import Request, ResultTuple
+from kvproto.v1 import cluster_pb2
 
 
 class Receiver(Protocol):
@@ -16,8 +18,8 @@ class Receiver(Protocol):
         """The server is there: batches may be sent. Before this nothing is sent, so nothing can be in doubt."""
         ...
 
-    def answered(self, response: kv_pb2.BatchResponse) -> None:
-        """An answer; they come in any order."""
+    def answered(self, number: int, results: Sequence[ResultTuple]) -> None:
+        """The answer to the request of this id; they come in any order."""
         ...
 
     def lost(self, reason: str) -> None:
@@ -28,8 +30,11 @@ class Receiver(Protocol):
 class BatchStream(Protocol):
     """One Pipeline stream."""
 
-    def send(self, request: kv_pb2.BatchRequest) -> None:
-        """Send after everything sent before; returns at once. What is under way is bounded by the caller."""
+    def send(self, request: Request) -> None:
+        """Send after everything sent before; returns at once, and the request may be changed then.
+
+        What is under way is bounded by the caller.
+        """
         ...
 
     def close(self) -> None:
@@ -40,8 +45,8 @@ class BatchStream(Protocol):
 class Transport(Protocol):
     """Opens streams."""
 
-    def open(self, address: str, receiver: Receiver) -> BatchStream:
-        """Begin to connect to host:port; returns at once, `receiver` hears of the outcome later."""
+    def open(self, endpoint: Endpoint, receiver: Receiver) -> BatchStream:
+        """Begin to connect; returns at once, `receiver` hears of the outcome later."""
         ...
 
     async def close(self) -> None:

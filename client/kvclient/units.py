@@ -1,19 +1,17 @@
 """What waits to be sent: single calls, and groups that stay together and in order in one batch.
 
-A unit ends exactly once, with results as protos: the client decodes them, the router passes them on as they are.
+A unit ends exactly once, with results as plain tuples (version, value, error or None).
 """
 
 import asyncio
 from collections.abc import Iterable, Sequence
 from typing import Final, Protocol
 
-from google.protobuf.internal.containers import RepeatedCompositeFieldContainer
-
 from kvclient.operations import GET, OPERATION_OVERHEAD
 from kvclient.retry import Seen, classify
+from kvproto.pipeline import OperationTuple, ResultTuple
 from kvproto.v1 import kv_pb2
 
-Operations = RepeatedCompositeFieldContainer[kv_pb2.Operation]
 Pair = tuple[bytes, int]  # client id, sequence
 
 
@@ -52,11 +50,11 @@ class Unit(Protocol):
         """Whether its caller has its answer, or has gone."""
         ...
 
-    def fill(self, operations: Operations) -> None:
+    def fill(self, operations: list[OperationTuple]) -> None:
         """Add the operations to a request."""
         ...
 
-    def take(self, results: Sequence[kv_pb2.Result]) -> Seen:
+    def take(self, results: Sequence[ResultTuple]) -> Seen:
         """Take the answers to the operations filled in, in order; ends the unit when all are final."""
         ...
 
@@ -76,7 +74,7 @@ class Unit(Protocol):
 class Call:
     """A single operation."""
 
-    __slots__ = ("deadline", "expected", "future", "key", "kind", "observed", "refusal", "released", "size", "value")
+    __slots__ = ("deadline", "future", "key", "observed", "operation", "refusal", "released", "size")
     count: Final = 1
     charge: Final = 1
     pair: Final[Pair | None] = None
@@ -84,17 +82,15 @@ class Call:
 
     def __init__(  # noqa: PLR0917 - every operation passes here: keywords would cost a tenth of the call
         self,
-        kind: "kv_pb2.OperationKind.ValueType",
+        kind: int,
         key: bytes,
         value: bytes,
         expected: int | None,
         deadline: float,
-        future: "asyncio.Future[kv_pb2.Result]",
+        future: "asyncio.Future[ResultTuple]",
     ) -> None:
-        self.kind = kind
+        self.operation = (kind, key, value, expected)
         self.key = key
-        self.value = value
-        self.expected = expected
         self.deadline = deadline
         self.future = future
         self.observed = 0
@@ -106,18 +102,19 @@ class Call:
     def done(self) -> bool:
         return self.future.done()
 
-    def fill(self, operations: Operations) -> None:
-        operations.add(kind=self.kind, key=self.key, value=self.value, expected_version=self.expected)
+    def fill(self, operations: list[OperationTuple]) -> None:
+        operations.append(self.operation)
 
-    def take(self, results: Sequence[kv_pb2.Result]) -> Seen:
+    def take(self, results: Sequence[ResultTuple]) -> Seen:
         return self.take_one(results[0])
 
-    def take_one(self, result: kv_pb2.Result) -> Seen:
+    def take_one(self, result: ResultTuple) -> Seen:
         """As `take`, without the list."""
-        if result.HasField("error"):
-            seen = classify(result.error.code)
+        error = result[2]
+        if error is not None:
+            seen = classify(error.code)
             if seen is not Seen.FINAL:
-                self.refusal = result.error
+                self.refusal = error
                 return seen
         if not self.future.done():
             self.future.set_result(result)
@@ -131,7 +128,7 @@ class Call:
 
     def fail(self, error: kv_pb2.Error) -> None:
         if not self.future.done():
-            self.future.set_result(kv_pb2.Result(error=error))
+            self.future.set_result((0, b"", error))
 
 
 class Group:
@@ -154,9 +151,9 @@ class Group:
 
     def __init__(
         self,
-        operations: Sequence[kv_pb2.Operation],
+        operations: Sequence[OperationTuple],
         deadline: float,
-        future: "asyncio.Future[list[kv_pb2.Result]]",
+        future: "asyncio.Future[list[ResultTuple]]",
         pair: Pair | None = None,
         born: float | None = None,
     ) -> None:
@@ -167,10 +164,10 @@ class Group:
         self.pair = pair
         self.born = born
         self.observed = 0
-        self.size = sum(len(o.key) + len(o.value) + OPERATION_OVERHEAD for o in self.operations)
+        self.size = sum(len(o[1]) + len(o[2]) + OPERATION_OVERHEAD for o in self.operations)
         self.released = False
         self.refusal: kv_pb2.Error | None = None
-        self._results: list[kv_pb2.Result | None] = [None] * len(self.operations)
+        self._results: list[ResultTuple | None] = [None] * len(self.operations)
         self._positions = list(range(len(self.operations)))
 
     @property
@@ -181,16 +178,17 @@ class Group:
     def done(self) -> bool:
         return self.future.done()
 
-    def fill(self, operations: Operations) -> None:
+    def fill(self, operations: list[OperationTuple]) -> None:
         operations.extend(self.operations)
 
-    def take(self, results: Sequence[kv_pb2.Result]) -> Seen:
+    def take(self, results: Sequence[ResultTuple]) -> Seen:
         seen, final, known = Seen.NOTHING, False, self._results
         for position, result in zip(self._positions, results, strict=True):
-            if result.HasField("error"):
-                what = classify(result.error.code)
+            error = result[2]
+            if error is not None:
+                what = classify(error.code)
                 if what is not Seen.FINAL:
-                    self.refusal = result.error
+                    self.refusal = error
                     seen |= what
                     continue
             final = True
@@ -201,7 +199,7 @@ class Group:
         return seen | Seen.FINAL if final else seen
 
     def all_keys(self) -> Iterable[bytes]:
-        return (operation.key for operation in self.operations)
+        return (operation[1] for operation in self.operations)
 
     def shrink(self) -> None:
         left = [i for i, position in enumerate(self._positions) if self._results[position] is None]
@@ -211,7 +209,7 @@ class Group:
     def fail(self, error: kv_pb2.Error) -> None:
         for position, operation in zip(self._positions, self.operations, strict=True):
             if self._results[position] is None:
-                self._results[position] = kv_pb2.Result(error=_of_read(error) if operation.kind == GET else error)
+                self._results[position] = (0, b"", _of_read(error) if operation[0] == GET else error)
         self._end()
 
     def _end(self) -> None:

@@ -94,6 +94,7 @@ class MemberInfo:
     grpc_address: str
     replication_address: str
     http_address: str
+    pipeline_address: str = ""  # empty: an older release's node, which has none
     dns_name: str = ""
     boot_id: str = ""
     container_id: str = ""

@@ -23,7 +23,9 @@ from kvcoord.open import open_coordination
 from kvcoord.view import ClusterWatch
 from kvnode.core.events import LeaveRequested
 from kvnode.core.types import Config
+from kvnode.doors.answers import Errors
 from kvnode.doors.grpc import ClusterDoor, GrpcServer, KeyValueDoor
+from kvnode.doors.pipeline import PipelineDoor
 from kvnode.service import MIN_FREE_BYTES, Service
 from kvnode.settings import NodeSettings
 from kvnode.shell.disk import Disk
@@ -76,15 +78,16 @@ class Node:
             host=settings.host,
             port=settings.http_port,
         )
-        grpc = GrpcServer(
-            KeyValueDoor(service, self.clock, watch, settings.partition), ClusterDoor(watch, reporter.status)
-        )
+        errors = Errors(watch, settings.partition)
+        grpc = GrpcServer(KeyValueDoor(service, self.clock, errors), ClusterDoor(watch, reporter.status))
+        pipeline = PipelineDoor(service, self.clock, errors)
         background: list[asyncio.Task[None]] = []
         try:
             await http.start()
             watch.start()
             await host.start()
             port = await grpc.start(settings.host, settings.grpc_port)
+            pipeline_port = await pipeline.start(settings.host, settings.pipeline_port)
             at = settings.advertise_host
             member = MemberInfo(
                 pod=settings.pod,
@@ -94,6 +97,7 @@ class Node:
                 grpc_address=f"{at}:{port}",
                 replication_address=f"{at}:{network.port}",
                 http_address=f"{at}:{http.port}",
+                pipeline_address=f"{at}:{pipeline_port}",
                 dns_name=settings.dns_name,
                 boot_id=_boot_id(),
                 empty=empty,
@@ -112,6 +116,7 @@ class Node:
                 task.cancel()
             await asyncio.gather(*background, return_exceptions=True)
             await grpc.close(0.2)
+            pipeline.close()
             await watch.close()
             await host.close()
             await http.close()

@@ -4,7 +4,7 @@ from typing import Literal
 
 from pydantic import Field
 
-from kvcommon.numbers import GRPC_PORT, HTTP_PORT, REPLICATION_PORT, Timing
+from kvcommon.numbers import GRPC_PORT, HTTP_PORT, PIPELINE_PORT, REPLICATION_PORT, Timing
 from kvcommon.settings import Settings
 
 
@@ -23,6 +23,7 @@ class NodeSettings(Settings):
     dns_name: str = Field(default="", description="DNS name that others may check")
     grpc_port: int = Field(default=GRPC_PORT, ge=0, le=65535, description="port for clients, 0: any free one")
     replication_port: int = Field(default=REPLICATION_PORT, ge=0, le=65535, description="port for other replicas")
+    pipeline_port: int = Field(default=PIPELINE_PORT, ge=0, le=65535, description="port for clients' batches as frames")
     http_port: int = Field(default=HTTP_PORT, ge=0, le=65535, description="port of probes and metrics")
     durability: Literal["fsync", "memory"] = Field(default="fsync", description="what a write waits for")
     heartbeat: float = Field(

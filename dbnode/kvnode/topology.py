@@ -37,6 +37,7 @@ def _member(member: MemberInfo, *, connected: bool) -> cluster_pb2.Member:
         grpc_address=member.grpc_address,
         replication_address=member.replication_address,
         http_address=member.http_address,
+        pipeline_address=member.pipeline_address,
         dns_name=member.dns_name,
         connected=connected,
     )

@@ -14,6 +14,7 @@ from kvclient.units import Call
 from kvcommon.clock import Clock
 from kvcoord.view import ClusterWatch
 from kvproto.errors import abort_with
+from kvproto.pipeline import ResultTuple
 from kvproto.v1 import cluster_pb2, cluster_pb2_grpc, kv_pb2, kv_pb2_grpc
 from kvrouter.metrics import RouterMetrics
 from kvrouter.requests import (
@@ -105,20 +106,23 @@ class KeyValueDoor(kv_pb2_grpc.KeyValueServicer):
         loop = asyncio.get_running_loop()
         with self._metrics.under_way(len(request.operations)):
             results = await self._client.run_batch(
-                request.operations,
+                [
+                    (o.kind, o.key, o.value, o.expected_version if o.HasField("expected_version") else None)
+                    for o in request.operations
+                ],
                 profile_of(request),
                 deadline=loop.time() + seconds,
                 pair=(request.client_id, request.sequence) if request.client_id else None,
                 age=request.age_ms / 1000,
                 observed=request.observed_version,
             )
-        return kv_pb2.BatchResponse(id=request.id, results=results)
+        return kv_pb2.BatchResponse(id=request.id, results=[_result(result) for result in results])
 
     async def _one(
         self,
-        kind: "kv_pb2.OperationKind.ValueType",
+        kind: int,
         request: Any,
-        value: bytes,
+        sent: bytes,
         expected: int | None,
         profile: ReadProfile | None,
         *,
@@ -126,22 +130,22 @@ class KeyValueDoor(kv_pb2_grpc.KeyValueServicer):
     ) -> kv_pb2.Record:
         await self._refuse(
             wrong_key(request.key)
-            or wrong_value(value)
+            or wrong_value(sent)
             or wrong_observed(request.observed_version, self._clock.wall_ms()),
             context,
         )
         loop = asyncio.get_running_loop()
         deadline = loop.time() + seconds_to_answer(context.time_remaining())
-        call = Call(kind, request.key, value, expected, deadline, loop.create_future())
+        call = Call(kind, request.key, sent, expected, deadline, loop.create_future())
         call.observed = request.observed_version
         with self._metrics.under_way(1):
             try:
-                result = await self._client.run_call(call, profile)
-            except ClientClosedError as error:
-                result = kv_pb2.Result(error=kv_pb2.Error(code=kv_pb2.ERROR_CODE_UNAVAILABLE, message=str(error)))
-        if result.HasField("error"):
-            await abort_with(context, result.error)
-        return result.record
+                version, value, error = await self._client.run_call(call, profile)
+            except ClientClosedError as e:
+                error = kv_pb2.Error(code=kv_pb2.ERROR_CODE_UNAVAILABLE, message=str(e))
+        if error is not None:
+            await abort_with(context, error)
+        return kv_pb2.Record(version=version, value=value)
 
     def _wrong_batch(self, request: kv_pb2.BatchRequest) -> str:
         return wrong_batch(request) or wrong_observed(request.observed_version, self._clock.wall_ms())
@@ -182,6 +186,13 @@ class ClusterDoor(cluster_pb2_grpc.ClusterServicer):
             grpc.StatusCode.UNIMPLEMENTED, "a router has no node status; ask the nodes, see GetTopology"
         )
         raise AssertionError("context.abort returned")
+
+
+def _result(result: ResultTuple) -> kv_pb2.Result:
+    version, value, error = result
+    if error is not None:
+        return kv_pb2.Result(error=error)
+    return kv_pb2.Result(record=kv_pb2.Record(version=version, value=value))
 
 
 def _expected(request: Any) -> int | None:

@@ -7,7 +7,8 @@ from functools import partial
 
 import structlog
 
-from kvclient.grpc_transport import ChannelFactory, GrpcTransport
+from kvclient.grpc_transport import ChannelFactory
+from kvclient.pipeline_transport import NodeTransport
 from kvcommon.clock import SystemClock
 from kvcommon.errors import ConfigurationError, KVClusterError
 from kvcommon.logging import configure_logging
@@ -28,7 +29,7 @@ async def _serve(settings: RouterSettings, stop: asyncio.Event) -> None:
         await _check_identity(coordination, settings.cluster_id)
         router = Router(
             coordination,
-            GrpcTransport(ChannelFactory()),
+            NodeTransport(ChannelFactory()),
             Addresses(settings.host, settings.grpc_port, settings.http_port),
             clock=SystemClock(),
             rng=random.SystemRandom(),

@@ -44,6 +44,7 @@ def _member(member: MemberInfo, *, connected: bool) -> cluster_pb2.Member:
         dns_name=member.dns_name,
         connected=connected,
         http_address=member.http_address,
+        pipeline_address=member.pipeline_address,
     )
 
 

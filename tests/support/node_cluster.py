@@ -66,6 +66,7 @@ class NodeCluster:
             host="127.0.0.1",
             grpc_port=0,
             replication_port=0,
+            pipeline_port=0,
             http_port=0,
         )
         store = Store.open(settings.data_dir, cluster_id=CLUSTER, partition=0, pod=pod)

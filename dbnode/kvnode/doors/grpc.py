@@ -10,8 +10,9 @@ from grpc_reflection.v1alpha import reflection
 
 from kvcommon.clock import Clock
 from kvcommon.errors import KVClusterError
-from kvcommon.numbers import MAX_BATCH_BYTES, MAX_BATCH_OPERATIONS, MAX_GRPC_MESSAGE_BYTES
+from kvcommon.numbers import MAX_GRPC_MESSAGE_BYTES
 from kvcoord.view import ClusterWatch
+from kvnode.doors.answers import LEADERSHIP_ENDED, Errors, wrong_batch, wrong_freshness
 from kvnode.operations import Code, Kind, Operation, Outcome, ReadMode, Request
 from kvnode.service import Service
 from kvnode.topology import topology_of
@@ -27,18 +28,12 @@ KEEPALIVE_MS = 10_000  # a stream whose client is gone without a word ends after
 Answers = asyncio.Queue[kv_pb2.BatchResponse | str | Exception | None]
 """Of one stream: responses; a reason to end it; a defect; None: all was answered."""
 
-_ADVICE = {
-    Code.NOT_FOUND: "the key does not exist",
-    Code.ALREADY_EXISTS: "the key exists",
-    Code.OUTCOME_UNKNOWN: "leadership ended before the write was known to be committed; it may or may not be applied",
-}
-
 
 class KeyValueDoor(kv_pb2_grpc.KeyValueServicer):
     """The data API on one node."""
 
-    def __init__(self, service: Service, clock: Clock, watch: ClusterWatch, partition: int) -> None:
-        self._service, self._clock, self._watch, self._partition = service, clock, watch, partition
+    def __init__(self, service: Service, clock: Clock, errors: Errors) -> None:
+        self._service, self._clock, self._errors = service, clock, errors
 
     # --- one operation -----------------------------------------------------------------------------------------------
 
@@ -68,7 +63,7 @@ class KeyValueDoor(kv_pb2_grpc.KeyValueServicer):
         outcomes = await self._service.call(request)
         outcome = outcomes[0] if outcomes else Outcome(Code.OUTCOME_UNKNOWN)
         if outcome.code:
-            await abort_with(context, self._error(outcome))
+            await abort_with(context, self._errors.of(outcome))
         return kv_pb2.Record(version=outcome.version, value=outcome.value)
 
     # --- batches -----------------------------------------------------------------------------------------------------
@@ -134,7 +129,7 @@ class KeyValueDoor(kv_pb2_grpc.KeyValueServicer):
             if outcomes is not None:
                 answers.put_nowait(self._response(message, outcomes))
             elif message.client_id:
-                answers.put_nowait("leadership ended; send the unanswered batches again with their pairs")
+                answers.put_nowait(LEADERSHIP_ENDED)
             else:
                 unknown = [Outcome(Code.OUTCOME_UNKNOWN)] * len(message.operations)
                 answers.put_nowait(self._response(message, unknown))
@@ -166,25 +161,10 @@ class KeyValueDoor(kv_pb2_grpc.KeyValueServicer):
         return kv_pb2.BatchResponse(
             id=message.id,
             results=[
-                result(error=self._error(out)) if out[0] else result(record=record(version=out[1], value=out[2]))
+                result(error=self._errors.of(out)) if out[0] else result(record=record(version=out[1], value=out[2]))
                 for out in outcomes
             ],
         )
-
-    def _error(self, outcome: Outcome) -> kv_pb2.Error:
-        error = kv_pb2.Error(
-            code=outcome.code,  # type: ignore[arg-type]  # the numbers are the same
-            message=outcome.message or _ADVICE.get(Code(outcome.code), ""),
-            partition=self._partition,
-        )
-        if outcome.code in (Code.ALREADY_EXISTS, Code.VERSION_MISMATCH):
-            error.found_version = outcome.version
-        elif outcome.code in (Code.NOT_LEADER, Code.MOVED, Code.UNAVAILABLE):
-            view = self._watch.view
-            leader = view.leader_of(self._partition)
-            error.leader = leader.grpc_address if leader else ""
-            error.map_version = view.slot_map.version if view.slot_map else 0
-        return error
 
     def _deadline(self, remaining: float | None) -> float:
         return float("inf") if remaining is None else self._clock.now() + remaining
@@ -201,22 +181,12 @@ def _freshness(message: Any) -> tuple[int, float]:
 
 def _wrong_batch(message: kv_pb2.BatchRequest) -> str:
     """What is wrong with a batch as a whole; empty: nothing."""
-    count = len(message.operations)
-    if not 1 <= count <= MAX_BATCH_OPERATIONS:
-        return f"a batch of {count} operations; 1 to {MAX_BATCH_OPERATIONS} are possible"
-    if message.ByteSize() > MAX_BATCH_BYTES + (1 << 20):
-        return f"a batch of {message.ByteSize()} bytes; at most {MAX_BATCH_BYTES} are possible"
-    if message.client_id and (len(message.client_id) != 16 or not message.sequence):
-        return f"client_id of {len(message.client_id)} bytes, sequence {message.sequence}; 16 bytes and 1 or more go"
-    return _wrong_freshness(message)
+    wrong = wrong_batch(len(message.operations), message.ByteSize(), message.client_id, message.sequence)
+    return wrong or _wrong_freshness(message)
 
 
 def _wrong_freshness(message: Any) -> str:
-    if message.read_mode == kv_pb2.READ_MODE_BOUNDED and not message.max_lag_ms:
-        return "read_mode BOUNDED without max_lag_ms; give at least 1"
-    if message.read_mode > kv_pb2.READ_MODE_ANY:
-        return f"read_mode {message.read_mode} is unknown; LINEARIZABLE, BOUNDED and ANY are 1 to 3"
-    return ""
+    return wrong_freshness(message.read_mode, message.max_lag_ms)
 
 
 class ClusterDoor(cluster_pb2_grpc.ClusterServicer):

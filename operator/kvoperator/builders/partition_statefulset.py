@@ -1,6 +1,6 @@
 """A partition's StatefulSet: its database nodes."""
 
-from kvcommon.numbers import GRPC_PORT, REPLICATION_PORT
+from kvcommon.numbers import GRPC_PORT, PIPELINE_PORT, REPLICATION_PORT
 from kvoperator.builders import pods
 from kvoperator.builders.context import Context, Manifest
 from kvoperator.names import CLAIM, COMPONENT_NODE, NODE_CONTAINER, selector
@@ -61,7 +61,12 @@ def _container(context: Context, partition: int) -> Manifest:
         "imagePullPolicy": context.spec.imagePullPolicy,
         "args": ["kvnode"],
         "env": _environment(context, partition),
-        "ports": [pods.port("grpc", GRPC_PORT), pods.port("replication", REPLICATION_PORT), pods.HTTP],
+        "ports": [
+            pods.port("grpc", GRPC_PORT),
+            pods.port("replication", REPLICATION_PORT),
+            pods.port("pipeline", PIPELINE_PORT),
+            pods.HTTP,
+        ],
         "resources": pods.resources_of(context.spec.resources, REQUESTS),
         "securityContext": pods.container_security(),
         **pods.http_probes(),

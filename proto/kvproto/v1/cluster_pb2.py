@@ -24,15 +24,15 @@ _sym_db = _symbol_database.Default()
 
 
 
-DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x18kvproto/v1/cluster.proto\x12\x0ckvcluster.v1\"\x14\n\x12GetTopologyRequest\"\x16\n\x14WatchTopologyRequest\"\x16\n\x14GetNodeStatusRequest\"\xc5\x01\n\x08Topology\x12\x12\n\ncluster_id\x18\x01 \x01(\t\x12\x14\n\x0c\x63luster_name\x18\x02 \x01(\t\x12\x13\n\x0bmap_version\x18\x03 \x01(\x04\x12&\n\x05slots\x18\x04 \x03(\x0b\x32\x17.kvcluster.v1.SlotRange\x12+\n\npartitions\x18\x05 \x03(\x0b\x32\x17.kvcluster.v1.Partition\x12%\n\x07members\x18\x06 \x03(\x0b\x32\x14.kvcluster.v1.Member\";\n\tSlotRange\x12\r\n\x05\x66irst\x18\x01 \x01(\r\x12\x0c\n\x04last\x18\x02 \x01(\r\x12\x11\n\tpartition\x18\x03 \x01(\r\"t\n\tPartition\x12\x11\n\tpartition\x18\x01 \x01(\r\x12\r\n\x05\x65poch\x18\x02 \x01(\x04\x12\x0e\n\x06leader\x18\x03 \x01(\t\x12\x0f\n\x07in_sync\x18\x04 \x03(\t\x12\x10\n\x08replicas\x18\x05 \x03(\t\x12\x12\n\nleader_run\x18\x06 \x01(\t\"\xb8\x01\n\x06Member\x12\x0b\n\x03pod\x18\x01 \x01(\t\x12\x11\n\tpartition\x18\x02 \x01(\r\x12\x13\n\x0bincarnation\x18\x03 \x01(\t\x12\x0b\n\x03run\x18\x04 \x01(\t\x12\x14\n\x0cgrpc_address\x18\x05 \x01(\t\x12\x1b\n\x13replication_address\x18\x06 \x01(\t\x12\x10\n\x08\x64ns_name\x18\x07 \x01(\t\x12\x11\n\tconnected\x18\x08 \x01(\x08\x12\x14\n\x0chttp_address\x18\t \x01(\t\"\xaa\x02\n\nNodeStatus\x12\x0b\n\x03pod\x18\x01 \x01(\t\x12\x11\n\tpartition\x18\x02 \x01(\r\x12\x13\n\x0bincarnation\x18\x03 \x01(\t\x12\x0b\n\x03run\x18\x04 \x01(\t\x12 \n\x04role\x18\x05 \x01(\x0e\x32\x12.kvcluster.v1.Role\x12\x0f\n\x07serving\x18\x06 \x01(\x08\x12\x0f\n\x07in_sync\x18\x07 \x01(\x08\x12\r\n\x05\x65poch\x18\x08 \x01(\x04\x12\x11\n\tend_index\x18\t \x01(\x04\x12\x15\n\rdurable_index\x18\n \x01(\x04\x12\x14\n\x0c\x63ommit_index\x18\x0b \x01(\x04\x12\x15\n\rapplied_index\x18\x0c \x01(\x04\x12\x0c\n\x04keys\x18\r \x01(\x04\x12\x11\n\tlog_bytes\x18\x0e \x01(\x04\x12\x0f\n\x07message\x18\x0f \x01(\t*d\n\x04Role\x12\x14\n\x10ROLE_UNSPECIFIED\x10\x00\x12\x0f\n\x0bROLE_LEADER\x10\x01\x12\x11\n\rROLE_FOLLOWER\x10\x02\x12\x11\n\rROLE_CLAIMING\x10\x03\x12\x0f\n\x0bROLE_FAILED\x10\x04\x32\xf0\x01\n\x07\x43luster\x12G\n\x0bGetTopology\x12 .kvcluster.v1.GetTopologyRequest\x1a\x16.kvcluster.v1.Topology\x12M\n\rWatchTopology\x12\".kvcluster.v1.WatchTopologyRequest\x1a\x16.kvcluster.v1.Topology0\x01\x12M\n\rGetNodeStatus\x12\".kvcluster.v1.GetNodeStatusRequest\x1a\x18.kvcluster.v1.NodeStatusb\x06proto3')
+DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x18kvproto/v1/cluster.proto\x12\x0ckvcluster.v1\"\x14\n\x12GetTopologyRequest\"\x16\n\x14WatchTopologyRequest\"\x16\n\x14GetNodeStatusRequest\"\xc5\x01\n\x08Topology\x12\x12\n\ncluster_id\x18\x01 \x01(\t\x12\x14\n\x0c\x63luster_name\x18\x02 \x01(\t\x12\x13\n\x0bmap_version\x18\x03 \x01(\x04\x12&\n\x05slots\x18\x04 \x03(\x0b\x32\x17.kvcluster.v1.SlotRange\x12+\n\npartitions\x18\x05 \x03(\x0b\x32\x17.kvcluster.v1.Partition\x12%\n\x07members\x18\x06 \x03(\x0b\x32\x14.kvcluster.v1.Member\";\n\tSlotRange\x12\r\n\x05\x66irst\x18\x01 \x01(\r\x12\x0c\n\x04last\x18\x02 \x01(\r\x12\x11\n\tpartition\x18\x03 \x01(\r\"t\n\tPartition\x12\x11\n\tpartition\x18\x01 \x01(\r\x12\r\n\x05\x65poch\x18\x02 \x01(\x04\x12\x0e\n\x06leader\x18\x03 \x01(\t\x12\x0f\n\x07in_sync\x18\x04 \x03(\t\x12\x10\n\x08replicas\x18\x05 \x03(\t\x12\x12\n\nleader_run\x18\x06 \x01(\t\"\xd2\x01\n\x06Member\x12\x0b\n\x03pod\x18\x01 \x01(\t\x12\x11\n\tpartition\x18\x02 \x01(\r\x12\x13\n\x0bincarnation\x18\x03 \x01(\t\x12\x0b\n\x03run\x18\x04 \x01(\t\x12\x14\n\x0cgrpc_address\x18\x05 \x01(\t\x12\x1b\n\x13replication_address\x18\x06 \x01(\t\x12\x10\n\x08\x64ns_name\x18\x07 \x01(\t\x12\x11\n\tconnected\x18\x08 \x01(\x08\x12\x14\n\x0chttp_address\x18\t \x01(\t\x12\x18\n\x10pipeline_address\x18\x0b \x01(\t\"\xaa\x02\n\nNodeStatus\x12\x0b\n\x03pod\x18\x01 \x01(\t\x12\x11\n\tpartition\x18\x02 \x01(\r\x12\x13\n\x0bincarnation\x18\x03 \x01(\t\x12\x0b\n\x03run\x18\x04 \x01(\t\x12 \n\x04role\x18\x05 \x01(\x0e\x32\x12.kvcluster.v1.Role\x12\x0f\n\x07serving\x18\x06 \x01(\x08\x12\x0f\n\x07in_sync\x18\x07 \x01(\x08\x12\r\n\x05\x65poch\x18\x08 \x01(\x04\x12\x11\n\tend_index\x18\t \x01(\x04\x12\x15\n\rdurable_index\x18\n \x01(\x04\x12\x14\n\x0c\x63ommit_index\x18\x0b \x01(\x04\x12\x15\n\rapplied_index\x18\x0c \x01(\x04\x12\x0c\n\x04keys\x18\r \x01(\x04\x12\x11\n\tlog_bytes\x18\x0e \x01(\x04\x12\x0f\n\x07message\x18\x0f \x01(\t*d\n\x04Role\x12\x14\n\x10ROLE_UNSPECIFIED\x10\x00\x12\x0f\n\x0bROLE_LEADER\x10\x01\x12\x11\n\rROLE_FOLLOWER\x10\x02\x12\x11\n\rROLE_CLAIMING\x10\x03\x12\x0f\n\x0bROLE_FAILED\x10\x04\x32\xf0\x01\n\x07\x43luster\x12G\n\x0bGetTopology\x12 .kvcluster.v1.GetTopologyRequest\x1a\x16.kvcluster.v1.Topology\x12M\n\rWatchTopology\x12\".kvcluster.v1.WatchTopologyRequest\x1a\x16.kvcluster.v1.Topology0\x01\x12M\n\rGetNodeStatus\x12\".kvcluster.v1.GetNodeStatusRequest\x1a\x18.kvcluster.v1.NodeStatusb\x06proto3')
 
 _globals = globals()
 _builder.BuildMessageAndEnumDescriptors(DESCRIPTOR, _globals)
 _builder.BuildTopDescriptorsAndMessages(DESCRIPTOR, 'kvproto.v1.cluster_pb2', _globals)
 if not _descriptor._USE_C_DESCRIPTORS:
   DESCRIPTOR._loaded_options = None
-  _globals['_ROLE']._serialized_start=979
-  _globals['_ROLE']._serialized_end=1079
+  _globals['_ROLE']._serialized_start=1005
+  _globals['_ROLE']._serialized_end=1105
   _globals['_GETTOPOLOGYREQUEST']._serialized_start=42
   _globals['_GETTOPOLOGYREQUEST']._serialized_end=62
   _globals['_WATCHTOPOLOGYREQUEST']._serialized_start=64
@@ -46,9 +46,9 @@ if not _descriptor._USE_C_DESCRIPTORS:
   _globals['_PARTITION']._serialized_start=373
   _globals['_PARTITION']._serialized_end=489
   _globals['_MEMBER']._serialized_start=492
-  _globals['_MEMBER']._serialized_end=676
-  _globals['_NODESTATUS']._serialized_start=679
-  _globals['_NODESTATUS']._serialized_end=977
-  _globals['_CLUSTER']._serialized_start=1082
-  _globals['_CLUSTER']._serialized_end=1322
+  _globals['_MEMBER']._serialized_end=702
+  _globals['_NODESTATUS']._serialized_start=705
+  _globals['_NODESTATUS']._serialized_end=1003
+  _globals['_CLUSTER']._serialized_start=1108
+  _globals['_CLUSTER']._serialized_end=1348
 # @@protoc_insertion_point(module_scope)

@@ -216,6 +216,7 @@ class Member(_message.Message):
     DNS_NAME_FIELD_NUMBER: _builtins.int
     CONNECTED_FIELD_NUMBER: _builtins.int
     HTTP_ADDRESS_FIELD_NUMBER: _builtins.int
+    PIPELINE_ADDRESS_FIELD_NUMBER: _builtins.int
     pod: _builtins.str
     partition: _builtins.int
     incarnation: _builtins.str
@@ -229,6 +230,8 @@ class Member(_message.Message):
     """its coordination session is alive, as far as this server can see"""
     http_address: _builtins.str
     """host:port of probes and metrics"""
+    pipeline_address: _builtins.str
+    """host:port that speaks batches as plain frames, see docs/pipeline.md; empty: none"""
     def __init__(
         self,
         *,
@@ -241,10 +244,11 @@ class Member(_message.Message):
         dns_name: _builtins.str = ...,
         connected: _builtins.bool = ...,
         http_address: _builtins.str = ...,
+        pipeline_address: _builtins.str = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["connected", b"connected", "dns_name", b"dns_name", "grpc_address", b"grpc_address", "http_address", b"http_address", "incarnation", b"incarnation", "partition", b"partition", "pod", b"pod", "replication_address", b"replication_address", "run", b"run"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["connected", b"connected", "dns_name", b"dns_name", "grpc_address", b"grpc_address", "http_address", b"http_address", "incarnation", b"incarnation", "partition", b"partition", "pipeline_address", b"pipeline_address", "pod", b"pod", "replication_address", b"replication_address", "run", b"run"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 

@@ -3,10 +3,13 @@
 import asyncio
 import random
 from collections.abc import AsyncIterator
+from dataclasses import replace
 
 from kvclient.engine import Engine, Limits
 from kvclient.placement import DirectPlacement
+from kvclient.topology import Endpoint
 from kvclient.transport import Receiver
+from kvproto.pipeline import Request, ResultTuple
 from kvproto.v1 import cluster_pb2, kv_pb2
 
 
@@ -27,27 +30,24 @@ class ListStream:
     def __init__(self, address: str, receiver: Receiver) -> None:
         self.address = address
         self.receiver = receiver
-        self.sent: list[kv_pb2.BatchRequest] = []
+        self.sent: list[Request] = []
         self.closed = False
         self._version = 0
 
-    def send(self, request: kv_pb2.BatchRequest) -> None:
-        copy = kv_pb2.BatchRequest()
-        copy.CopyFrom(request)
-        self.sent.append(copy)
+    def send(self, request: Request) -> None:
+        self.sent.append(replace(request))
 
     def close(self) -> None:
         self.closed = True
 
-    def answer(self, *, value: bytes = b"", error: kv_pb2.Error | None = None) -> kv_pb2.BatchRequest:
+    def answer(self, *, value: bytes = b"", error: kv_pb2.Error | None = None) -> Request:
         """Answer the oldest request, all operations alike; returns it."""
         request = self.sent.pop(0)
-        results = []
+        results: list[ResultTuple] = []
         for _ in request.operations:
             self._version += 1
-            record = kv_pb2.Record(version=self._version, value=value)
-            results.append(kv_pb2.Result(error=error) if error else kv_pb2.Result(record=record))
-        self.receiver.answered(kv_pb2.BatchResponse(id=request.id, results=results))
+            results.append((0, b"", error) if error else (self._version, value, None))
+        self.receiver.answered(request.id, results)
         return request
 
 
@@ -58,8 +58,8 @@ class ListTransport:
         self.streams: list[ListStream] = []
         self.down = False
 
-    def open(self, address: str, receiver: Receiver) -> ListStream:
-        stream = ListStream(address, receiver)
+    def open(self, endpoint: Endpoint, receiver: Receiver) -> ListStream:
+        stream = ListStream(endpoint.address, receiver)
         self.streams.append(stream)
         loop = asyncio.get_running_loop()
         loop.call_soon(*((receiver.lost, "down") if self.down else (receiver.opened,)))

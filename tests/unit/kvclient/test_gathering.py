@@ -8,6 +8,7 @@ import pytest
 
 from kvclient import AsyncClient, Operation, ReadMode
 from kvclient.operations import LINEARIZABLE
+from kvproto.pipeline import encode_request
 from kvproto.v1 import kv_pb2
 from tests.unit.kvclient.list_transport import GivenSource, ListTransport, engine_over, topology, turns
 
@@ -84,7 +85,7 @@ async def test_a_batch_has_at_most_4_mib(bench: Bench) -> None:
     bench.put(10, size=1 << 20)
     await turns()
     assert bench.counts == [3, 3], "a fourth would be more than 4 MiB with its key"
-    assert all(request.ByteSize() <= 4 << 20 for request in bench.transport.stream.sent)
+    assert all(len(encode_request(request)) <= 4 << 20 for request in bench.transport.stream.sent)
     await bench.settle()
 
 
@@ -136,7 +137,7 @@ async def test_groups_travel_together_and_whole(bench: Bench) -> None:
 
 
 async def test_a_callers_own_pair_travels_alone(bench: Bench) -> None:
-    operations = [kv_pb2.Operation(kind=kv_pb2.OPERATION_KIND_PUT, key=b"a")] * 2
+    operations = [Operation.put(b"a", b"")] * 2
     deadline = asyncio.get_running_loop().time() + 5
     for sequence in (77, 78):
         pair = (b"c" * 16, sequence)
@@ -205,7 +206,7 @@ async def test_an_answer_with_too_few_results_is_no_answer(bench: Bench) -> None
     await turns()
     stream = bench.transport.stream
     request = stream.sent.pop()
-    stream.receiver.answered(kv_pb2.BatchResponse(id=request.id, results=[kv_pb2.Result()]))
+    stream.receiver.answered(request.id, [(1, b"", None)])
     await asyncio.sleep(0.03)
     assert [r.sequence for r in stream.sent] == [request.sequence]
     await bench.settle()

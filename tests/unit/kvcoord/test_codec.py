@@ -18,7 +18,9 @@ DEATHS = {
     "c-p0-0": Death("c-p0-0", "run1", "containerd://1", 3),
     "c-p0-1": Death("c-p0-1", "run2", "containerd://2", 4),
 }
-MEMBER = member(dns_name="c-p0-0.c-p0", boot_id="boot", container_id="containerd://1", empty=True)
+MEMBER = member(
+    dns_name="c-p0-0.c-p0", boot_id="boot", container_id="containerd://1", empty=True, pipeline_address="10.0.0.1:7402"
+)
 VALUES: dict[str, tuple[Any, Callable[[Any], bytes], Callable[[bytes], Any]]] = {
     "identity": (IDENTITY, codec.encode_identity, codec.decode_identity),
     "map": (SlotMap.even(2, version=4), codec.encode_map, codec.decode_map),

@@ -1,0 +1,100 @@
+"""The pipeline door's bounds: what one client may have under way, and what is not read of it meanwhile."""
+
+import asyncio
+from collections.abc import Callable
+from typing import Any, cast
+
+from kvnode.doors.pipeline import MAX_UNANSWERED, PipelineDoor, _Connection
+from kvproto import pipeline
+
+ANSWER = pipeline.encode_answer(1, [(5, b"", None)])
+REQUEST = pipeline.encode_request(pipeline.Request([(1, b"k", b"", None)], id=1))
+
+
+class Door:
+    """Takes requests and answers none of them by itself."""
+
+    def __init__(self) -> None:
+        self.connections: set[Any] = set()
+        self.waiting: list[Callable[..., None]] = []
+
+    def submit(self, _request: pipeline.Request, _size: int, send: Callable[..., None]) -> None:
+        self.waiting.append(send)
+
+
+class Wire(asyncio.Transport):
+    """Counts what it is told."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.reading = True
+        self.closing = False
+        self.written: list[bytes] = []
+
+    def pause_reading(self) -> None:
+        assert self.reading
+        self.reading = False
+
+    def resume_reading(self) -> None:
+        assert not self.reading
+        self.reading = True
+
+    def is_closing(self) -> bool:
+        return self.closing
+
+    def write(self, data: bytes | bytearray | memoryview) -> None:
+        self.written.append(bytes(data))
+
+    def close(self) -> None:
+        self.closing = True
+
+
+def connected() -> tuple[_Connection, Door, Wire]:
+    door, wire = Door(), Wire()
+    connection = _Connection(cast("PipelineDoor", door))
+    connection.connection_made(wire)
+    connection.data_received(pipeline.HELLO_FRAME)
+    return connection, door, wire
+
+
+async def test_a_client_with_too_much_under_way_is_not_read_until_some_of_it_is_answered() -> None:
+    """What is under way is bounded."""
+    connection, door, wire = connected()
+    connection.data_received(REQUEST * (MAX_UNANSWERED - 1))
+    assert wire.reading
+    connection.data_received(REQUEST)
+    assert not wire.reading
+    door.waiting.pop()(ANSWER, last=False)
+    assert wire.reading
+    assert wire.written == [pipeline.HELLO_FRAME, ANSWER]
+    connection.connection_lost(None)
+
+
+async def test_a_client_that_takes_no_answers_is_not_read_until_it_does() -> None:
+    """Its answers would pile up in the node."""
+    connection, door, wire = connected()
+    connection.data_received(REQUEST * 3)
+    connection.pause_writing()
+    door.waiting.pop()(ANSWER, last=False)
+    assert not wire.reading
+    connection.resume_writing()
+    assert wire.reading
+    connection.connection_lost(None)
+
+
+async def test_the_last_answer_ends_the_connection_once_it_is_out() -> None:
+    """So the client learns why, and sends the rest elsewhere."""
+    connection, door, wire = connected()
+    connection.data_received(REQUEST)
+    door.waiting.pop()(pipeline.frame(pipeline.END, b"why"), last=True)
+    assert wire.closing
+    connection.connection_lost(None)
+
+
+async def test_answers_after_the_connection_ended_go_nowhere() -> None:
+    """The request outlives its caller."""
+    connection, door, wire = connected()
+    connection.data_received(REQUEST)
+    connection.connection_lost(None)
+    door.waiting.pop()(ANSWER, last=False)
+    assert wire.written == [pipeline.HELLO_FRAME]

@@ -1,0 +1,132 @@
+"""The pipeline's frames: what is sent is what arrives, nothing else gets through, and the bytes stay as they are."""
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from kvproto import pipeline
+from kvproto.pipeline import Decoder, FrameError, OperationTuple, Request, ResultTuple
+from kvproto.v1 import kv_pb2
+
+u32, u64 = st.integers(0, (1 << 32) - 1), st.integers(0, (1 << 64) - 1)
+operations = st.tuples(st.integers(0, 9), st.binary(max_size=9), st.binary(max_size=30), st.none() | u64)
+errors = st.builds(kv_pb2.Error, code=st.sampled_from([2, 4, 9]), message=st.text(max_size=9), found_version=u64)
+results = st.tuples(u64, st.binary(max_size=30), st.none()) | st.tuples(st.just(0), st.just(b""), errors)
+requests = st.builds(
+    Request,
+    st.lists(operations, min_size=1, max_size=6),
+    id=u64,
+    client_id=st.sampled_from([b"", b"0123456789abcdef"]),
+    sequence=u64,
+    age_ms=u32,
+    read_mode=st.integers(0, 3),
+    max_lag_ms=u32,
+    observed_version=u64,
+    timeout_ms=u32,
+)
+GOLDEN_REQUEST = """
+    58000000                          length of what follows: 88
+    02 01                             kind: request; version
+    30313233343536373839616263646566  client id
+    0700000000000000                  id
+    0500000000000000                  sequence
+    0000000000000000                  observed version: none
+    64000000                          first sent 100 ms ago
+    00000000                          largest lag: not asked for
+    e8030000                          1000 ms left
+    02000000                          two operations
+    00 01                             read mode: unspecified; there is a client id
+    02 82                             kinds: PUT; PUT with an expected version
+    0100 0200                         lengths of the keys
+    03000000 00000000                 lengths of the values
+    0900000000000000                  expected version of the second
+    61 78797a                         a = xyz
+    6262                              bb = nothing
+"""
+GOLDEN_ANSWER = """
+    2e000000                          length of what follows: 46
+    03 01                             kind: answer; version
+    0700000000000000                  id of the request
+    02000000                          two results
+    03                                there are values and errors
+    0b00000000000000                  version of the first
+    0000000000000000                  none of the second
+    01000000 04000000                 lengths of what stands for them
+    00 01                             the second is an error
+    76                                the first's value: v
+    08021800                          Error{code: NOT_FOUND, found_version: 0}
+"""
+
+
+def octets(annotated: str) -> bytes:
+    """The bytes of annotated hex text."""
+    return bytes.fromhex("".join(line.strip().split("  ")[0] for line in annotated.splitlines()))
+
+
+def only_body(data: bytes, kind: int) -> bytes:
+    [(found, body)] = Decoder().feed(data)
+    assert found == kind
+    return body
+
+
+@given(requests)
+def test_a_request_arrives_as_it_was_sent(request: Request) -> None:
+    """All fields, with and without expected versions and a client."""
+    body = only_body(pipeline.encode_request(request), pipeline.REQUEST)
+    assert pipeline.decode_request(body) == request
+
+
+@given(u64, st.lists(results, min_size=1, max_size=6))
+def test_an_answer_arrives_as_it_was_sent(number: int, sent: list[ResultTuple]) -> None:
+    """Versions alone, values, errors, in any mixture."""
+    assert pipeline.decode_answer(only_body(pipeline.encode_answer(number, sent), pipeline.ANSWER)) == (number, sent)
+
+
+@given(st.lists(st.binary(max_size=40), max_size=5), st.integers(1, 30))
+def test_frames_are_found_however_the_bytes_are_cut(bodies: list[bytes], piece: int) -> None:
+    """TCP keeps no boundaries."""
+    data = b"".join(pipeline.frame(pipeline.END, body) for body in bodies)
+    decoder, found = Decoder(), []
+    for at in range(0, len(data), piece):
+        found += decoder.feed(data[at : at + piece])
+    assert found == [(pipeline.END, body) for body in bodies]
+
+
+def test_the_bytes_of_a_request_stay_as_they_are() -> None:
+    """Nodes and clients of different releases speak to each other."""
+    sent: list[OperationTuple] = [(2, b"a", b"xyz", None), (2, b"bb", b"", 9)]
+    request = Request(sent, 7, b"0123456789abcdef", 5, age_ms=100, timeout_ms=1000)
+    assert pipeline.encode_request(request) == octets(GOLDEN_REQUEST)
+
+
+def test_the_bytes_of_an_answer_stay_as_they_are() -> None:
+    """Nodes and clients of different releases speak to each other."""
+    error = kv_pb2.Error(code=kv_pb2.ERROR_CODE_NOT_FOUND, found_version=0)
+    assert pipeline.encode_answer(7, [(11, b"v", None), (0, b"", error)]) == octets(GOLDEN_ANSWER)
+
+
+@given(st.binary(max_size=120))
+def test_nonsense_in_a_frame_is_refused_by_name(body: bytes) -> None:
+    """Nothing but FrameError comes out, whatever is in."""
+    for decode in (pipeline.decode_request, pipeline.decode_answer):
+        try:
+            decode(body)
+        except FrameError:
+            continue
+
+
+@given(requests, st.data())
+def test_a_request_that_is_cut_off_is_refused(request: Request, data: st.DataObject) -> None:
+    """However much of it is missing."""
+    body = only_body(pipeline.encode_request(request), pipeline.REQUEST)
+    with pytest.raises(FrameError):
+        pipeline.decode_request(body[: data.draw(st.integers(0, len(body) - 1))])
+
+
+@pytest.mark.parametrize(
+    "head", [b"\xff\xff\xff\xff\x02\x01", b"\x01\x00\x00\x00\x02\x01", b"\x02\x00\x00\x00\x02\x09"]
+)
+def test_impossible_frames_end_the_decoding(head: bytes) -> None:
+    """A length beyond the bound, one too short for its own head, another version."""
+    with pytest.raises(FrameError, match="speaks version 1"):
+        Decoder().feed(head)
