@@ -5,8 +5,9 @@ from pathlib import Path
 from typing import Any
 
 from kvcoord.contract import PartitionState
+from kvnode.recover import RecoverSettings, recover
 from kvproto.v1 import cluster_pb2, kv_pb2
-from tests.support.node_cluster import NodeCluster, node_cluster
+from tests.support.node_cluster import CLUSTER, NodeCluster, node_cluster
 
 
 async def status(nodes: NodeCluster, pod: str) -> Any:
@@ -80,6 +81,36 @@ async def test_a_replica_that_counts_is_waited_for(tmp_path: Path) -> None:
         nodes.start(down)
         assert (await put_back(nodes)).epoch == state.epoch
         await nodes.put(b"k", b"2")
+
+
+async def test_a_person_gives_up_a_replica_that_does_not_come_back(tmp_path: Path) -> None:
+    """Looking changes nothing; the word, said twice, makes the chosen one lead."""
+    async with node_cluster(tmp_path) as nodes:
+        await nodes.put(b"k", b"1")
+        state = await nodes.all_in_sync()
+        assert state.leader is not None
+        down = state.leader.replica.pod
+        taken, other = (pod for pod in nodes.pods if pod != down)
+        nodes.store.put_back({})
+        await nodes.kill(down)
+        await said(nodes, taken, f"{down}/")
+
+        def asking(**words: str) -> RecoverSettings:
+            return RecoverSettings(partition=0, cluster_id=CLUSTER, coordination="memory", **words)
+
+        looked = await recover(asking(), nodes.coordination)
+        assert f"the nodes wait: {down}/" in looked[-1]
+        warned = await recover(asking(take=taken), nodes.coordination)
+        assert f"--confirm {taken}" in warned[-1]
+        assert down in warned[-2]
+        assert await nodes.coordination.read_partition(0) is None
+
+        done = await recover(asking(take=taken, confirm=taken), nodes.coordination)
+        assert done[-1].startswith(f"done: {taken}/")
+        assert await nodes.leader(above=state.epoch) == taken
+        await nodes.state(lambda s: {r.pod for r in s.in_sync} == {taken, other})
+        assert (await nodes.get(taken, b"k")).value == b"1"
+        assert (await recover(asking(), nodes.coordination))[-1].startswith("nothing is lost")
 
 
 async def test_data_that_was_turned_back_is_put_forward(tmp_path: Path) -> None:

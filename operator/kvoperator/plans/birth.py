@@ -10,6 +10,13 @@ from kvoperator.snapshot import CoordinationView, Snapshot
 from kvoperator.spec import KVClusterSpec
 
 
+RECOVERY = (
+    "the nodes put it back from their disks once every replica that was in sync has answered; what they wait for: "
+    "`kubectl exec <a node of the partition> -- kvrecover`"
+)
+"""What a person can do about lost data."""
+
+
 def all_there(coordination: CoordinationView, spec: KVClusterSpec) -> bool:
     """Whether nothing of the coordination data is missing."""
     return (
