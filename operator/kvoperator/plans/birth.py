@@ -9,7 +9,6 @@ from kvoperator.actions import Action, CreateIdentity, CreateMap, CreatePartitio
 from kvoperator.snapshot import CoordinationView, Snapshot
 from kvoperator.spec import KVClusterSpec
 
-
 RECOVERY = (
     "the nodes put it back from their disks once every replica that was in sync has answered; what they wait for: "
     "`kubectl exec <a node of the partition> -- kvrecover`"
