@@ -125,7 +125,9 @@ def _living(snapshot: Snapshot, spec: KVClusterSpec, cluster_id: str) -> Plan:
     if misfit:
         grave.append(Problem("InvalidSpec", f"{misfit}; ask for what is kept, or delete the kept volumes"))
     if lost:
-        grave.append(Problem("CoordinationDataLost", f"{lost}: nothing is made anew over data that exists; {birth.RECOVERY}"))
+        grave.append(
+            Problem("CoordinationDataLost", f"{lost}: nothing is made anew over data that exists; {birth.RECOVERY}")
+        )
     verdict = _Verdict(
         phase=_phase(available[0], [*grave, *found], born=born),
         available=available,
