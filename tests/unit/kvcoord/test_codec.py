@@ -19,7 +19,12 @@ DEATHS = {
     "c-p0-1": Death("c-p0-1", "run2", "containerd://2", 4),
 }
 MEMBER = member(
-    dns_name="c-p0-0.c-p0", boot_id="boot", container_id="containerd://1", empty=True, pipeline_address="10.0.0.1:7402"
+    dns_name="c-p0-0.c-p0",
+    boot_id="boot",
+    container_id="containerd://1",
+    empty=True,
+    pipeline_address="10.0.0.1:7402",
+    redis_address="10.0.0.1:6379",
 )
 VALUES: dict[str, tuple[Any, Callable[[Any], bytes], Callable[[bytes], Any]]] = {
     "identity": (IDENTITY, codec.encode_identity, codec.decode_identity),
