@@ -9,6 +9,8 @@ import asyncio
 from collections import deque
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field, replace
+from itertools import repeat
+from operator import itemgetter
 
 from kvcommon.clock import Clock
 from kvcommon.numbers import DEDUPLICATION_WINDOW, MAX_KEY_BYTES, MAX_VALUE_BYTES
@@ -23,6 +25,12 @@ from kvstore.batch import RecordTuple, RecordType, encode_batch
 from kvstore.errors import StoreError
 from kvstore.sessions import Expired, session_key
 from kvstore.store import Store
+
+# Plain numbers for what is compared with every operation: comparing an IntEnum's member costs five times as much.
+_GET, _PUT, _DELETE, _OK = int(Kind.GET), int(Kind.PUT), int(Kind.DELETE), int(Code.OK)
+_SOUND = frozenset(map(int, Kind))
+_PUT_RECORD, _DELETE_RECORD, _SESSION = int(RecordType.PUT), int(RecordType.DELETE), int(RecordType.SESSION)
+_KIND, _KEY = itemgetter(0), itemgetter(1)  # of an operation
 
 MAX_IN_FLIGHT = 8  # log batches that are not committed yet
 MAX_LOG_BATCH_BYTES = 4 << 20
@@ -44,6 +52,19 @@ class _Pending:
     outcomes: list[Outcome] = field(default_factory=list)
 
 
+Changes = dict[bytes, tuple[int, bytes | None]]
+"""What a log batch makes of its keys: the version and the value, None when deleted."""
+
+
+@dataclass(slots=True)
+class _InFlight:
+    """A log batch that is appended and not committed."""
+
+    last: int  # its last index
+    waiting: list[_Pending]
+    changes: Changes
+
+
 class Service:
     """Serves one replica's partition."""
 
@@ -58,8 +79,7 @@ class Service:
         self._queue: deque[_Pending] = deque()
         self._queued_bytes = 0
         self._flush_scheduled = False
-        self._in_flight: deque[tuple[int, list[_Pending], list[bytes]]] = deque()  # (last index, who waits, keys)
-        self._overlay: dict[bytes, tuple[int, int, bytes | None]] = {}  # key -> (index, version, value or deleted)
+        self._in_flight: deque[_InFlight] = deque()
         self._sessions: dict[tuple[bytes, int], _Pending] = {}  # pairs under way
         self.disk_full = False
         self.closing = False
@@ -76,10 +96,10 @@ class Service:
         invalid = [invalid_operation(op) for op in request.operations]
         if any(invalid):
             request, answer = _without_invalid(request, invalid, answer)
-        if any(op[0] != Kind.GET for op in request.operations):
-            self._submit_writes(request, answer)
-        else:
+        if all(map(_GET.__eq__, map(_KIND, request.operations))):
             answer(self._read(request))
+        else:
+            self._submit_writes(request, answer)
 
     async def call(self, request: Request) -> Sequence[Outcome] | None:
         """`submit` for one who waits."""
@@ -101,8 +121,7 @@ class Service:
         if slot_map is None:
             return Outcome(Code.UNAVAILABLE, message="this node does not know the map yet; try again")
         owners, mine = slot_map.owners, self._partition
-        for op in request.operations:
-            slot = slot_of(op[1])
+        for slot in map(slot_of, map(_KEY, request.operations)):
             if owners[slot] != mine:
                 text = f"slot {slot} belongs to partition {owners[slot]}, not to {mine}; nothing of the batch was done"
                 return Outcome(Code.MOVED, message=text)
@@ -145,7 +164,7 @@ class Service:
             record = self._store.get(key)
         except (StoreError, OSError) as e:
             return self._damaged(e)
-        return Outcome(Code.NOT_FOUND) if record is None else Outcome(Code.OK, record[3], record[2])
+        return Outcome(Code.NOT_FOUND) if record is None else Outcome(_OK, record[3], record[2])
 
     def _damaged(self, error: Exception) -> Outcome:
         """What is answered when the log can't be read; this replica then goes."""
@@ -253,8 +272,7 @@ class Service:
             return
         first = self._core.end.index + 1
         records: list[RecordTuple] = []
-        waiting: list[_Pending] = []
-        keys: list[bytes] = []
+        batch = _InFlight(0, [], {})
         size, now = 0, self._clock.now()
         while self._queue and size < MAX_LOG_BATCH_BYTES:
             pending = self._queue.popleft()
@@ -263,15 +281,15 @@ class Service:
                 self._settle(pending, [Outcome(Code.DEADLINE_EXCEEDED, message=text)] * len(pending.request.operations))
                 continue
             size += pending.request.size
-            self._evaluate(pending, first, records, keys)
-            waiting.append(pending)
+            self._evaluate(pending, batch.changes, records)
+            batch.waiting.append(pending)
         if records:
             data = encode_batch(self._core.epoch, first, self._core.commit, records)
-            last = first + len(records) - 1
-            self._in_flight.append((last, waiting, keys))
-            self._host.propose(data, first, last)
+            batch.last = first + len(records) - 1
+            self._in_flight.append(batch)
+            self._host.propose(data, first, batch.last)
         else:
-            self._answer_without_records(waiting)
+            self._answer_without_records(batch.waiting)
         if self._queue:
             self._schedule()
 
@@ -284,56 +302,80 @@ class Service:
             for pending in waiting:
                 self._settle(pending, [self._not_serving("writes")] * len(pending.request.operations))
         elif self._in_flight:
-            self._in_flight[-1][1].extend(waiting)
+            self._in_flight[-1].waiting.extend(waiting)
         else:
             for pending in waiting:
                 self._settle(pending, pending.outcomes)
 
-    def _evaluate(self, pending: _Pending, first: int, records: list[RecordTuple], keys: list[bytes]) -> None:
-        """Decide each operation's outcome on index and overlay, and add the records that it makes."""
-        request, overlay, outcomes = pending.request, self._overlay, pending.outcomes
+    def _evaluate(self, pending: _Pending, changes: Changes, records: list[RecordTuple]) -> None:
+        """Decide each operation's outcome on index and overlay, and add what it changes and the records of that."""
+        request = pending.request
         if request.observed:
             self._versions.observe(request.observed)
         wall = self._clock.wall_ms()
-        read = 0
-        for kind, key, value, expected in request.operations:
-            if kind == Kind.GET and read >= MAX_ANSWER_BYTES:
+        if all(op[0] == _PUT and op[3] is None for op in request.operations):
+            pending.outcomes = self._put_all(request.operations, wall, changes, records)
+        else:
+            self._evaluate_each(pending, wall, changes, records)
+        if request.pair is not None:  # also when all was refused: a late repeat must not be done after all
+            result = encode_outcomes(request.operations, pending.outcomes)
+            records.append((_SESSION, session_key(*request.pair), result, self._versions.next(wall), 0))
+
+    def _put_all(
+        self, operations: Sequence[Operation], wall: int, changes: Changes, records: list[RecordTuple]
+    ) -> list[Outcome]:
+        """Puts without conditions, which nothing can refuse: in columns, as most of what is written is this."""
+        first = self._versions.take(len(operations), wall)
+        versions = range(first, first + len(operations))
+        _, keys, values, _ = zip(*operations, strict=True)
+        changes.update(zip(keys, zip(versions, values, strict=True), strict=True))
+        records.extend(zip(repeat(_PUT_RECORD), keys, values, versions, repeat(0)))
+        return [Outcome(_OK, version) for version in versions]
+
+    def _evaluate_each(self, pending: _Pending, wall: int, changes: Changes, records: list[RecordTuple]) -> None:
+        outcomes, read = pending.outcomes, 0
+        for kind, key, value, expected in pending.request.operations:
+            if kind == _GET and read >= MAX_ANSWER_BYTES:
                 outcomes.append(_TOO_LONG)
                 continue
-            if kind == Kind.PUT and expected is None:
-                version = self._versions.next(wall)
-            else:
-                refused = self._evaluate_condition(kind, key, expected)
+            if kind != _PUT or expected is not None:
+                refused = self._evaluate_condition(kind, key, expected, changes)
                 if refused is not None:
                     read += len(refused[2])
                     outcomes.append(refused)
                     continue
-                version = self._versions.next(wall)
-            if kind == Kind.DELETE:
-                overlay[key] = (first + len(records), version, None)
-                records.append((RecordType.DELETE, key, b"", version, 0))
+            version = self._versions.next(wall)
+            if kind == _DELETE:
+                changes[key] = (version, None)
+                records.append((_DELETE_RECORD, key, b"", version, 0))
             else:
-                overlay[key] = (first + len(records), version, value)
-                records.append((RecordType.PUT, key, value, version, 0))
-            keys.append(key)
-            outcomes.append(Outcome(Code.OK, version))
-        if request.pair is not None:  # also when all was refused: a late repeat must not be done after all
-            result = encode_outcomes(request.operations, outcomes)
-            records.append((RecordType.SESSION, session_key(*request.pair), result, self._versions.next(wall), 0))
+                changes[key] = (version, value)
+                records.append((_PUT_RECORD, key, value, version, 0))
+            outcomes.append(Outcome(_OK, version))
 
-    def _evaluate_condition(self, kind: int, key: bytes, expected: int | None) -> Outcome | None:
+    def _overlaid(self, key: bytes, changes: Changes) -> tuple[int, bytes | None] | None:
+        """What the newest of the batches that are being made or in flight makes of a key; None: nothing (rule 9)."""
+        over = changes.get(key)
+        if over is None:
+            for batch in reversed(self._in_flight):
+                over = batch.changes.get(key)
+                if over is not None:
+                    break
+        return over
+
+    def _evaluate_condition(self, kind: int, key: bytes, expected: int | None, changes: Changes) -> Outcome | None:
         """A Get's outcome, or why a write is refused; None: it may go on."""
-        over = self._overlay.get(key)
+        over = self._overlaid(key, changes)
         if over is not None:
-            found, value = (over[1], over[2]) if over[2] is not None else (0, b"")
+            found, value = over if over[1] is not None else (0, b"")
         else:
             try:
                 record = self._store.get(key)
             except (StoreError, OSError) as e:
                 return self._damaged(e)
             found, value = (record[3], record[2]) if record is not None else (0, b"")
-        if kind == Kind.GET:
-            return Outcome(Code.OK, found, value or b"") if found else Outcome(Code.NOT_FOUND)
+        if kind == _GET:
+            return Outcome(_OK, found, value or b"") if found else Outcome(Code.NOT_FOUND)
         if kind == Kind.CREATE and found:
             return Outcome(Code.ALREADY_EXISTS, found)
         if kind in (Kind.UPDATE, Kind.DELETE) and not found:
@@ -346,14 +388,9 @@ class Service:
 
     def committed(self, index: int, *, enough: bool) -> None:
         """Answer whoever waited for what is committed and applied now."""
-        overlay, in_flight = self._overlay, self._in_flight
-        while in_flight and in_flight[0][0] <= index:
-            _, waiting, keys = in_flight.popleft()
-            for key in keys:
-                over = overlay.get(key)
-                if over is not None and over[0] <= index:
-                    del overlay[key]
-            for pending in waiting:
+        in_flight = self._in_flight
+        while in_flight and in_flight[0].last <= index:
+            for pending in in_flight.popleft().waiting:
                 self._settle(pending, pending.outcomes if enough else _unknown(pending))
         if self._queue:
             self._schedule()
@@ -362,9 +399,8 @@ class Service:
         """What was proposed and is not committed has an unknown outcome; what was only queued was not done."""
         in_flight = list(self._in_flight)
         self._in_flight.clear()
-        self._overlay.clear()
-        for _, waiting, _ in in_flight:
-            for pending in waiting:
+        for batch in in_flight:
+            for pending in batch.waiting:
                 self._settle(pending, None)
         self._refuse_queue(self._not_serving("writes"))
 
@@ -390,6 +426,8 @@ _TOO_LONG = Outcome(
 def invalid_operation(op: Operation) -> Outcome | None:
     """What is wrong with an operation by itself, whoever gets it."""
     kind, key, value, expected = op
+    if 0 < len(key) <= MAX_KEY_BYTES and len(value) <= MAX_VALUE_BYTES and kind in _SOUND and expected is None:
+        return None
     if not 0 < len(key) <= MAX_KEY_BYTES:
         text = f"a key of {len(key)} bytes; 1 to {MAX_KEY_BYTES} are possible"
     elif len(value) > MAX_VALUE_BYTES:
