@@ -49,15 +49,6 @@ class VersionClock:
             self.last = last + 1
         return self.last
 
-    def take(self, count: int, wall_ms: int) -> int:
-        """The first of `count` versions that follow each other, all above those before; at most 4096 at once."""
-        assert 0 < count <= _COUNTER_MASK + 1, count
-        first = self.next(wall_ms)
-        if (first & _COUNTER_MASK) + count > _COUNTER_MASK + 1:  # they would run over into the partition's bits
-            first = pack_version(version_ms(first) + 1, self.partition, 0)
-        self.last = first + count - 1
-        return first
-
     def observe(self, version: int) -> None:
         """Make later versions greater than this one, which may be another partition's."""
         if version > self.last:

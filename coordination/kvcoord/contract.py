@@ -95,7 +95,7 @@ class MemberInfo:
     replication_address: str
     http_address: str
     pipeline_address: str = ""  # empty: an older release's node, which has none
-    redis_address: str = ""  # empty: it does not speak the Redis protocol
+    redis_address: str = ""  # what clients of the Redis protocol are told; empty: it does not speak it
     dns_name: str = ""
     boot_id: str = ""
     container_id: str = ""

@@ -1,6 +1,7 @@
 """The `kvnode` command: one replica of one partition as a process."""
 
 import asyncio
+import secrets
 import sys
 import uuid
 from concurrent.futures import ThreadPoolExecutor
@@ -26,12 +27,14 @@ from kvnode.core.types import Config
 from kvnode.doors.answers import Errors
 from kvnode.doors.grpc import ClusterDoor, GrpcServer, KeyValueDoor
 from kvnode.doors.pipeline import PipelineDoor
+from kvnode.doors.redis import RedisDoor, RedisSettings
 from kvnode.service import MIN_FREE_BYTES, Service
 from kvnode.settings import NodeSettings
 from kvnode.shell.disk import Disk
 from kvnode.shell.host import TICK, Host
 from kvnode.shell.transport import TcpNetwork
 from kvnode.status import Reporter
+from kvresp.counts import RedisCollector
 from kvstore.errors import CorruptionError, StoreFailedError
 from kvstore.files import OsFiles
 from kvstore.meta import read_meta
@@ -65,7 +68,7 @@ class Node:
             coordination=self.coordination,
             network=network,
             clock=self.clock,
-            disk=Disk,
+            disk=partial(Disk, executor=self.executor),
         )
         watch = ClusterWatch(self.coordination, lambda view: host.keep(view.identity, view.slot_map))
         service = Service(host, slot_map=lambda: watch.view.slot_map or host.kept.slot_map)
@@ -81,6 +84,17 @@ class Node:
         errors = Errors(watch, settings.partition)
         grpc = GrpcServer(KeyValueDoor(service, self.clock, errors), ClusterDoor(watch, reporter.status))
         pipeline = PipelineDoor(service, self.clock, errors)
+        redis = RedisDoor(
+            host,
+            service,
+            view=lambda: watch.view,
+            clock=self.clock,
+            number=secrets.randbelow,
+            settings=RedisSettings(
+                settings.cluster_id, settings.pod, settings.durability == "fsync", settings.redis_max_clients
+            ),
+        )
+        registry.register(RedisCollector(redis))
         background: list[asyncio.Task[None]] = []
         try:
             await http.start()
@@ -89,6 +103,10 @@ class Node:
             port = await grpc.start(settings.host, settings.grpc_port)
             pipeline_port = await pipeline.start(settings.host, settings.pipeline_port)
             at = settings.advertise_host
+            redis_address = ""
+            if settings.redis_port:
+                redis_port = await redis.start(settings.host, settings.redis_port)
+                redis_address = f"{settings.redis_announce_host or at}:{redis_port}"
             member = MemberInfo(
                 pod=settings.pod,
                 partition=settings.partition,
@@ -98,6 +116,7 @@ class Node:
                 replication_address=f"{at}:{network.port}",
                 http_address=f"{at}:{http.port}",
                 pipeline_address=f"{at}:{pipeline_port}",
+                redis_address=redis_address,
                 dns_name=settings.dns_name,
                 boot_id=_boot_id(),
                 empty=empty,
@@ -117,6 +136,7 @@ class Node:
             await asyncio.gather(*background, return_exceptions=True)
             await grpc.close(0.2)
             pipeline.close()
+            await redis.close()
             await watch.close()
             await host.close()
             await http.close()

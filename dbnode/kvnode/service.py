@@ -8,11 +8,10 @@ overlaid with what is appended and not committed; every answer that depends on t
 import asyncio
 from collections import deque
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, field, replace
-from itertools import repeat
-from operator import itemgetter
+from dataclasses import replace
 
 from kvcommon.clock import Clock
+from kvcommon.errors import KVClusterError
 from kvcommon.numbers import DEDUPLICATION_WINDOW, MAX_KEY_BYTES, MAX_VALUE_BYTES
 from kvcommon.slotmap import SlotMap
 from kvcommon.slots import slot_of
@@ -21,16 +20,11 @@ from kvnode.core.types import Role
 from kvnode.operations import Code, Kind, Operation, Outcome, ReadMode, Request
 from kvnode.sessions import decode_outcomes, encode_outcomes
 from kvnode.shell.host import Host
+from kvnode.work import LOST, Puts, Transaction, Work
 from kvstore.batch import RecordTuple, RecordType, encode_batch
 from kvstore.errors import StoreError
 from kvstore.sessions import Expired, session_key
 from kvstore.store import Store
-
-# Plain numbers for what is compared with every operation: comparing an IntEnum's member costs five times as much.
-_GET, _PUT, _DELETE, _OK = int(Kind.GET), int(Kind.PUT), int(Kind.DELETE), int(Code.OK)
-_SOUND = frozenset(map(int, Kind))
-_PUT_RECORD, _DELETE_RECORD, _SESSION = int(RecordType.PUT), int(RecordType.DELETE), int(RecordType.SESSION)
-_KIND, _KEY = itemgetter(0), itemgetter(1)  # of an operation
 
 MAX_IN_FLIGHT = 8  # log batches that are not committed yet
 MAX_LOG_BATCH_BYTES = 4 << 20
@@ -43,26 +37,22 @@ Answer = Callable[[Sequence[Outcome] | None], None]
 """Called once with one outcome per operation, or None: the writes' outcome is unknown, a repeat of the pair may tell."""
 
 
-@dataclass(slots=True)
-class _Pending:
+class _Pending(Work):
     """A request whose answer waits for a commit."""
 
-    request: Request
-    answers: list[Answer]
-    outcomes: list[Outcome] = field(default_factory=list)
+    __slots__ = ("answers", "outcomes", "request")
 
+    def __init__(self, request: Request, answer: Answer) -> None:
+        super().__init__(request.size, request.deadline)
+        self.request, self.answers = request, [answer]
+        self.outcomes: list[Outcome] = []
 
-Changes = dict[bytes, tuple[int, bytes | None]]
-"""What a log batch makes of its keys: the version and the value, None when deleted."""
-
-
-@dataclass(slots=True)
-class _InFlight:
-    """A log batch that is appended and not committed."""
-
-    last: int  # its last index
-    waiting: list[_Pending]
-    changes: Changes
+    def settle(self, refused: Outcome | None) -> None:
+        outcomes: Sequence[Outcome] | None = self.outcomes
+        if refused is not None:
+            outcomes = None if refused is LOST else [refused] * len(self.request.operations)
+        for answer in self.answers:
+            answer(outcomes)
 
 
 class Service:
@@ -76,10 +66,11 @@ class Service:
         self._versions: VersionClock = host.versions
         self._partition = host.config.partition
         self._slot_map = slot_map
-        self._queue: deque[_Pending] = deque()
+        self._queue: deque[Work] = deque()
         self._queued_bytes = 0
         self._flush_scheduled = False
-        self._in_flight: deque[_InFlight] = deque()
+        self._in_flight: deque[tuple[int, list[Work], list[bytes]]] = deque()  # (last index, who waits, keys)
+        self._overlay: dict[bytes, tuple[int, int, bytes | None]] = {}  # key -> (index, version, value or deleted)
         self._sessions: dict[tuple[bytes, int], _Pending] = {}  # pairs under way
         self.disk_full = False
         self.closing = False
@@ -96,10 +87,10 @@ class Service:
         invalid = [invalid_operation(op) for op in request.operations]
         if any(invalid):
             request, answer = _without_invalid(request, invalid, answer)
-        if all(map(_GET.__eq__, map(_KIND, request.operations))):
-            answer(self._read(request))
-        else:
+        if any(op[0] != Kind.GET for op in request.operations):
             self._submit_writes(request, answer)
+        else:
+            answer(self._read(request))
 
     async def call(self, request: Request) -> Sequence[Outcome] | None:
         """`submit` for one who waits."""
@@ -119,13 +110,17 @@ class Service:
             return Outcome(Code.INVALID_ARGUMENT, message=text)
         slot_map = self._slot_map()
         if slot_map is None:
-            return Outcome(Code.UNAVAILABLE, message="this node does not know the map yet; try again")
+            return _NO_MAP
         owners, mine = slot_map.owners, self._partition
-        for slot in map(slot_of, map(_KEY, request.operations)):
+        for op in request.operations:
+            slot = slot_of(op[1])
             if owners[slot] != mine:
-                text = f"slot {slot} belongs to partition {owners[slot]}, not to {mine}; nothing of the batch was done"
-                return Outcome(Code.MOVED, message=text)
+                return self._elsewhere(slot, owners[slot])
         return None
+
+    def _elsewhere(self, slot: int, owner: int) -> Outcome:
+        text = f"slot {slot} belongs to partition {owner}, not to {self._partition}; nothing of the batch was done"
+        return Outcome(Code.MOVED, message=text)
 
     # --- reads -------------------------------------------------------------------------------------------------------
 
@@ -164,7 +159,7 @@ class Service:
             record = self._store.get(key)
         except (StoreError, OSError) as e:
             return self._damaged(e)
-        return Outcome(Code.NOT_FOUND) if record is None else Outcome(_OK, record[3], record[2])
+        return Outcome(Code.NOT_FOUND) if record is None else Outcome(Code.OK, record[3], record[2])
 
     def _damaged(self, error: Exception) -> Outcome:
         """What is answered when the log can't be read; this replica then goes."""
@@ -179,30 +174,86 @@ class Service:
             return Outcome(Code.UNAVAILABLE, message=f"the leader can't serve {what} right now; try again")
         return Outcome(Code.NOT_LEADER, message=f"{self._host.config.me.replica.pod} does not lead this partition")
 
+    # --- one slot: what doors with single commands ask -----------------------------------------------------------------
+
+    def unfit(self, slot: int | None, *, max_lag: float | None = None) -> Outcome | None:
+        """Why a slot (None: no certain one) can't be read here right now.
+
+        None: `get` may be called until the caller gives the loop back. Linearizable, or with `max_lag` no further
+        behind than that many seconds.
+        """
+        if slot is not None:
+            slot_map = self._slot_map()
+            if slot_map is None:
+                return _NO_MAP
+            owner = slot_map.owners[slot]
+            if owner != self._partition:
+                return self._elsewhere(slot, owner)
+        if max_lag is None:
+            return self._unfit_to_read(_LINEARIZABLE)
+        return self._unfit_to_read(Request([], read_mode=ReadMode.BOUNDED, max_lag=max_lag))
+
+    def get(self, key: bytes) -> bytes | None:
+        """A key's value, applied here; None: it has none. Raises DamagedError, and this replica then goes."""
+        try:
+            record = self._store.get(key)
+        except (StoreError, OSError) as e:
+            raise DamagedError(self._damaged(e)) from e
+        return None if record is None else record[2]
+
+    def transact(self, slot: int, work: Work) -> None:
+        """Do the work, all of whose keys are in this slot and valid; it is settled once, perhaps before this returns."""
+        slot_map = self._slot_map()
+        if slot_map is None:
+            work.settle(_NO_MAP)
+        elif slot_map.owners[slot] != self._partition:
+            work.settle(self._elsewhere(slot, slot_map.owners[slot]))
+        else:
+            refused = self._unfit_to_write(work.size)
+            if refused is not None:
+                work.settle(refused)
+            else:
+                self._enqueue(work)
+
+    def add_put(self, slot: int, puts: Puts, key: bytes, value: bytes) -> bool:
+        """Add a write to queued ones that are not begun, as `transact` would take it; False: it can't be."""
+        slot_map, size = self._slot_map(), len(key) + len(value)
+        if puts.begun or slot_map is None or slot_map.owners[slot] != self._partition:
+            return False
+        if self._unfit_to_write(size) is not None:
+            return False
+        puts.pairs.append((key, value))
+        puts.size += size
+        self._queued_bytes += size
+        return True
+
     # --- writes ------------------------------------------------------------------------------------------------------
 
     def _submit_writes(self, request: Request, answer: Answer) -> None:
-        refused = self._unfit_to_write(request)
+        refused = self._unfit_to_write(request.size)
         if refused is not None:
             answer([refused] * len(request.operations))
             return
         if request.pair is not None and self._answer_repeat(request, request.pair, answer):
             return
-        pending = _Pending(request, [answer])
+        pending = _Pending(request, answer)
         if request.pair is not None:
             self._sessions[request.pair] = pending
-        self._queue.append(pending)
-        self._queued_bytes += request.size
+        self._enqueue(pending)
+
+    def _enqueue(self, work: Work) -> None:
+        self._queue.append(work)
+        self._queued_bytes += work.size
         self._schedule()
 
-    def _unfit_to_write(self, request: Request) -> Outcome | None:
+    def _unfit_to_write(self, size: int) -> Outcome | None:
         core = self._core
         if not core.accepting or self._clock.now() > core.lease_until + LEASE_GRACE:
             return self._not_serving("writes")
         if not core.enough:
             need, have = core.state.min_in_sync if core.state else 0, len(core.describe_in_sync())
             return Outcome(Code.TOO_FEW_REPLICAS, message=f"{have} replicas in sync, minInSync is {need}")
-        if self._queued_bytes + request.size > MAX_QUEUED_BYTES:
+        if self._queued_bytes + size > MAX_QUEUED_BYTES:
             text = (
                 f"{self._queued_bytes} bytes of requests are waiting; at most {MAX_QUEUED_BYTES} may. Send less at once"
             )
@@ -272,110 +323,91 @@ class Service:
             return
         first = self._core.end.index + 1
         records: list[RecordTuple] = []
-        batch = _InFlight(0, [], {})
+        waiting: list[Work] = []
+        keys: list[bytes] = []
         size, now = 0, self._clock.now()
         while self._queue and size < MAX_LOG_BATCH_BYTES:
-            pending = self._queue.popleft()
-            if now >= pending.request.deadline:
-                text = "the deadline passed before the write was begun"
-                self._settle(pending, [Outcome(Code.DEADLINE_EXCEEDED, message=text)] * len(pending.request.operations))
+            work = self._queue.popleft()
+            if now >= work.deadline:
+                self._settle(work, _TOO_LATE)
                 continue
-            size += pending.request.size
-            self._evaluate(pending, batch.changes, records)
-            batch.waiting.append(pending)
+            if isinstance(work, _Pending):
+                self._evaluate(work, first, records, keys)
+            elif isinstance(work, Puts):
+                self._evaluate_puts(work, first, records, keys)
+            elif isinstance(work, Transaction):
+                self._evaluate_transaction(work, first, records, keys)
+            size += work.size
+            waiting.append(work)
         if records:
             data = encode_batch(self._core.epoch, first, self._core.commit, records)
-            batch.last = first + len(records) - 1
-            self._in_flight.append(batch)
-            self._host.propose(data, first, batch.last)
+            last = first + len(records) - 1
+            self._in_flight.append((last, waiting, keys))
+            self._host.propose(data, first, last)
         else:
-            self._answer_without_records(batch.waiting)
+            self._answer_without_records(waiting)
         if self._queue:
             self._schedule()
 
-    def _answer_without_records(self, waiting: list[_Pending]) -> None:
+    def _answer_without_records(self, waiting: list[Work]) -> None:
         """Refusals only: they need the lease, as a read does, and wait for what they depend on.
 
         An older batch's commit alone would not do: it may have been acknowledged before another took over.
         """
         if self._clock.now() >= self._core.lease_until:
-            for pending in waiting:
-                self._settle(pending, [self._not_serving("writes")] * len(pending.request.operations))
+            for work in waiting:
+                self._settle(work, self._not_serving("writes"))
         elif self._in_flight:
-            self._in_flight[-1].waiting.extend(waiting)
+            self._in_flight[-1][1].extend(waiting)
         else:
-            for pending in waiting:
-                self._settle(pending, pending.outcomes)
+            for work in waiting:
+                self._settle(work, None)
 
-    def _evaluate(self, pending: _Pending, changes: Changes, records: list[RecordTuple]) -> None:
-        """Decide each operation's outcome on index and overlay, and add what it changes and the records of that."""
-        request = pending.request
+    def _evaluate(self, pending: _Pending, first: int, records: list[RecordTuple], keys: list[bytes]) -> None:
+        """Decide each operation's outcome on index and overlay, and add the records that it makes."""
+        request, overlay, outcomes = pending.request, self._overlay, pending.outcomes
         if request.observed:
             self._versions.observe(request.observed)
         wall = self._clock.wall_ms()
-        if all(op[0] == _PUT and op[3] is None for op in request.operations):
-            pending.outcomes = self._put_all(request.operations, wall, changes, records)
-        else:
-            self._evaluate_each(pending, wall, changes, records)
-        if request.pair is not None:  # also when all was refused: a late repeat must not be done after all
-            result = encode_outcomes(request.operations, pending.outcomes)
-            records.append((_SESSION, session_key(*request.pair), result, self._versions.next(wall), 0))
-
-    def _put_all(
-        self, operations: Sequence[Operation], wall: int, changes: Changes, records: list[RecordTuple]
-    ) -> list[Outcome]:
-        """Puts without conditions, which nothing can refuse: in columns, as most of what is written is this."""
-        first = self._versions.take(len(operations), wall)
-        versions = range(first, first + len(operations))
-        _, keys, values, _ = zip(*operations, strict=True)
-        changes.update(zip(keys, zip(versions, values, strict=True), strict=True))
-        records.extend(zip(repeat(_PUT_RECORD), keys, values, versions, repeat(0)))
-        return [Outcome(_OK, version) for version in versions]
-
-    def _evaluate_each(self, pending: _Pending, wall: int, changes: Changes, records: list[RecordTuple]) -> None:
-        outcomes, read = pending.outcomes, 0
-        for kind, key, value, expected in pending.request.operations:
-            if kind == _GET and read >= MAX_ANSWER_BYTES:
+        read = 0
+        for kind, key, value, expected in request.operations:
+            if kind == Kind.GET and read >= MAX_ANSWER_BYTES:
                 outcomes.append(_TOO_LONG)
                 continue
-            if kind != _PUT or expected is not None:
-                refused = self._evaluate_condition(kind, key, expected, changes)
+            if kind == Kind.PUT and expected is None:
+                version = self._versions.next(wall)
+            else:
+                refused = self._evaluate_condition(kind, key, expected)
                 if refused is not None:
                     read += len(refused[2])
                     outcomes.append(refused)
                     continue
-            version = self._versions.next(wall)
-            if kind == _DELETE:
-                changes[key] = (version, None)
-                records.append((_DELETE_RECORD, key, b"", version, 0))
+                version = self._versions.next(wall)
+            if kind == Kind.DELETE:
+                overlay[key] = (first + len(records), version, None)
+                records.append((RecordType.DELETE, key, b"", version, 0))
             else:
-                changes[key] = (version, value)
-                records.append((_PUT_RECORD, key, value, version, 0))
-            outcomes.append(Outcome(_OK, version))
+                overlay[key] = (first + len(records), version, value)
+                records.append((RecordType.PUT, key, value, version, 0))
+            keys.append(key)
+            outcomes.append(Outcome(Code.OK, version))
+        if request.pair is not None:  # also when all was refused: a late repeat must not be done after all
+            result = encode_outcomes(request.operations, outcomes)
+            records.append((RecordType.SESSION, session_key(*request.pair), result, self._versions.next(wall), 0))
 
-    def _overlaid(self, key: bytes, changes: Changes) -> tuple[int, bytes | None] | None:
-        """What the newest of the batches that are being made or in flight makes of a key; None: nothing (rule 9)."""
-        over = changes.get(key)
-        if over is None:
-            for batch in reversed(self._in_flight):
-                over = batch.changes.get(key)
-                if over is not None:
-                    break
-        return over
-
-    def _evaluate_condition(self, kind: int, key: bytes, expected: int | None, changes: Changes) -> Outcome | None:
+    def _evaluate_condition(self, kind: int, key: bytes, expected: int | None) -> Outcome | None:
         """A Get's outcome, or why a write is refused; None: it may go on."""
-        over = self._overlaid(key, changes)
+        over = self._overlay.get(key)
         if over is not None:
-            found, value = over if over[1] is not None else (0, b"")
+            found, value = (over[1], over[2]) if over[2] is not None else (0, b"")
         else:
             try:
                 record = self._store.get(key)
             except (StoreError, OSError) as e:
                 return self._damaged(e)
             found, value = (record[3], record[2]) if record is not None else (0, b"")
-        if kind == _GET:
-            return Outcome(_OK, found, value or b"") if found else Outcome(Code.NOT_FOUND)
+        if kind == Kind.GET:
+            return Outcome(Code.OK, found, value or b"") if found else Outcome(Code.NOT_FOUND)
         if kind == Kind.CREATE and found:
             return Outcome(Code.ALREADY_EXISTS, found)
         if kind in (Kind.UPDATE, Kind.DELETE) and not found:
@@ -384,14 +416,59 @@ class Service:
             return Outcome(Code.VERSION_MISMATCH, found, message=f"expected version {expected}, found {found}")
         return None
 
+    def _evaluate_puts(self, puts: Puts, first: int, records: list[RecordTuple], keys: list[bytes]) -> None:
+        """Add the records of writes without conditions."""
+        puts.begun = True
+        wall = self._clock.wall_ms()
+        for key, value in puts.pairs:
+            version = self._versions.next(wall)
+            self._overlay[key] = (first + len(records), version, value)
+            records.append((RecordType.PUT, key, value, version, 0))
+            keys.append(key)
+
+    def _evaluate_transaction(
+        self, work: Transaction, first: int, records: list[RecordTuple], keys: list[bytes]
+    ) -> None:
+        """Let it decide on index and overlay, and add the records that it makes: all of them in this batch, or none."""
+        try:
+            writes, work.result = work.decide(self._read_overlaid)
+        except DamagedError as e:
+            work.refused = e.outcome
+            return
+        size = sum(len(key) + len(value or b"") for key, value in writes)
+        if size > MAX_LOG_BATCH_BYTES:
+            text = f"an atomic group of {size} bytes; at most {MAX_LOG_BATCH_BYTES} are possible"
+            work.refused = Outcome(Code.INVALID_ARGUMENT, message=text)
+            return
+        if size > work.size:  # what it made of what was there is in memory until it is committed
+            self._queued_bytes += size - work.size
+            work.size = size
+        wall = self._clock.wall_ms()
+        for key, value in writes:
+            version = self._versions.next(wall)
+            self._overlay[key] = (first + len(records), version, value)
+            kind = RecordType.PUT if value is not None else RecordType.DELETE
+            records.append((kind, key, value or b"", version, 0))
+            keys.append(key)
+
+    def _read_overlaid(self, key: bytes) -> bytes | None:
+        """A key's value as of the end of the log. Raises DamagedError."""
+        over = self._overlay.get(key)
+        return over[2] if over is not None else self.get(key)
+
     # --- the way out -------------------------------------------------------------------------------------------------
 
     def committed(self, index: int, *, enough: bool) -> None:
         """Answer whoever waited for what is committed and applied now."""
-        in_flight = self._in_flight
-        while in_flight and in_flight[0].last <= index:
-            for pending in in_flight.popleft().waiting:
-                self._settle(pending, pending.outcomes if enough else _unknown(pending))
+        overlay, in_flight = self._overlay, self._in_flight
+        while in_flight and in_flight[0][0] <= index:
+            _, waiting, keys = in_flight.popleft()
+            for key in keys:
+                over = overlay.get(key)
+                if over is not None and over[0] <= index:
+                    del overlay[key]
+            for work in waiting:
+                self._settle(work, None if enough else _TOO_FEW_HAVE_IT)
         if self._queue:
             self._schedule()
 
@@ -399,25 +476,43 @@ class Service:
         """What was proposed and is not committed has an unknown outcome; what was only queued was not done."""
         in_flight = list(self._in_flight)
         self._in_flight.clear()
-        for batch in in_flight:
-            for pending in batch.waiting:
-                self._settle(pending, None)
+        self._overlay.clear()
+        for _, waiting, _ in in_flight:
+            for work in waiting:
+                self._settle(work, LOST)
         self._refuse_queue(self._not_serving("writes"))
 
     def _refuse_queue(self, why: Outcome) -> None:
         queue = list(self._queue)
         self._queue.clear()
-        for pending in queue:
-            self._settle(pending, [why] * len(pending.request.operations))
+        for work in queue:
+            self._settle(work, why)
 
-    def _settle(self, pending: _Pending, outcomes: Sequence[Outcome] | None) -> None:
-        self._queued_bytes -= pending.request.size
-        if pending.request.pair is not None:
-            self._sessions.pop(pending.request.pair, None)
-        for answer in pending.answers:
-            answer(outcomes)
+    def _settle(self, work: Work, refused: Outcome | None) -> None:
+        self._queued_bytes -= work.size
+        if isinstance(work, _Pending):
+            if work.request.pair is not None:
+                self._sessions.pop(work.request.pair, None)
+        elif isinstance(work, Transaction) and work.refused is not None:
+            refused = work.refused
+        work.settle(refused)
 
 
+class DamagedError(KVClusterError):
+    """A read failed because this replica's log can't be read; `outcome` is the answer."""
+
+    def __init__(self, outcome: Outcome) -> None:
+        super().__init__(outcome.message)
+        self.outcome = outcome
+
+
+_LINEARIZABLE = Request([])
+_NO_MAP = Outcome(Code.UNAVAILABLE, message="this node does not know the map yet; try again")
+_TOO_LATE = Outcome(Code.DEADLINE_EXCEEDED, message="the deadline passed before the write was begun")
+_TOO_FEW_HAVE_IT = Outcome(
+    Code.OUTCOME_UNKNOWN, message="fewer than minInSync replicas have the write; it may or may not survive"
+)
+"""Committed, but by fewer replicas than minInSync asks for (rule 8)."""
 _TOO_LONG = Outcome(
     Code.RESOURCE_EXHAUSTED, message=f"the answer's values are beyond {MAX_ANSWER_BYTES} bytes; ask for fewer at once"
 )
@@ -426,8 +521,6 @@ _TOO_LONG = Outcome(
 def invalid_operation(op: Operation) -> Outcome | None:
     """What is wrong with an operation by itself, whoever gets it."""
     kind, key, value, expected = op
-    if 0 < len(key) <= MAX_KEY_BYTES and len(value) <= MAX_VALUE_BYTES and kind in _SOUND and expected is None:
-        return None
     if not 0 < len(key) <= MAX_KEY_BYTES:
         text = f"a key of {len(key)} bytes; 1 to {MAX_KEY_BYTES} are possible"
     elif len(value) > MAX_VALUE_BYTES:
@@ -457,9 +550,3 @@ def _other_batch(request: Request, operations: int) -> list[Outcome]:
     sequence = request.pair[1] if request.pair else 0
     text = f"sequence {sequence} was used for another batch, of {operations} operations; count sequences up"
     return [Outcome(Code.INVALID_ARGUMENT, message=text)] * len(request.operations)
-
-
-def _unknown(pending: _Pending) -> list[Outcome]:
-    """Committed, but by fewer replicas than minInSync asks for (rule 8)."""
-    text = "fewer than minInSync replicas have the write; it may or may not survive"
-    return [Outcome(Code.OUTCOME_UNKNOWN, message=text)] * len(pending.request.operations)

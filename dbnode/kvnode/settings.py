@@ -6,6 +6,7 @@ from pydantic import Field
 
 from kvcommon.numbers import GRPC_PORT, HTTP_PORT, PIPELINE_PORT, REPLICATION_PORT, Timing
 from kvcommon.settings import Settings
+from kvresp.connection import MAX_CLIENTS
 
 
 class NodeSettings(Settings):
@@ -23,6 +24,11 @@ class NodeSettings(Settings):
     dns_name: str = Field(default="", description="DNS name that others may check")
     grpc_port: int = Field(default=GRPC_PORT, ge=0, le=65535, description="port for clients, 0: any free one")
     replication_port: int = Field(default=REPLICATION_PORT, ge=0, le=65535, description="port for other replicas")
+    redis_port: int = Field(default=0, ge=0, le=65535, description="port of the Redis protocol (6379), 0: none")
+    redis_announce_host: str = Field(
+        default="", description="address that clients of the Redis protocol are sent to; empty: --advertise-host"
+    )
+    redis_max_clients: int = Field(default=MAX_CLIENTS, ge=1, description="connections of the Redis protocol")
     pipeline_port: int = Field(default=PIPELINE_PORT, ge=0, le=65535, description="port for clients' batches as frames")
     http_port: int = Field(default=HTTP_PORT, ge=0, le=65535, description="port of probes and metrics")
     durability: Literal["fsync", "memory"] = Field(default="fsync", description="what a write waits for")

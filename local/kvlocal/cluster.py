@@ -26,6 +26,7 @@ from kvlocal.shape import Shape
 START_SECONDS = 60.0
 END_SECONDS = 8.0  # a node hands over for at most 5 s
 POLL_SECONDS = 0.05
+NODE_PORTS = ("grpc", "replication", "pipeline", "redis", "http")
 
 
 class ClusterStartError(KVClusterError):
@@ -100,7 +101,7 @@ class LocalCluster:
         return (*self.shape.pods, *([self.shape.router] if self.settings.with_router else []))
 
     def port(self, name: str, kind: str) -> int:
-        """A process's port; `kind` is grpc, http or (nodes) replication and pipeline."""
+        """A process's port; `kind` is grpc, http, redis or (nodes) replication and pipeline."""
         return self.remembered.ports[f"{name}/{kind}"]
 
     def address(self, name: str) -> str:
@@ -150,7 +151,7 @@ class LocalCluster:
         stored = self.folder.recall()
         self.is_new = stored is None
         known = reconcile(self.folder.path, stored, self.shape, self.settings.zookeeper, uuid.uuid4())
-        names = [f"{pod}/{kind}" for pod in self.shape.pods for kind in ("grpc", "replication", "pipeline", "http")]
+        names = [f"{pod}/{kind}" for pod in self.shape.pods for kind in NODE_PORTS]
         if self.settings.with_router:
             names += [f"{self.shape.router}/grpc", f"{self.shape.router}/http"]
         wanted = {f"{self.shape.router}/{k}": p for k, p in (self.settings.router_ports or {}).items() if p}
@@ -185,6 +186,7 @@ class LocalCluster:
             "--advertise-host", HOST,
             "--replication-port", str(self.port(name, "replication")),
             "--pipeline-port", str(self.port(name, "pipeline")),
+            "--redis-port", str(self.port(name, "redis")),
             "--durability", self.shape.durability,
         )  # fmt: skip
         environment = {"KV_TERMINATION_LOG": str(self.folder.run(name))}

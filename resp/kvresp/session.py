@@ -39,8 +39,7 @@ class Session:
     library_version: bytes = b""
     read_only: bool = False
     asking: bool = False
-    commands: int = 0
-    last: str = ""
+    last: bytes = b""
     ending: bool = False
 
     def reset(self) -> None:
@@ -219,7 +218,7 @@ def describe(session: Session, now: float) -> str:
         "idle": int(max(0.0, now - session.active)),
         "flags": "r" if session.read_only else "N",
         "db": 0,
-        "cmd": session.last or "NULL",
+        "cmd": session.last.decode("latin-1").lower() or "NULL",
         "user": "default",
         "resp": session.protocol,
         "lib-name": session.library.decode("latin-1"),

@@ -3,6 +3,7 @@
 import asyncio
 import contextlib
 import shutil
+import socket
 from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
@@ -23,6 +24,12 @@ from kvstore.store import Store
 
 CLUSTER = "11111111-2222-3333-4444-555555555555"
 PATIENCE = 60.0
+
+
+def free_port() -> int:
+    """A port that nothing listens on now: for servers that take 0 for "none"."""
+    with socket.create_server(("127.0.0.1", 0)) as server:
+        return int(server.getsockname()[1])
 
 
 @dataclass
@@ -67,6 +74,7 @@ class NodeCluster:
             grpc_port=0,
             replication_port=0,
             pipeline_port=0,
+            redis_port=free_port(),
             http_port=0,
         )
         store = Store.open(settings.data_dir, cluster_id=CLUSTER, partition=0, pod=pod)

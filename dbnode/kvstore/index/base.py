@@ -47,6 +47,10 @@ class Index(Protocol):
         """A compaction moved records: a key that is still found in one of these segments has this place now."""
         ...
 
+    def keys(self) -> list[bytes]:
+        """All keys of this moment, in any order, as a list of its own."""
+        ...
+
     def clear(self) -> None:
         """Forget everything."""
         ...

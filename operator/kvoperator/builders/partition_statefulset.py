@@ -1,6 +1,6 @@
 """A partition's StatefulSet: its database nodes."""
 
-from kvcommon.numbers import GRPC_PORT, PIPELINE_PORT, REPLICATION_PORT
+from kvcommon.numbers import GRPC_PORT, PIPELINE_PORT, REDIS_PORT, REPLICATION_PORT
 from kvoperator.builders import pods
 from kvoperator.builders.context import Context, Manifest
 from kvoperator.names import CLAIM, COMPONENT_NODE, NODE_CONTAINER, selector
@@ -65,6 +65,7 @@ def _container(context: Context, partition: int) -> Manifest:
             pods.port("grpc", GRPC_PORT),
             pods.port("replication", REPLICATION_PORT),
             pods.port("pipeline", PIPELINE_PORT),
+            pods.port("redis", REDIS_PORT),
             pods.HTTP,
         ],
         "resources": pods.resources_of(context.spec.resources, REQUESTS),
@@ -88,4 +89,5 @@ def _environment(context: Context, partition: int) -> list[Manifest]:
         pods.variable("KV_COORDINATION", context.coordination),
         pods.variable("KV_DATA_DIR", f"{DATA}/kv"),
         pods.variable("KV_DURABILITY", context.spec.durability),
+        pods.variable("KV_REDIS_PORT", str(REDIS_PORT)),
     ]

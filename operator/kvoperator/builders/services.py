@@ -1,6 +1,6 @@
 """Services: the routers' (what applications use), a partition's, ZooKeeper's two."""
 
-from kvcommon.numbers import GRPC_PORT, HTTP_PORT, PIPELINE_PORT, REPLICATION_PORT, ZOOKEEPER_PORT
+from kvcommon.numbers import GRPC_PORT, HTTP_PORT, PIPELINE_PORT, REDIS_PORT, REPLICATION_PORT, ZOOKEEPER_PORT
 from kvoperator.builders.context import Context, Manifest
 from kvoperator.names import COMPONENT_NODE, COMPONENT_ROUTER, COMPONENT_ZOOKEEPER, selector
 
@@ -34,6 +34,7 @@ def partition_service(context: Context, partition: int) -> Manifest:
                 _port("grpc", GRPC_PORT),
                 _port("replication", REPLICATION_PORT),
                 _port("pipeline", PIPELINE_PORT),
+                _port("redis", REDIS_PORT),
                 _port("http", HTTP_PORT),
             ],
         },

@@ -1,0 +1,450 @@
+"""The Redis door: this node as a node of a Redis Cluster, on the request service.
+
+GET is answered at once under the lease; a SET goes into the service's queue, and those that follow each other on one
+connection go together. Everything else is a plan (`kvresp.meaning`): evaluated at once if it only reads, as an atomic group
+if it writes. What follows a write on the same connection sees it: reads then go through the queue, too.
+"""
+
+import asyncio
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Final
+
+from kvcommon.clock import Clock
+from kvcommon.numbers import MAX_KEY_BYTES
+from kvcommon.slots import SLOTS, slot_of
+from kvcoord.view import ClusterView
+from kvnode.core.types import Role
+from kvnode.doors.redis_cells import PlanCell, PutsCell
+from kvnode.doors.redis_cluster import ClusterPicture, lines
+from kvnode.doors.redis_scan import Scans
+from kvnode.operations import Code, Outcome
+from kvnode.service import DamagedError, Service
+from kvnode.shell.host import Host
+from kvresp import errors
+from kvresp.commands import COMMANDS, Command, command_of
+from kvresp.connection import LATER, MAX_CLIENTS, Connection, Door, Pending
+from kvresp.counts import Count
+from kvresp.errors import CommandError
+from kvresp.limits import MAX_BULK_BYTES
+from kvresp.meaning import integer_argument, plan_of
+from kvresp.replies import OK, Error, Reply, Verbatim, bulk, encode, error, null
+from kvresp.scan import parse_scan
+from kvresp.session import REDIS_VERSION, answer
+
+FOLLOWER_LAG: Final = 1.0
+"""Seconds that a read after READONLY may be behind the leader; a follower that can't show it sends to the leader."""
+WRITE_DEADLINE: Final = 10.0
+"""Seconds after which a write that is still queued is not begun any more."""
+MAX_PUTS_BYTES: Final = 256 << 10
+KEYS_PER_TURN: Final = 20_000
+"""How many keys CLUSTER COUNTKEYSINSLOT looks at before others have their turn."""
+MAX_KEYS_IN_SLOT: Final = 10_000
+
+Run = Callable[[Connection, list[bytes]], bytes | object | None]
+
+
+@dataclass(frozen=True, slots=True)
+class RedisSettings:
+    """What the door says of its process."""
+
+    cluster_id: str
+    pod: str
+    durable: bool  # whether a write is on disk when it is acknowledged
+    max_clients: int = MAX_CLIENTS
+
+
+class _Entry:
+    """How a command is done, and counted."""
+
+    __slots__ = ("count", "run")
+
+    def __init__(self, run: Run, count: Count) -> None:
+        self.run, self.count = run, count
+
+
+class RedisDoor(Door):
+    """The Redis protocol on one node."""
+
+    cluster = True
+    commands: Mapping[str, Command] = COMMANDS
+
+    def __init__(
+        self,
+        host: Host,
+        service: Service,
+        *,
+        view: Callable[[], ClusterView],
+        clock: Clock,
+        number: Callable[[int], int],
+        settings: RedisSettings,
+        moving: Callable[[int], int | None] | None = None,
+    ) -> None:
+        """`number(n)` is random below n. `moving` names the partition that a slot is on its way to, for ASK."""
+        super().__init__(max_clients=settings.max_clients)
+        self._host, self._service, self._view, self._clock = host, service, view, clock
+        self._settings, self._moving = settings, moving
+        self._scans = Scans(host.store.key_list, host.store.contains, number)
+        self._tasks: set[asyncio.Task[None]] = set()
+        own: dict[str, Run] = {
+            "asking": self._asking,
+            "cluster": self._cluster,
+            "dbsize": self._dbsize,
+            "get": self._get,
+            "readonly": self._readonly,
+            "readwrite": self._readwrite,
+            "scan": self._scan,
+            "set": self._set,
+            "wait": self._wait,
+            "waitaof": self._wait,
+        }
+        self._entries: dict[bytes, _Entry] = {}
+        for name, command in COMMANDS.items():
+            run = own.get(name) or (self._planned if command.first else self._answered)
+            entry = _Entry(run, self.counts.of[name])
+            self._entries[name.encode()] = self._entries[name.upper().encode()] = entry
+        self._unknown = _Entry(self._answered, self.counts.of["unknown"])
+
+    def now(self) -> float:
+        return self._clock.now()
+
+    def wall(self) -> float:
+        return self._clock.wall_ms() / 1000
+
+    def execute(self, connection: Connection, args: list[bytes]) -> bytes | object | None:
+        name = args[0]
+        entry = self._entries.get(name) or self._entries.get(name.lower(), self._unknown)
+        entry.count.calls += 1
+        return entry.run(connection, args)
+
+    async def close(self) -> None:
+        for task in self._tasks:
+            task.cancel()
+        await super().close()
+
+    # --- keys --------------------------------------------------------------------------------------------------------
+
+    def _get(self, connection: Connection, args: list[bytes]) -> bytes | object | None:
+        session = connection.session
+        if len(args) != 2 or connection.waiting or session.read_only or self._moving is not None:
+            return self._planned(connection, args)
+        slot = slot_of(args[1])
+        refused = self._service.unfit(slot)
+        if refused is not None:
+            return self._refuse(args, refused, slot)
+        try:
+            value = self._service.get(args[1])
+        except DamagedError as e:
+            return self._refuse(args, e.outcome, slot)
+        return null(session.protocol) if value is None else b"$%d\r\n%b\r\n" % (len(value), value)
+
+    def _set(self, connection: Connection, args: list[bytes]) -> bytes | object | None:
+        if len(args) != 3 or self._moving is not None or not 0 < len(args[1]) <= MAX_KEY_BYTES:
+            return self._planned(connection, args)
+        _, key, value = args
+        slot = slot_of(key)
+        waiting, service = connection.waiting, self._service
+        if waiting:
+            last = waiting[-1]
+            if type(last) is PutsCell and last.size < MAX_PUTS_BYTES and service.add_put(slot, last, key, value):
+                size = len(key) + len(value)
+                last.cost += size
+                connection.grown(size)
+                return None
+        deadline = connection.session.active + WRITE_DEADLINE
+        cell = PutsCell(connection, self, self._entries[b"set"].count, key, value, deadline)
+        connection.defer(cell)
+        service.transact(slot, cell)
+        return None
+
+    def _planned(self, connection: Connection, args: list[bytes]) -> bytes | object | None:
+        """A command with keys."""
+        session = connection.session
+        try:
+            command = command_of(args)
+            slot = self._slot(command.keys(args))
+            redirect = None if self._moving is None else self._ask(slot, connection)
+            if redirect is not None:
+                return self._fail(args, redirect)
+            plan = plan_of(command, args)
+        except CommandError as e:
+            return self._fail(args, str(e))
+        if command.writes or (connection.waiting and not session.read_only):
+            count = self._count(args)
+            cell = PlanCell(connection, self, count, plan, slot, session.active + WRITE_DEADLINE)
+            connection.defer(cell)
+            self._service.transact(slot, cell)
+            return None
+        if connection.waiting:
+            return self._later(args)
+        refused = self._service.unfit(slot, max_lag=FOLLOWER_LAG if session.read_only else None)
+        if refused is not None:
+            return self._refuse(args, refused, slot)
+        try:
+            _, reply = plan.decide(self._service.get)
+        except DamagedError as e:
+            return self._refuse(args, e.outcome, slot)
+        return self._say(connection, args, reply)
+
+    def _slot(self, keys: Sequence[bytes]) -> int:
+        """The one slot of all the keys. Raises CommandError."""
+        slot = slot_of(keys[0])
+        for key in keys[1:]:
+            if slot_of(key) != slot:
+                raise CommandError(errors.CROSS_SLOT)
+        return slot
+
+    def _ask(self, slot: int, connection: Connection) -> str | None:
+        """While a slot moves away: where to ask, unless the client was sent here to ask."""
+        asking, connection.session.asking = connection.session.asking, False
+        to = None if self._moving is None else self._moving(slot)
+        if to is None or asking:
+            return None
+        leader = self._view().leader_of(to)
+        return errors.ask(slot, leader.redis_address) if leader and leader.redis_address else errors.NO_SLOT
+
+    def _scan(self, connection: Connection, args: list[bytes]) -> bytes | object | None:
+        if connection.waiting:
+            return self._later(args)
+        try:
+            command_of(args)
+            scan = parse_scan(args)
+        except CommandError as e:
+            return self._fail(args, str(e))
+        refused = self._unfit_to_look()
+        if refused is not None:
+            return self._refuse(args, refused, 0)
+        cursor, keys = self._scans.page(scan)
+        return self._say(connection, args, [b"%d" % cursor, keys])
+
+    def _dbsize(self, connection: Connection, args: list[bytes]) -> bytes | object | None:
+        if connection.waiting:
+            return self._later(args)
+        if len(args) != 1:
+            return self._fail(args, errors.wrong_number("dbsize"))
+        refused = self._unfit_to_look()
+        if refused is not None:
+            return self._refuse(args, refused, 0)
+        return b":%d\r\n" % self._host.store.keys
+
+    def _unfit_to_look(self) -> Outcome | None:
+        """Of commands without keys: a leader needs its lease; a follower tells what it has, as Redis's replicas do."""
+        lag = None if self._host.core.role is Role.LEADER else float("inf")
+        return self._service.unfit(None, max_lag=lag)
+
+    # --- replication -------------------------------------------------------------------------------------------------
+
+    def _wait(self, connection: Connection, args: list[bytes]) -> bytes | object | None:
+        """WAIT and WAITAOF: what was acknowledged is on every in-sync replica already."""
+        if connection.waiting:
+            return self._later(args)
+        try:
+            name = command_of(args).name
+            numbers = [integer_argument(a) for a in args[1:]]
+            if numbers[-1] < 0:
+                raise CommandError("ERR timeout is negative")
+        except CommandError as e:
+            return self._fail(args, str(e))
+        if self._host.core.role is not Role.LEADER:
+            return self._fail(args, f"ERR {name.upper()} cannot be used with replica instances.")
+        followers = max(0, len(self._host.core.describe_in_sync()) - 1)
+        if name == "wait":
+            return b":%d\r\n" % followers
+        return self._say(connection, args, [1, followers] if self._settings.durable else [0, 0])
+
+    def _readonly(self, connection: Connection, args: list[bytes]) -> bytes | object | None:
+        return self._switch(connection, args, read_only=True)
+
+    def _readwrite(self, connection: Connection, args: list[bytes]) -> bytes | object | None:
+        return self._switch(connection, args, read_only=False)
+
+    def _switch(self, connection: Connection, args: list[bytes], *, read_only: bool) -> bytes:
+        if len(args) != 1:
+            return self._fail(args, errors.wrong_number(args[0].decode().lower()))
+        connection.session.read_only = read_only
+        return OK
+
+    def _asking(self, connection: Connection, args: list[bytes]) -> bytes | object | None:
+        if len(args) != 1:
+            return self._fail(args, errors.wrong_number("asking"))
+        connection.session.asking = True
+        return OK
+
+    # --- the cluster -------------------------------------------------------------------------------------------------
+
+    def _cluster(self, connection: Connection, args: list[bytes]) -> bytes | object | None:
+        try:
+            command = command_of(args)
+            if command.name in ("cluster|countkeysinslot", "cluster|getkeysinslot"):
+                return self._keys_in_slot(connection, args)
+            return self._say(connection, args, self._describe(command.name, connection, args))
+        except CommandError as e:
+            return self._fail(args, str(e))
+
+    def _describe(self, name: str, connection: Connection, args: Sequence[bytes]) -> Reply:
+        picture = ClusterPicture(self._view(), self._settings.cluster_id, self._settings.pod)
+        match name:
+            case "cluster|slots":
+                return picture.slots()
+            case "cluster|shards":
+                return picture.shards()
+            case "cluster|nodes":
+                return Verbatim(picture.text())
+            case "cluster|info":
+                return Verbatim(lines(picture.info().items()))
+            case "cluster|myid":
+                return picture.me
+            case "cluster|keyslot":
+                return slot_of(args[2])
+        return answer(command_of(args), args, connection.session, self)
+
+    def _keys_in_slot(self, connection: Connection, args: Sequence[bytes]) -> object | None:
+        if connection.waiting:
+            return self._later(args)
+        numbers = [integer_argument(a) for a in args[2:]]
+        if not 0 <= numbers[0] < SLOTS:
+            raise CommandError("ERR Invalid slot")
+        if len(numbers) == 2 and numbers[1] < 0:
+            raise CommandError("ERR Invalid slot or number of keys")
+        cell = Pending(connection)
+        connection.defer(cell)
+        most = min(numbers[1], MAX_KEYS_IN_SLOT) if len(numbers) == 2 else None
+        protocol = connection.session.protocol
+        task = asyncio.create_task(self._fill_keys_in_slot(cell, numbers[0], most, protocol), name="keys in slot")
+        self._tasks.add(task)
+        task.add_done_callback(self._tasks.discard)
+        return None
+
+    async def _fill_keys_in_slot(self, cell: Pending, slot: int, most: int | None, protocol: int) -> None:
+        """Go through all keys, some at a time, for those of a slot."""
+        keys = self._host.store.key_list()
+        found: list[bytes] = []
+        for at in range(0, len(keys), KEYS_PER_TURN):
+            found += [key for key in keys[at : at + KEYS_PER_TURN] if slot_of(key) == slot]
+            if most is not None and len(found) >= most:
+                break
+            await asyncio.sleep(0)
+        cell.fill(encode(len(found) if most is None else found[:most], protocol))
+
+    # --- the rest ----------------------------------------------------------------------------------------------------
+
+    def _answered(self, connection: Connection, args: list[bytes]) -> bytes | object | None:
+        """A command about the connection or the server."""
+        try:
+            command = command_of(args)
+            return self._say(connection, args, answer(command, args, connection.session, self))
+        except CommandError as e:
+            return self._fail(args, str(e))
+
+    def _say(self, connection: Connection, args: Sequence[bytes], reply: Reply) -> bytes:
+        if type(reply) is bytes:
+            return bulk(reply)
+        if isinstance(reply, Error):
+            return self._fail(args, reply)
+        return encode(reply, connection.session.protocol)
+
+    def _fail(self, args: Sequence[bytes], text: str) -> bytes:
+        self._count(args).errors += 1
+        return error(text)
+
+    def _refuse(self, args: Sequence[bytes], outcome: Outcome, slot: int) -> bytes:
+        return self._fail(args, self.refusal(outcome, slot))
+
+    def _later(self, args: Sequence[bytes]) -> object:
+        """It will be executed again: it is counted then."""
+        self._count(args).calls -= 1
+        return LATER
+
+    def _count(self, args: Sequence[bytes]) -> Count:
+        return self._entries.get(args[0].lower(), self._unknown).count
+
+    def refusal(self, outcome: Outcome, slot: int) -> str:
+        """How an outcome is said to a client of a cluster: where to go, whether to try again, what is not known."""
+        code, message = outcome.code, outcome.message
+        if code in (Code.MOVED, Code.NOT_LEADER, Code.TOO_STALE):
+            return self._moved(slot)
+        if code == Code.OUTCOME_UNKNOWN:
+            return errors.UNKNOWN_OUTCOME
+        if code == Code.TOO_FEW_REPLICAS:
+            return errors.NO_REPLICAS
+        if code == Code.RESOURCE_EXHAUSTED and self._service.disk_full:
+            return f"MISCONF {message}"
+        return f"{_KINDS.get(Code(code), 'ERR')} {message}"
+
+    def _moved(self, slot: int) -> str:
+        view = self._view()
+        if view.slot_map is None:
+            return errors.NO_SLOT
+        leader = view.leader_of(view.slot_map.owners[slot])
+        if leader is None or not leader.redis_address or leader.pod == self._settings.pod:
+            return errors.NO_SLOT  # nobody leads yet, or this node does in a moment: clients come back for that
+        return errors.moved(slot, leader.redis_address)
+
+    # --- what it says of itself --------------------------------------------------------------------------------------
+
+    @property
+    def role(self) -> str:
+        return "master" if self._host.core.role is Role.LEADER else "slave"
+
+    @property
+    def configuration(self) -> Mapping[str, str]:
+        return {
+            "appendfsync": "always",
+            "appendonly": "yes" if self._settings.durable else "no",
+            "cluster-enabled": "yes",
+            "databases": "1",
+            "maxclients": str(self._max_clients),
+            "maxmemory": "0",
+            "maxmemory-policy": "noeviction",
+            "proto-max-bulk-len": str(MAX_BULK_BYTES),
+            "save": "",
+            "timeout": "0",
+        }
+
+    def info(self) -> Mapping[str, Mapping[str, object]]:
+        core, store, me = self._host.core, self._host.store, self._host.config.me
+        leads = core.role is Role.LEADER
+        replication: dict[str, object] = {"role": self.role}
+        leader = self._view().leader_of(self._host.config.partition)
+        if leads:
+            replication["connected_slaves"] = max(0, len(core.describe_in_sync()) - 1)
+        elif leader is not None and leader.redis_address:
+            replication["master_host"], _, replication["master_port"] = leader.redis_address.rpartition(":")
+            replication["master_link_status"] = "up" if core.connected else "down"
+        replication |= {"master_repl_offset": core.commit, "kvcluster_epoch": core.epoch}
+        return {
+            "Server": {
+                "redis_version": REDIS_VERSION,
+                "redis_mode": "cluster",
+                "server_name": "kvcluster",
+                "run_id": me.run,
+                "kvcluster_pod": me.replica.pod,
+                "kvcluster_partition": self._host.config.partition,
+            },
+            "Clients": {"connected_clients": self.clients, "maxclients": self._max_clients},
+            "Persistence": {
+                "loading": 0,
+                "aof_enabled": int(self._settings.durable),
+                "kvcluster_log_bytes": store.log_bytes,
+            },
+            "Stats": {
+                "total_connections_received": self.connected,
+                "total_commands_processed": self.counts.total,
+                "rejected_connections": self.refused,
+            },
+            "Replication": replication,
+            "Commandstats": self.counts.describe(),
+            "Cluster": {"cluster_enabled": 1},
+            "Keyspace": {"db0": f"keys={store.keys},expires=0,avg_ttl=0"} if store.keys else {},
+        }
+
+    def reset_counts(self) -> None:
+        self.counts.reset()
+
+
+_KINDS: Final = {
+    Code.UNAVAILABLE: "CLUSTERDOWN",
+    Code.RESOURCE_EXHAUSTED: "TRYAGAIN",
+    Code.DEADLINE_EXCEEDED: "TRYAGAIN",
+}
+"""What is said to be tried again was certainly not begun. Codes with replies of their own aren't here."""

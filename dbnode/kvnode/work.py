@@ -1,0 +1,60 @@
+"""What waits in the service's queue besides a batch of a client that gathers: single writes and atomic groups.
+
+A door makes one of these per command and is told by `settle` what came of it; that may be before the call that took it
+in returns. Plain classes with slots: a node makes tens of thousands of them a second.
+"""
+
+from collections.abc import Callable, Sequence
+from typing import Any
+
+from kvnode.operations import Code, Outcome
+
+Read = Callable[[bytes], bytes | None]
+Write = tuple[bytes, bytes | None]
+"""A key and its new value, or None to delete it."""
+
+LOST = Outcome(
+    Code.OUTCOME_UNKNOWN,
+    message="leadership ended before the write was known to be committed; it may or may not be applied",
+)
+"""How work ends that was begun and whose commit this node does not live to see."""
+
+
+class Work:
+    """Something for the log. `size` in bytes counts for the queue's bound; past `deadline` it is not begun."""
+
+    __slots__ = ("deadline", "size")
+
+    def __init__(self, size: int, deadline: float) -> None:
+        self.size, self.deadline = size, deadline
+
+    def settle(self, refused: Outcome | None) -> None:
+        """It is over, called once. None: committed and applied; else nothing was done, unless the code says unknown."""
+        raise NotImplementedError
+
+
+class Puts(Work):
+    """Writes without conditions: (key, value) in their order. More may be added until the batch is made (`begun`)."""
+
+    __slots__ = ("begun", "pairs")
+
+    def __init__(self, pairs: list[tuple[bytes, bytes]], size: int, deadline: float) -> None:
+        super().__init__(size, deadline)
+        self.pairs, self.begun = pairs, False
+
+
+class Transaction(Work):
+    """An atomic group: `decide` reads, and says what is written and what the result is.
+
+    It is evaluated in log order, when the batch is made, on what is applied overlaid with what is under way; so it may
+    read any key of this partition. All that it writes is in one batch of the log: it becomes visible at once or never. It
+    must be pure, and fast: the node does nothing else meanwhile. `result` is there when it is settled with None.
+    """
+
+    __slots__ = ("decide", "refused", "result")
+
+    def __init__(self, decide: Callable[[Read], tuple[Sequence[Write], Any]], size: int, deadline: float) -> None:
+        super().__init__(size, deadline)
+        self.decide = decide
+        self.result: Any = None
+        self.refused: Outcome | None = None

@@ -1,0 +1,333 @@
+"""A client's connection and the port that makes them: commands in, replies out in the same order, all of it bounded.
+
+A door derives from `Door` and says what a command does; everything about bytes, order and back-pressure is here.
+"""
+
+import asyncio
+import contextlib
+import socket
+from collections import deque
+from collections.abc import Iterable, Sequence
+from typing import Final, Protocol, cast
+
+import structlog
+
+from kvcommon.errors import KVClusterError
+from kvresp import errors
+from kvresp.counts import Counts
+from kvresp.reader import CommandReader
+from kvresp.replies import error
+from kvresp.session import Session
+
+log = structlog.get_logger()
+
+MAX_CLIENTS: Final = 10_000
+MAX_WAITING_BYTES: Final = 4 << 20
+"""Of commands of one connection whose replies are not there yet; beyond it no more are begun."""
+HIGH_WATER: Final = 256 << 10
+"""Bytes of replies that a client may leave unread before its commands wait."""
+READ_COST: Final = 32 << 10
+"""What a read counts for in MAX_WAITING_BYTES: how long its reply will be is not known yet."""
+
+
+class Cell(Protocol):
+    """A place among the replies: of a command that is under way while `reply` is None. `cost` in bytes."""
+
+    reply: bytes | None
+    cost: int
+
+
+class Ready:
+    """A reply that is there, behind some that are not."""
+
+    __slots__ = ("cost", "reply")
+
+    def __init__(self, reply: bytes) -> None:
+        self.reply: bytes | None = reply
+        self.cost = len(reply)
+
+
+class Pending:
+    """A reply that somebody will `fill`, once."""
+
+    __slots__ = ("_connection", "cost", "reply")
+
+    def __init__(self, connection: "Connection", cost: int = READ_COST) -> None:
+        self._connection, self.cost = connection, cost
+        self.reply: bytes | None = None
+
+    def fill(self, reply: bytes) -> None:
+        """The reply is there."""
+        self.reply = reply
+        self._connection.completed()
+
+
+class _Later:
+    """What `Door.execute` returns for a command that must not begin before those in front of it are answered."""
+
+
+LATER: Final = _Later()
+
+
+class Connection(asyncio.Protocol):
+    """One client. Doors look at `session` and `waiting`, and call `defer` and `completed`."""
+
+    __slots__ = (
+        "_backlog",
+        "_dirty",
+        "_door",
+        "_full",
+        "_reader",
+        "_reading",
+        "_running",
+        "_transport",
+        "_waiting_bytes",
+        "session",
+        "waiting",
+    )
+
+    def __init__(self, door: "Door") -> None:
+        self._door = door
+        self._transport: asyncio.Transport | None = None
+        self._reader = CommandReader()
+        self._backlog: Sequence[list[bytes]] = ()  # parsed, not begun
+        self._waiting_bytes = 0
+        self._full = self._dirty = self._running = False
+        self._reading = True
+        self.waiting: deque[Cell] = deque()
+        """Replies to come, in order; empty: what is replied now goes out now."""
+        self.session: Session
+
+    # --- asyncio's side ----------------------------------------------------------------------------------------------
+
+    def connection_made(self, transport: asyncio.BaseTransport) -> None:
+        self._transport = cast("asyncio.Transport", transport)  # uvloop's is one by its methods only
+        self._transport.set_write_buffer_limits(high=HIGH_WATER)
+        sock = self._transport.get_extra_info("socket")
+        if sock is not None:
+            with contextlib.suppress(OSError):  # it may be gone already
+                sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+                sock.setsockopt(socket.SOL_SOCKET, socket.SO_KEEPALIVE, 1)
+        peer, local = (self._transport.get_extra_info(n) for n in ("peername", "sockname"))
+        session = self._door.opened(self, _address(peer), _address(local))
+        if session is None:
+            self._transport.write(error(errors.TOO_MANY_CLIENTS))
+            self._transport.close()
+            self._transport = None
+        else:
+            self.session = session
+
+    def data_received(self, data: bytes) -> None:
+        if self._transport is None:
+            return
+        commands = self._reader.feed(data)
+        session = self.session
+        session.active = self._door.now()
+        if commands:
+            session.last = commands[-1][0]
+        if self._backlog:
+            self._backlog = [*self._backlog, *commands]
+        else:
+            self._run(commands)
+
+    def pause_writing(self) -> None:
+        self._full = True
+
+    def resume_writing(self) -> None:
+        self._full = False
+        self._go_on()
+
+    def connection_lost(self, exc: Exception | None) -> None:  # noqa: ARG002 - asyncio names it
+        if self._transport is not None:
+            self._transport = None
+            self._door.closed(self)
+
+    # --- the door's side ---------------------------------------------------------------------------------------------
+
+    def defer(self, cell: Cell) -> None:
+        """The command's reply will be in the cell; call `completed` when it is."""
+        self.waiting.append(cell)
+        self._waiting_bytes += cell.cost
+
+    def grown(self, by: int) -> None:
+        """A waiting cell costs that many bytes more."""
+        self._waiting_bytes += by
+
+    def completed(self) -> None:
+        """A waiting cell has its reply. What is in order goes out at the end of this turn of the loop."""
+        if not self._dirty and self._transport is not None:
+            self._dirty = True
+            self._door.schedule(self)
+
+    def flush(self) -> None:
+        """Send the replies that are in order, and go on with commands that waited for that."""
+        self._dirty = False
+        waiting, out = self.waiting, []
+        while waiting and (reply := waiting[0].reply) is not None:
+            out.append(reply)
+            self._waiting_bytes -= waiting.popleft().cost
+        if not waiting:
+            self._waiting_bytes = 0
+        if out and self._transport is not None:
+            self._transport.write(b"".join(out))
+        self._go_on()
+
+    def abort(self) -> None:
+        """End the connection now."""
+        if self._transport is not None:
+            self._transport.abort()
+
+    # --- running -----------------------------------------------------------------------------------------------------
+
+    def _go_on(self) -> None:
+        """Run what waited, if nothing holds it; then read again."""
+        if self._transport is None or self._running:
+            return
+        if self._backlog:
+            commands, self._backlog = self._backlog, ()
+            self._run(commands)
+        else:
+            self._settle_input()
+
+    def _run(self, commands: Sequence[list[bytes]]) -> None:
+        """Do commands in order, until one must wait: those from there on are kept, and no more are read."""
+        execute, waiting, transport = self._door.execute, self.waiting, self._transport
+        assert transport is not None
+        out: list[bytes] = []
+        size = 0
+        self._running = True
+        for at, args in enumerate(commands):
+            if self._full or self._waiting_bytes >= MAX_WAITING_BYTES:
+                self._backlog = commands[at:]
+                break
+            reply = execute(self, args)
+            if type(reply) is bytes:
+                if waiting:
+                    self.defer(Ready(reply))
+                else:
+                    out.append(reply)
+                    size += len(reply)
+                    if size >= HIGH_WATER:
+                        transport.write(b"".join(out))  # this may say at once that the client is behind: `_full`
+                        out.clear()
+                        size = 0
+                if self.session.ending:
+                    break
+            elif reply is LATER:
+                self._backlog = commands[at:]
+                break
+        self._running = False
+        if out:
+            transport.write(out[0] if len(out) == 1 else b"".join(out))
+        if self._backlog or self._reader.error or self.session.ending or not self._reading:
+            self._settle_input()
+
+    def _settle_input(self) -> None:
+        """Stop or go on reading; end the connection when its last reply is out."""
+        transport = self._transport
+        if transport is None:
+            return
+        over = self.session.ending or (self._reader.error and not self._backlog)
+        if over and not self.waiting:
+            if self._reader.error and not self.session.ending:
+                transport.write(error(f"ERR {self._reader.error}"))
+            transport.close()
+            return
+        want = not (self._backlog or over)
+        if want != self._reading:
+            self._reading = want
+            if want:
+                transport.resume_reading()
+            else:
+                transport.pause_reading()
+
+
+class Door:
+    """The port: who is connected, and whose replies are to be sent. A door says what a command does in `execute`."""
+
+    def __init__(self, *, max_clients: int = MAX_CLIENTS) -> None:
+        self._max_clients = max_clients
+        self.counts = Counts()
+        self.connections: set[Connection] = set()
+        self.connected = 0
+        """How many connections there have been."""
+        self.refused = 0
+        """How many were refused because there were too many."""
+        self._dirty: list[Connection] = []
+        self._server: asyncio.Server | None = None
+        self._all_gone = asyncio.Event()
+
+    def execute(self, connection: Connection, args: list[bytes]) -> bytes | object | None:
+        """Do a command: its reply's bytes, None if the reply is deferred, LATER to be asked again with nothing waiting.
+
+        LATER only while `connection.waiting` is not empty.
+        """
+        raise NotImplementedError
+
+    def now(self) -> float:
+        """Seconds of a clock, for the connections' ages."""
+        raise NotImplementedError
+
+    # --- the port ----------------------------------------------------------------------------------------------------
+
+    async def start(self, host: str, port: int) -> int:
+        """Serve; returns the port. Raises KVClusterError when it can't be had."""
+        loop = asyncio.get_running_loop()
+        try:
+            self._server = await loop.create_server(lambda: Connection(self), host, port, backlog=512)
+        except OSError as e:
+            msg = f"can't serve the Redis protocol on {host}:{port}: {e.strerror or e}; set another --redis-port"
+            raise KVClusterError(msg) from e
+        return int(self._server.sockets[0].getsockname()[1])
+
+    async def close(self) -> None:
+        """Stop listening and end every connection."""
+        if self._server is not None:
+            self._server.close()
+        for connection in list(self.connections):
+            connection.abort()
+        if self.connections:
+            await self._all_gone.wait()
+
+    # --- connections -------------------------------------------------------------------------------------------------
+
+    def opened(self, connection: Connection, address: str, local_address: str) -> Session | None:
+        """A client is there; None: it can't stay."""
+        if len(self.connections) >= self._max_clients:
+            self.refused += 1
+            return None
+        self.connected += 1
+        self.connections.add(connection)
+        self._all_gone.clear()
+        now = self.now()
+        return Session(self.connected, address, local_address, now, now)
+
+    def closed(self, connection: Connection) -> None:
+        """A client is gone."""
+        self.connections.discard(connection)
+        if not self.connections:
+            self._all_gone.set()
+
+    @property
+    def clients(self) -> int:
+        """How many are connected now."""
+        return len(self.connections)
+
+    def sessions(self) -> Iterable[Session]:
+        """All connections' state, oldest first."""
+        return sorted((c.session for c in self.connections), key=lambda s: s.id)
+
+    def schedule(self, connection: Connection) -> None:
+        """Flush this connection at the end of this turn of the loop, with all others."""
+        if not self._dirty:
+            asyncio.get_running_loop().call_soon(self._flush)
+        self._dirty.append(connection)
+
+    def _flush(self) -> None:
+        dirty, self._dirty = self._dirty, []
+        for connection in dirty:
+            connection.flush()
+
+
+def _address(name: object) -> str:
+    return f"{name[0]}:{name[1]}" if isinstance(name, tuple) and len(name) >= 2 else str(name or "")
