@@ -18,6 +18,7 @@ class Manager:
     def __init__(self, tools: Tools) -> None:
         self._tools = tools
         self._workers: dict[tuple[str, str], tuple[Worker, asyncio.Task[None]]] = {}
+        self._closed = False
 
     def cluster_seen(self, namespace: str, name: str) -> None:
         """A KVCluster, or one that is gone: its worker finds out."""
@@ -40,7 +41,8 @@ class Manager:
             worker.wake()
 
     async def close(self) -> None:
-        """End all workers; what they made goes on without them."""
+        """End all workers, and start no more; what they made goes on without them."""
+        self._closed = True
         tasks = [task for _, task in self._workers.values()]
         for task in tasks:
             task.cancel()
@@ -55,18 +57,21 @@ class Manager:
         return found[0] if found else None
 
     def _start(self, namespace: str, name: str) -> None:
+        if self._closed:
+            return  # watches may go on longer than the Lease is held
         worker = Worker(namespace, name, self._tools)
         task = asyncio.create_task(worker.run(), name=f"worker {namespace}/{name}")
         self._workers[namespace, name] = (worker, task)
         self._tools.metrics.clusters.set(len(self._workers))
-        task.add_done_callback(lambda done: self._ended(namespace, name, done))
+        task.add_done_callback(lambda done: self._ended(namespace, name, worker, done))
 
-    def _ended(self, namespace: str, name: str, task: asyncio.Task[None]) -> None:
-        found = self._workers.get((namespace, name))
-        if found is not None and found[1] is task:
-            del self._workers[namespace, name]
-        self._tools.metrics.clusters.set(len(self._workers))
-        if not task.cancelled() and (error := task.exception()) is not None:
+    def _ended(self, namespace: str, name: str, worker: Worker, task: asyncio.Task[None]) -> None:
+        error = None if task.cancelled() else task.exception()
+        if error is not None:
             log.error("worker ended by an error; the next sign of its KVCluster starts it anew", exc_info=error)
-        elif not task.cancelled() and found is not None and found[0].woken:
+        if self._workers.get((namespace, name)) != (worker, task):
+            return  # another is at work already
+        del self._workers[namespace, name]
+        self._tools.metrics.clusters.set(len(self._workers))
+        if worker.woken and error is None and not task.cancelled():
             self._start(namespace, name)  # woken as it ended: its KVCluster may have been made anew
