@@ -82,8 +82,8 @@ class Link:
     async def read(self, partitions: Iterable[int]) -> CoordinationView:
         """What coordination says now.
 
-        By the watches when they have brought everything; otherwise, and now and then, asked anew: that something is
-        missing must not rest on a watch.
+        By the watches when they have brought everything; otherwise, after a time in which nothing could be asked, and
+        now and then, asked anew: that something is missing must not rest on a watch, and watches keep what they saw last.
 
         Raises:
             CoordinationUnavailableError: it can't be asked.
@@ -95,12 +95,14 @@ class Link:
         now = asyncio.get_running_loop().time()
         if coordination.connected and now < self._ask_at and _whole(watch.view, wanted):
             return _of_view(watch.view, wanted)
+        self._ask_at = 0.0
         try:
             async with asyncio.timeout(ANSWER_TIMEOUT):
                 answer = await _ask(coordination, wanted, watch.view)
         except TimeoutError:
             raise CoordinationUnavailableError(f"no answer within {ANSWER_TIMEOUT:g} s") from None
-        self._ask_at = now + ASK_AGAIN
+        if answer.identity is not None and all(p in answer.partitions for p in wanted):
+            self._ask_at = now + ASK_AGAIN
         return answer
 
 

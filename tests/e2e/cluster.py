@@ -5,7 +5,7 @@ from typing import cast
 
 import grpc
 
-from kvcommon.numbers import GRPC_PORT
+from kvcommon.numbers import GRPC_PORT, ZOOKEEPER_PORT
 from kvcommon.slotmap import SlotMap
 from kvcommon.slots import slot_of
 from kvoperator.names import (
@@ -14,6 +14,8 @@ from kvoperator.names import (
     COMPONENT_ZOOKEEPER,
     LABEL_CLUSTER,
     LABEL_COMPONENT,
+    Names,
+    coordination_url,
 )
 from kvoperator.spec import parse_spec
 from kvproto.v1 import cluster_pb2, cluster_pb2_grpc
@@ -132,6 +134,15 @@ class Cluster:
             self._address = f"{service['spec']['clusterIP']}:{GRPC_PORT}"
         return self._address
 
+    def zookeeper_hosts(self) -> str:
+        """Its own ensemble's members by name, as spec.zookeeper.connect of another KVCluster takes them."""
+        return Names(self.name, self.namespace).zookeeper_hosts(len(self.zookeeper_pods()))
+
+    def coordination_url(self) -> str:
+        """Its coordination data in its own ensemble, for this machine, which knows no names."""
+        hosts = ",".join(f"{pod['status']['podIP']}:{ZOOKEEPER_PORT}" for pod in self.zookeeper_pods())
+        return coordination_url(hosts, self.resource()["status"]["clusterId"])
+
     def pod_address(self, pod: Object) -> str:
         """host:port of a pod's gRPC door."""
         return f"{pod['status']['podIP']}:{GRPC_PORT}"
@@ -164,6 +175,15 @@ class Cluster:
         """Until every pod is Ready and every partition has a leader and all its replicas in sync."""
         wait_until(f"pods of {self.name} ready", self._pods_ready, seconds, interval=0.5)
         wait_until(f"{self.name} with all replicas in sync", self._all_in_sync, seconds, interval=0.5)
+
+    def wait_for_new_leader(self, number: int, old_epoch: int, via: str = "") -> str:
+        """Until a partition has a leader of a later epoch; its pod."""
+
+        def probe() -> str | None:
+            state = self.partition(number, via)
+            return state.leader if state.epoch > old_epoch and state.leader else None
+
+        return wait_until(f"p{number} of {self.name} in an epoch after {old_epoch}", probe, 30)
 
     def _pods_ready(self) -> bool:
         spec = parse_spec(self.resource()["spec"])

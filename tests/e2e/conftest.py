@@ -81,11 +81,11 @@ def image(platform: Platform, kube: Kube) -> str:
 def operator(kube: Kube, image: str) -> Iterator[Release]:
     """The operator, running."""
     release = Release(kube)
-    repository, tag = image.rsplit(":", 1)
-    release.install(repository, tag, images.context_digest()[:12])
+    release.install(image, images.context_digest()[:12])
     yield release
     if not KEEP:
         release.uninstall()
+        kube.delete_namespace(release.namespace)
 
 
 @pytest.fixture(scope="session")

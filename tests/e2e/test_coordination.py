@@ -23,6 +23,7 @@ def test_not_one_request_fails_while_all_of_zookeeper_is_dead(cluster: Cluster) 
         cluster.wait_whole()
         experiment.finish()
     print(f"zookeeper killed: back after {back - since:.1f} s")
+    experiment.assert_unnoticed(*experiment.partitions, until=back)
     failed = experiment.troubles(since, back)
     assert not failed, f"{len(failed)} requests failed, the first: {failed[0]}"
     assert [state.epoch for state in cluster.partitions()] == epochs, "nobody was to be replaced"

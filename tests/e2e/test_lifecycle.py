@@ -7,8 +7,10 @@ from typing import Any
 import pytest
 
 from kvclient import AsyncClient
+from kvcoord.contract import ClusterIdentity, PartitionState, Versioned
+from kvcoord.open import open_coordination
 from tests.e2e.cluster import KIND, Cluster
-from tests.e2e.kube import Kube, wait_until
+from tests.e2e.kube import Kube, condition, restarts, wait_until
 from tests.e2e.namespaces import KEEP, empty_namespace, remove_namespace
 from tests.e2e.platforms import Platform
 from tests.e2e.release import Release
@@ -18,8 +20,9 @@ NAMESPACE = "kv-e2e-two"
 MADE = "statefulsets,deployments,services,poddisruptionbudgets,pods"
 
 
-def small(name: str, image: str, retention: str) -> dict[str, Any]:
-    """The smallest KVCluster there is."""
+def small(name: str, image: str, retention: str, zookeeper: dict[str, Any] | None = None) -> dict[str, Any]:
+    """The smallest KVCluster there is; with a ZooKeeper of its own unless `zookeeper` says otherwise."""
+    own = {"replicas": 1, "resources": {"requests": {"cpu": "20m", "memory": "128Mi"}}}
     return {
         "apiVersion": "kvcluster.dev/v1alpha1",
         "kind": "KVCluster",
@@ -30,7 +33,7 @@ def small(name: str, image: str, retention: str) -> dict[str, Any]:
             "replicas": 1,
             "storage": {"size": "1Gi", "retention": retention},
             "resources": {"requests": {"cpu": "20m", "memory": "96Mi"}},
-            "zookeeper": {"replicas": 1, "resources": {"requests": {"cpu": "20m", "memory": "128Mi"}}},
+            "zookeeper": own if zookeeper is None else zookeeper,
             "router": {"replicas": 1, "resources": {"requests": {"cpu": "20m", "memory": "64Mi"}}},
         },
     }
@@ -93,19 +96,58 @@ def test_two_clusters_in_one_namespace_do_not_meet(two: tuple[Cluster, Cluster])
         assert wait_until("its member known", partial(members, one), 30) == [f"{one.name}-p0-0"]
 
 
+def coordination_data(cluster: Cluster) -> tuple[ClusterIdentity | None, Versioned[PartitionState] | None]:
+    """A cluster's identity and the state of its first partition, as its own ZooKeeper has them."""
+
+    async def run() -> tuple[ClusterIdentity | None, Versioned[PartitionState] | None]:
+        coordination = open_coordination(cluster.coordination_url())
+        await coordination.start()
+        try:
+            return await coordination.read_identity(), await coordination.read_partition(0)
+        finally:
+            await coordination.close()
+
+    return LoopThread.shared().run(run())
+
+
+def test_lost_zookeeper_data_is_named_and_nothing_is_born_over_it(two: tuple[Cluster, Cluster]) -> None:
+    deleted, _ = two
+    member, node = f"{deleted.name}-zk-0", f"{deleted.name}-p0-0"
+    put(deleted, b"kept", b"whatever becomes of ZooKeeper")
+    before, restarted = deleted.node_status(node), restarts(deleted.pod(node))
+    assert all(coordination_data(deleted))
+    deleted.kube.kubectl("delete", "pvc", deleted.claim_of(member), "-n", NAMESPACE, "--wait=false")
+    deleted.kube.kubectl("delete", "pod", member, "-n", NAMESPACE, "--wait=false")
+
+    def named() -> str | None:
+        found = condition(deleted.resource(), "Degraded")
+        return str(found["message"]) if found and found["reason"] == "CoordinationDataLost" else None
+
+    message = wait_until("Degraded with the reason CoordinationDataLost", named, 120, interval=0.5)
+    print(f"\n{message}")
+    assert "the state of partitions 0 is missing in ZooKeeper, and was there before" in message
+    assert coordination_data(deleted) == (None, None), "nothing is made anew"
+    after = deleted.node_status(node)
+    assert (after.incarnation, after.run) == (before.incarnation, before.run)
+    assert after.durable_index >= before.durable_index
+    assert restarts(deleted.pod(node)) == restarted, "losing ZooKeeper's data restarts nobody"
+
+
 def test_deleting_one_removes_what_was_made_and_nothing_of_the_other(two: tuple[Cluster, Cluster]) -> None:
     deleted, retained = two
+    put(retained, b"a neighbour", b"unharmed")
     others = left_of(retained, f"{MADE},persistentvolumeclaims")
     deleted.kube.kubectl("delete", KIND, deleted.name, "-n", NAMESPACE, "--timeout=90s")
     wait_until(
         "nothing left of it, volumes included", lambda: not left_of(deleted, f"{MADE},persistentvolumeclaims"), 90
     )
     assert left_of(retained, f"{MADE},persistentvolumeclaims") == others
-    assert get(retained, b"whose") == b"retained's"
+    assert get(retained, b"a neighbour") == b"unharmed"
 
 
 def test_retained_volumes_are_taken_up_again_with_their_data(two: tuple[Cluster, Cluster], image: str) -> None:
     _, retained = two
+    put(retained, b"over there", b"still there")
     identity = retained.topology().cluster_id
     claims = left_of(retained, "persistentvolumeclaims")
     assert len(claims) == 2, f"one of the node and one of ZooKeeper: {claims}"
@@ -116,4 +158,4 @@ def test_retained_volumes_are_taken_up_again_with_their_data(two: tuple[Cluster,
     retained.kube.apply(small("retained", image, "Retain"), NAMESPACE)
     retained.wait_available(120)
     assert retained.topology().cluster_id == identity
-    assert get(retained, b"whose") == b"retained's"
+    assert get(retained, b"over there") == b"still there"

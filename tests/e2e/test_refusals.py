@@ -1,7 +1,7 @@
 """What can't be done is refused with a sentence that says why, and does no harm."""
 
 import copy
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from typing import Any
 
 import grpc
@@ -17,6 +17,7 @@ from tests.e2e.release import Release
 from tests.e2e.test_lifecycle import small
 
 Manifest = dict[str, Any]
+NAMESPACE = "kv-e2e-refused"
 NO_SUCH_IMAGE = "registry.invalid/no/such-image:1"
 
 
@@ -78,26 +79,62 @@ def test_a_change_that_can_not_be_is_refused(
     assert shared.resource()["metadata"]["generation"] == before
 
 
-def test_an_image_that_does_not_exist_is_named_in_the_status(
-    kube: Kube, platform: Platform, operator: Release, image: str
+@pytest.fixture(scope="module")
+def namespace(kube: Kube, operator: Release) -> Iterator[str]:
+    """A namespace for KVClusters that come to nothing."""
+    empty_namespace(kube, NAMESPACE)
+    yield NAMESPACE
+    remove_namespace(kube, NAMESPACE)
+
+
+def wait_degraded(cluster: Cluster, reason: str, named: str) -> str:
+    """Until Degraded has this reason and a message with these words; the message."""
+
+    def probe() -> str | None:
+        found = condition(cluster.resource(), "Degraded")
+        if found is None or found["status"] != "True":
+            return None
+        return str(found["message"]) if found["reason"] == reason and named in found["message"] else None
+
+    message = wait_until(f"Degraded: {reason}, naming {named}", probe, 120, interval=0.5)
+    print(f"\n{reason}: {message}")
+    available = condition(cluster.resource(), "Available")
+    assert available is not None
+    assert available["status"] == "False"
+    return message
+
+
+def test_an_image_that_does_not_exist_is_named_in_the_status(kube: Kube, platform: Platform, namespace: str) -> None:
+    broken = Cluster(kube, platform, namespace, "imageless")
+    kube.apply(small(broken.name, NO_SUCH_IMAGE, "Delete"), namespace)
+    assert "correct spec.image" in wait_degraded(broken, "ImageCannotBePulled", NO_SUCH_IMAGE)
+
+
+def test_a_name_that_is_taken_is_left_to_its_owner_until_it_is_free(
+    kube: Kube, platform: Platform, namespace: str
 ) -> None:
-    namespace = "kv-e2e-image"
-    empty_namespace(kube, namespace)
-    try:
-        kube.apply(small("imageless", NO_SUCH_IMAGE, "Delete"), namespace)
-        broken = Cluster(kube, platform, namespace, "imageless")
+    newcomer = Cluster(kube, platform, namespace, "taken")
+    theirs = {
+        "apiVersion": "v1",
+        "kind": "Service",
+        "metadata": {"name": "taken"},
+        "spec": {"selector": {"app": "shop"}, "ports": [{"port": 80}]},
+    }
+    kube.apply(theirs, namespace)
+    before = kube.get("services", "taken", namespace)
+    kube.apply(small(newcomer.name, NO_SUCH_IMAGE, "Delete"), namespace)
+    assert "Delete or rename it" in wait_degraded(newcomer, "NameTaken", "Service taken")
+    assert kube.get("services", "taken", namespace) == before
+    selector = f"kvcluster.dev/cluster={newcomer.name}"
+    assert not kube.list("statefulsets,deployments,services,pods", namespace, selector), "half a cluster was made"
 
-        def degraded() -> str | None:
-            found = condition(broken.resource(), "Degraded")
-            named = found is not None and found["status"] == "True" and NO_SUCH_IMAGE in found["message"]
-            return f"{found['reason']}: {found['message']}" if found and named else None
-
-        print("\n" + wait_until("Degraded, naming the image", degraded, 120, interval=0.5))
-        available = condition(broken.resource(), "Available")
-        assert available is not None
-        assert available["status"] == "False"
-    finally:
-        remove_namespace(kube, namespace)
+    kube.kubectl("delete", "service", "taken", "-n", namespace)
+    wait_until(
+        "all of it made once the name is free",
+        lambda: len(kube.list("statefulsets,deployments", namespace, selector)) == 3,
+        30,
+    )
+    assert kube.get("services", "taken", namespace)["metadata"]["uid"] != before["metadata"]["uid"]
 
 
 @pytest.mark.parametrize("door", ["router", "node"])

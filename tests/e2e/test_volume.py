@@ -8,19 +8,17 @@ from threading import Event
 from kvcoord.contract import ReplicaId
 from kvcoord.open import open_coordination
 from tests.e2e.cluster import Cluster
-from tests.e2e.experiment import Experiment
+from tests.e2e.experiment import WITHOUT_A_FOLLOWER, Experiment
 from tests.e2e.kube import wait_until
 from tests.support.workload import LoopThread
 
 PARTITION = 0
-WITHOUT_A_FOLLOWER = 2.5
 
 
 @contextmanager
 def watched(cluster: Cluster, partition: int) -> Iterator[list[tuple[ReplicaId, ...]]]:
     """Every in-sync set of a partition that ZooKeeper shows while inside."""
-    hosts = ",".join(f"{pod['status']['podIP']}:2181" for pod in cluster.zookeeper_pods())
-    url = f"zookeeper://{hosts}/kvcluster/{cluster.topology().cluster_id}"
+    url = cluster.coordination_url()
     seen: list[tuple[ReplicaId, ...]] = []
     begun = Event()
 
@@ -73,3 +71,4 @@ def test_a_replica_whose_volume_is_deleted_is_rebuilt_before_it_counts(cluster: 
     assert any(all(replica.pod != pod for replica in replicas) for replicas in sets[:joined]), "it was out in between"
     assert all(replica.incarnation != old for replicas in sets[joined:] for replica in replicas)
     assert experiment.gap(PARTITION) <= WITHOUT_A_FOLLOWER
+    experiment.assert_unnoticed(*(p for p in experiment.partitions if p != PARTITION))

@@ -26,6 +26,7 @@ from tests.support.history import History, Kind, Outcome, Result, lost_writes, v
 from tests.support.linearizability import check, format_violation
 
 T = TypeVar("T")
+TICK = 0.02  # seconds between two looks of a load at itself
 
 
 class Door(Protocol):
@@ -82,18 +83,28 @@ class Plan:
 
 @dataclass
 class Timeline:
-    """When writes were acknowledged, per partition, ascending."""
+    """When writes were acknowledged, per partition, ascending; and when the load itself stood still (from, until)."""
 
     acknowledged: dict[int, list[float]] = field(default_factory=lambda: defaultdict(list))
+    stalls: list[tuple[float, float]] = field(default_factory=list)
 
     def gap(self, partition: int, since: float, until: float) -> float:
         """The longest time, within since..until, without an acknowledged write; it may have begun just before."""
+        began, ended = self.longest(partition, since, until)
+        return ended - began
+
+    def longest(self, partition: int, since: float, until: float) -> tuple[float, float]:
+        """From when to when that was."""
         times = self.acknowledged[partition]
         first = max(bisect_right(times, since) - 1, 0)
         points = [*times[first : bisect_right(times, until)], until]
         if not times or times[0] > since:
             points.insert(0, since)
-        return max((later - earlier for earlier, later in pairwise(points)), default=until - since)
+        return max(pairwise(points), key=lambda pair: pair[1] - pair[0], default=(since, until))
+
+    def stood_still(self, since: float, until: float) -> float:
+        """For how long, within since..until, the process of the load itself got nowhere."""
+        return sum(max(0.0, min(ended, until) - max(began, since)) for began, ended in self.stalls)
 
     def rate(self, since: float, until: float, partition: int | None = None) -> float:
         """Acknowledged writes a second, of one partition or of all."""
@@ -147,10 +158,20 @@ class Workload:
     async def run(self, stop: asyncio.Event) -> None:
         """Load until `stop` is set and the last calls have ended."""
         async with asyncio.TaskGroup() as group:
+            group.create_task(self._watch_itself(stop))
             for client, door in enumerate(self.doors):
                 for partition in self.keys:
                     for _ in range(self.plan.tasks):
                         group.create_task(self._task(client, door, partition, stop))
+
+    async def _watch_itself(self, stop: asyncio.Event) -> None:
+        """Notice when the loop comes back late: such a time is this process's or its machine's, not the database's."""
+        while not stop.is_set():
+            due = self.clock() + TICK
+            await asyncio.sleep(TICK)
+            now = self.clock()
+            if now - due > TICK:
+                self.timeline.stalls.append((due, now))
 
     async def settle(self) -> dict[bytes, int]:
         """Read every key once, record it, and give the versions of those present. Raises AssertionError if one can't be read."""

@@ -54,6 +54,10 @@ class World:
     def condition(self, kind: str) -> str:
         return next((str(c["status"]) for c in self.status.get("conditions", ()) if c["type"] == kind), "")
 
+    def degraded(self) -> str:
+        """The reason of the condition Degraded."""
+        return next((str(c["reason"]) for c in self.status.get("conditions", ()) if c["type"] == "Degraded"), "")
+
     def worker(self, pace: Pace = QUICK) -> Worker:
         tools = Tools(self.kube, self.open, lambda: datetime.now(UTC), Metrics(), "kvcluster:dev", pace=pace)
         return Worker("ns", "c", tools)
@@ -270,7 +274,7 @@ async def test_a_strangers_service_is_left_as_it_is(world: World) -> None:
         await world.kube.until(lambda: world.condition("Degraded") == "True")
 
     assert world.kube.of("Service") == {"c": stranger}
-    assert [c["reason"] for c in world.status["conditions"] if c["type"] == "Degraded"] == ["NameTaken"]
+    assert world.degraded() == "NameTaken"
 
 
 async def test_what_was_made_anew_by_someone_else_meanwhile_is_not_touched(world: World) -> None:
@@ -297,3 +301,21 @@ async def test_with_coordination_away_the_status_says_so_and_the_rows_stay(world
 
     assert world.status["partitions"] == rows
     assert world.condition("Available") == "True"
+
+
+async def test_lost_coordination_data_is_named_for_as_long_as_it_is_lost(world: World) -> None:
+    """What the watches saw before is not taken for what is there: the word does not come and go."""
+    async with world.operator():
+        await world.make()
+        store = world.stores[world.status["clusterId"]]
+        store.set_away(True)
+        await world.kube.until(lambda: world.degraded() == "ZooKeeperUnavailable")
+        store.put_back({})
+        store.set_away(False)
+        await world.kube.until(lambda: world.degraded() == "CoordinationDataLost")
+        changed = world.body["metadata"]["resourceVersion"]
+        await world.some_rounds()
+
+    assert world.degraded() == "CoordinationDataLost"
+    assert world.body["metadata"]["resourceVersion"] == changed
+    assert not store.cells()
