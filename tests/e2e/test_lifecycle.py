@@ -110,26 +110,44 @@ def coordination_data(cluster: Cluster) -> tuple[ClusterIdentity | None, Version
     return LoopThread.shared().run(run())
 
 
-def test_lost_zookeeper_data_is_named_and_nothing_is_born_over_it(two: tuple[Cluster, Cluster]) -> None:
+def test_lost_zookeeper_data_is_named_and_put_back_by_those_who_know_it(two: tuple[Cluster, Cluster]) -> None:
+    """ZooKeeper's volume is lost while the one replica that knows what was in it can't say so."""
     deleted, _ = two
     member, node = f"{deleted.name}-zk-0", f"{deleted.name}-p0-0"
     put(deleted, b"kept", b"whatever becomes of ZooKeeper")
     before, restarted = deleted.node_status(node), restarts(deleted.pod(node))
-    assert all(coordination_data(deleted))
-    deleted.kube.kubectl("delete", "pvc", deleted.claim_of(member), "-n", NAMESPACE, "--wait=false")
-    deleted.kube.kubectl("delete", "pod", member, "-n", NAMESPACE, "--wait=false")
+    identity, state = coordination_data(deleted)
+    assert identity is not None
+    assert state is not None
 
-    def named() -> str | None:
+    def reason() -> str:
         found = condition(deleted.resource(), "Degraded")
-        return str(found["message"]) if found and found["reason"] == "CoordinationDataLost" else None
+        return f"{found['reason']}: {found['message']}" if found else ""
 
-    message = wait_until("Degraded with the reason CoordinationDataLost", named, 120, interval=0.5)
-    print(f"\n{message}")
-    assert "the state of partitions 0 is missing in ZooKeeper, and was there before" in message
-    assert coordination_data(deleted) == (None, None), "nothing is made anew"
-    after = deleted.node_status(node)
-    assert (after.incarnation, after.run) == (before.incarnation, before.run)
-    assert after.durable_index >= before.durable_index
+    deleted.signal(node, "STOP")
+    try:
+        deleted.kube.kubectl("delete", "pvc", deleted.claim_of(member), "-n", NAMESPACE, "--wait=false")
+        deleted.kube.kubectl("delete", "pod", member, "-n", NAMESPACE, "--wait=false")
+        wait_until("CoordinationDataLost", lambda: reason().startswith("CoordinationDataLost"), 120, interval=0.5)
+        said = reason()
+        print(f"\n{said}")
+        assert "the state of partitions 0 is missing in ZooKeeper, and was there before" in said
+        assert "kvrecover" in said
+        assert coordination_data(deleted) == (None, None), "nobody else makes anything over data that exists"
+    finally:
+        deleted.signal(node, "CONT")
+    wait_until("the state put back", lambda: all(coordination_data(deleted)), 60)
+    identity_now, state_now = coordination_data(deleted)
+    assert identity_now is not None
+    assert state_now is not None
+    assert identity_now.cluster_id == identity.cluster_id
+    assert state_now.value.generation > state.value.generation
+    assert state_now.value.epoch >= state.value.epoch
+    deleted.wait_whole()
+    wait_until("nothing wrong any more", lambda: reason().startswith("AsExpected"), 60)
+    assert get(deleted, b"kept") == b"whatever becomes of ZooKeeper"
+    put(deleted, b"new", b"written on")
+    assert deleted.node_status(node).incarnation == before.incarnation
     assert restarts(deleted.pod(node)) == restarted, "losing ZooKeeper's data restarts nobody"
 
 

@@ -42,7 +42,7 @@ def test_it_has_no_rights_beyond_its_namespace(kube: Kube, scoped: Release, oper
 
 @pytest.mark.parametrize(
     ("verb", "resource"),
-    [("get", "secrets"), ("create", "pods"), ("get", "nodes"), ("patch", "customresourcedefinitions")],
+    [("get", "secrets"), ("get", "pods"), ("create", "pods"), ("get", "nodes"), ("patch", "customresourcedefinitions")],
 )
 def test_neither_operator_may_do_what_it_need_not(scoped: Release, operator: Release, verb: str, resource: str) -> None:
     assert not scoped.may(verb, resource, scoped.namespace)

@@ -88,19 +88,23 @@ class Timeline:
     acknowledged: dict[int, list[float]] = field(default_factory=lambda: defaultdict(list))
     stalls: list[tuple[float, float]] = field(default_factory=list)
 
-    def gap(self, partition: int, since: float, until: float) -> float:
-        """The longest time, within since..until, without an acknowledged write; it may have begun just before."""
-        began, ended = self.longest(partition, since, until)
-        return ended - began
-
-    def longest(self, partition: int, since: float, until: float) -> tuple[float, float]:
-        """From when to when that was."""
+    def pauses(self, partition: int, since: float, until: float) -> list[tuple[float, float]]:
+        """The times (from, to) without an acknowledged write, within since..until; the first may have begun just before."""
         times = self.acknowledged[partition]
         first = max(bisect_right(times, since) - 1, 0)
         points = [*times[first : bisect_right(times, until)], until]
         if not times or times[0] > since:
             points.insert(0, since)
-        return max(pairwise(points), key=lambda pair: pair[1] - pair[0], default=(since, until))
+        return list(pairwise(points)) or [(since, until)]
+
+    def gap(self, partition: int, since: float, until: float) -> float:
+        """The longest of them, in seconds."""
+        return max(ended - began for began, ended in self.pauses(partition, since, until))
+
+    def gap_of_others(self, partition: int, since: float, until: float) -> float:
+        """The longest of them, without the time in which the process of the load itself got nowhere."""
+        pauses = self.pauses(partition, since, until)
+        return max(ended - began - self.stood_still(began, ended) for began, ended in pauses)
 
     def stood_still(self, since: float, until: float) -> float:
         """For how long, within since..until, the process of the load itself got nowhere."""

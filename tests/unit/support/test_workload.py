@@ -125,6 +125,34 @@ def test_a_gap_is_measured_from_the_acknowledgement_before_it() -> None:
     assert timeline.rate(1.0, 5.0) == pytest.approx(1.0)
 
 
+def test_a_gap_of_others_leaves_out_what_the_load_itself_stood_still() -> None:
+    timeline = Timeline()
+    timeline.acknowledged[0] += [1.0, 1.5, 4.0, 4.5, 6.0]
+    timeline.stalls += [(0.2, 0.4), (1.4, 1.7), (2.0, 3.5), (4.6, 4.7)]
+    assert timeline.stood_still(1.5, 4.0) == pytest.approx(1.7)
+    assert timeline.gap_of_others(0, 1.0, 4.5) == pytest.approx(0.8)
+    assert timeline.gap_of_others(0, 1.0, 6.0) == pytest.approx(1.4)
+
+
+async def test_a_load_notices_that_it_stood_still() -> None:
+    """The clock jumps between two looks at it, as it does for a process that got no processor."""
+    lost, stop = 0.0, asyncio.Event()
+
+    class Stalling(Memory):
+        async def call(self, kind: Kind, key: bytes, value: bytes | None, expected_version: int | None) -> Answer:
+            nonlocal lost
+            lost = 5.0
+            if load.timeline.stalls:
+                stop.set()
+            return await super().call(kind, key, value, expected_version)
+
+    keys = contended_keys(3, partition_of, range(3), "key")
+    load = Workload([Stalling()], keys, partition_of, plan=PLAN, rng=Random(1), clock=lambda: time.monotonic() + lost)
+    await load.run(stop)
+    began, ended = max(load.timeline.stalls, key=lambda stall: stall[1] - stall[0])
+    assert ended - began >= 4.9
+
+
 def test_what_ends_the_load_reaches_the_test() -> None:
     async def open_workload() -> Workload:
         raise ConnectionError("nobody there")
