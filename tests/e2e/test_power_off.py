@@ -120,10 +120,13 @@ def machine_of_zookeepers_leader(cluster: Cluster) -> str:
 
 
 def a_machine(shared: Cluster, standings: list[Standing]) -> str:
-    """One to switch off: with a leader, a follower, and a partition that has nothing there; ZooKeeper's leader's if it can be."""
+    """One to switch off: with a leader, a follower, and without anything of some partition.
+
+    If it can be, with a leader of the shared cluster, the first of `standings`, and with ZooKeeper's leader.
+    """
     wanted = machine_of_zookeepers_leader(shared)
     machines = sorted({standing.machine_of(pod) for standing in standings for pod in standing.pods})
-    for machine in sorted(machines, key=lambda one: one != wanted):
+    for machine in sorted(machines, key=lambda one: (not standings[0].led_on(one), one != wanted)):
         if all(
             any(place(standing, machine) for standing in standings)
             for place in (Standing.led_on, Standing.followed_on, Standing.apart_from)
