@@ -144,7 +144,9 @@ class Cluster:
         return coordination_url(hosts, self.resource()["status"]["clusterId"])
 
     def pod_address(self, pod: Object) -> str:
-        """host:port of a pod's gRPC door."""
+        """host:port of a pod's gRPC door. Raises UnansweredError when Kubernetes does not know its address yet."""
+        if "podIP" not in pod["status"]:
+            raise UnansweredError([self.name, "address", pod["metadata"]["name"]], "no address yet")
         return f"{pod['status']['podIP']}:{GRPC_PORT}"
 
     def channel(self, address: str) -> grpc.Channel:

@@ -15,7 +15,7 @@ from tests.e2e.namespaces import remove_namespace
 
 ROOT = Path(__file__).resolve().parents[2]
 NAMESPACE = "kv-e2e-manifests"
-NOWHERE = "registry.invalid/no/such-image:1"
+NOWHERE = "127.0.0.1:1/no/such-image:1"
 MANAGED = {
     "partitions": 1,
     "replicas": 1,

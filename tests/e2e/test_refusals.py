@@ -18,7 +18,8 @@ from tests.e2e.test_lifecycle import small
 
 Manifest = dict[str, Any]
 NAMESPACE = "kv-e2e-refused"
-NO_SUCH_IMAGE = "registry.invalid/no/such-image:1"
+# Where nobody listens: refused at once, in no registry's time.
+NO_SUCH_IMAGE = "127.0.0.1:1/no/such-image:1"
 
 
 def put_at(path: str, value: object) -> Callable[[Manifest], None]:

@@ -59,7 +59,8 @@ def test_a_replica_whose_volume_is_deleted_is_rebuilt_before_it_counts(cluster: 
             return members[0] if members and members[0].incarnation != old else None
 
         came_back = wait_until(f"{pod} in sync under another incarnation", stranger, 120, interval=0.01)
-        has = cluster.node_status(pod).durable_index
+        # The kubelet may be slower to say where the pod is than the pod to be in sync.
+        has = wait_until(f"{pod}'s word", lambda: cluster.node_status(pod), 30, interval=0.01).durable_index
         cluster.wait_whole()
         experiment.finish()
     assert has >= needed, f"{came_back} counted as in sync with {has}, of at least {needed} records"
