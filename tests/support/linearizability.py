@@ -327,7 +327,8 @@ class _Search:
         """Whether an open operation would be stranded: it has an older version than the state now has."""
         for i in self.open:
             operation = self.operations[i]
-            version = operation.outcome.version
+            # As in the model, an absent key has no version, whatever an answer may say.
+            version = None if operation.outcome.result is Result.NOT_FOUND else operation.outcome.version
             if version and i != step and i not in done and state.version >= version + (not operation.writes):
                 return True
         return False
