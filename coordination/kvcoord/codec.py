@@ -110,6 +110,7 @@ def encode_member(member: MemberInfo) -> bytes:
         boot_id=member.boot_id,
         container_id=member.container_id,
         empty=member.empty,
+        **({"trouble": member.trouble} if member.trouble else {}),
     )
 
 
@@ -130,6 +131,7 @@ def decode_member(data: bytes) -> MemberInfo:
         boot_id=r.text("boot_id", ""),
         container_id=r.text("container_id", ""),
         empty=r.flag("empty", default=False),
+        trouble=r.text("trouble", ""),
     )
 
 

@@ -100,6 +100,7 @@ class MemberInfo:
     boot_id: str = ""
     container_id: str = ""
     empty: bool = False  # its log has never held a record: may be a partition's first replica
+    trouble: str = ""  # "<reason>: <sentence>" of what is wrong with it, the reasons of docs/operator.md
 
 
 @dataclass(frozen=True, slots=True)

@@ -4,6 +4,7 @@ import asyncio
 import secrets
 import sys
 import uuid
+from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from functools import partial
@@ -19,15 +20,17 @@ from kvcommon.http import HttpServer
 from kvcommon.logging import configure_logging
 from kvcommon.server import run
 from kvcommon.settings import exit_configuration, load_settings
-from kvcoord.contract import Coordination, CoordinationUnavailableError, MemberInfo, ReplicaId, RunId
+from kvcoord.contract import Coordination, MemberInfo, ReplicaId, RunId
 from kvcoord.open import open_coordination
 from kvcoord.view import ClusterWatch
 from kvnode.core.events import LeaveRequested
-from kvnode.core.types import Config
+from kvnode.core.types import Config, Role
+from kvnode.damage import Damaged, put_aside, remedy
 from kvnode.doors.answers import Errors
 from kvnode.doors.grpc import ClusterDoor, GrpcServer, KeyValueDoor
 from kvnode.doors.pipeline import PipelineDoor
 from kvnode.doors.redis import RedisDoor, RedisSettings
+from kvnode.registration import DAMAGED, DISK_FULL, keep_registered, trouble_of
 from kvnode.service import MIN_FREE_BYTES, Service
 from kvnode.settings import NodeSettings
 from kvnode.shell.disk import Disk
@@ -36,8 +39,6 @@ from kvnode.shell.transport import TcpNetwork
 from kvnode.status import Reporter
 from kvresp.counts import RedisCollector
 from kvstore.errors import CorruptionError, StoreFailedError
-from kvstore.files import OsFiles
-from kvstore.meta import read_meta
 from kvstore.store import Store, StoreOptions
 
 log = structlog.get_logger()
@@ -54,6 +55,7 @@ class Node:
     coordination: Coordination
     executor: ThreadPoolExecutor
     clock: Clock
+    trouble: str = ""  # why the disk was emptied before this run, or is to be after it
 
     async def run(self, stop: asyncio.Event, run_id: str) -> str | None:
         """Serve until asked to stop (None), or until the disk must be rebuilt (the reason)."""
@@ -121,7 +123,8 @@ class Node:
                 boot_id=_boot_id(),
                 empty=empty,
             )
-            background.append(asyncio.create_task(self._register(member), name="register"))
+            told = keep_registered(self.coordination, member, lambda: self._trouble(host, service))
+            background.append(asyncio.create_task(told, name="register"))
             background.append(asyncio.create_task(self._watch_disk(service), name="free disk"))
             await grpc.set_serving(serving=True)
             log.info("serving", grpc=member.grpc_address, replication=member.replication_address)
@@ -129,6 +132,8 @@ class Node:
             if reason is None:
                 await grpc.set_serving(serving=False)
                 await self._leave(host, service)
+            else:
+                self.trouble = host.core.failure or reason
             return reason
         finally:
             for task in background:
@@ -160,12 +165,16 @@ class Node:
             await asyncio.sleep(TICK / 5)
         log.info("left" if host.core.may_exit else "left without hand-over", in_sync=host.core.in_sync)
 
-    async def _register(self, member: MemberInfo) -> None:
-        """Say who we are; the coordination goes on trying by itself when the service is away."""
-        try:
-            await self.coordination.register_member(member)
-        except CoordinationUnavailableError as e:
-            log.warning("not registered yet, trying on", error=str(e))
+    def _trouble(self, host: Host, service: Service) -> str:
+        """What is wrong with this replica, for the operator."""
+        core, pod = host.core, self.settings.pod
+        if core.role is Role.FAILED:
+            return trouble_of(DAMAGED, f"{core.failure}; {remedy(core.state, pod)}")
+        if core.in_sync:
+            self.trouble = ""
+        if self.trouble:
+            return trouble_of(DAMAGED, f"it was rebuilt from empty and catches up, after: {self.trouble}")
+        return trouble_of(DISK_FULL, "its disk is nearly full: writes are refused") if service.disk_full else ""
 
     async def _watch_disk(self, service: Service) -> None:
         while True:
@@ -200,6 +209,7 @@ async def _serve(settings: NodeSettings, stop: asyncio.Event) -> None:
     )
     coordination = open_coordination(settings.coordination)
     with ThreadPoolExecutor(1, thread_name_prefix="log") as executor:
+        trouble = ""
         try:
             store = await loop.run_in_executor(executor, opening)
         except OSError as e:
@@ -207,18 +217,20 @@ async def _serve(settings: NodeSettings, stop: asyncio.Event) -> None:
             raise ConfigurationError(msg) from e
         except (CorruptionError, StoreFailedError) as e:
             await coordination.start()
-            if not await _may_rebuild(settings, coordination, e, stop):
+            emptied = await _rebuilt(settings, coordination, e, opening, stop)
+            if emptied is None:
+                await coordination.close()
                 return
-            store = await loop.run_in_executor(executor, partial(opening, rebuild=True))
+            store, trouble = emptied, str(e)
         else:
             await coordination.start()
         try:
             while True:
-                run_id = uuid.uuid4().hex[:12]
-                _write_termination_log(settings, run_id)
-                reason = await Node(settings, store, coordination, executor, SystemClock()).run(stop, run_id)
+                node = Node(settings, store, coordination, executor, SystemClock(), trouble)
+                reason = await node.run(stop, _new_run(settings))
                 if reason is None:
                     return
+                trouble = node.trouble
                 log.warning("rebuilding from empty", reason=reason)
                 await loop.run_in_executor(executor, store.wipe_for_rebuild)
         finally:
@@ -226,29 +238,31 @@ async def _serve(settings: NodeSettings, stop: asyncio.Event) -> None:
             await loop.run_in_executor(executor, store.close)
 
 
-async def _may_rebuild(
-    settings: NodeSettings, coordination: Coordination, error: KVClusterError, stop: asyncio.Event
-) -> bool:
-    """Wait until the partition does not count on this damaged disk any more; False: asked to stop before."""
-    log.error("this replica's disk is damaged; it is rebuilt once the others have taken it out", error=str(error))
-    damaged = read_meta(OsFiles(), Path(settings.data_dir))
-    ours = ReplicaId(settings.pod, damaged.incarnation if damaged else "")
-    stopped = asyncio.ensure_future(stop.wait())
+async def _rebuilt(
+    settings: NodeSettings,
+    coordination: Coordination,
+    error: KVClusterError,
+    opening: Callable[..., Store],
+    stop: asyncio.Event,
+) -> Store | None:
+    """The damaged disk's store, emptied, once the partition does not count on it any more; None: asked to stop before."""
+    run_id = _new_run(settings)
+    damaged = Damaged(settings, coordination, error, run_id)
+    if not await damaged.until_excluded(stop):
+        return None
+    loop = asyncio.get_running_loop()
+    if damaged.incarnation is None:
+        aside = await loop.run_in_executor(None, put_aside, Path(settings.data_dir))
+        log.warning(
+            "files of a disk that does not know whose it is were put aside; delete them at will", folder=str(aside)
+        )
+    return await loop.run_in_executor(None, partial(opening, rebuild=True))
 
-    async def excluded() -> None:
-        async for versioned in coordination.watch_partition(settings.partition):
-            state = versioned.value if versioned else None
-            if state is not None and ours not in state.in_sync:
-                return
-            log.error("the in-sync set still counts on this damaged disk", replica=str(ours))
 
-    waiting = asyncio.ensure_future(excluded())
-    try:
-        await asyncio.wait([stopped, waiting], return_when=asyncio.FIRST_COMPLETED)
-        return waiting.done()
-    finally:
-        stopped.cancel()
-        waiting.cancel()
+def _new_run(settings: NodeSettings) -> str:
+    run_id = uuid.uuid4().hex[:12]
+    _write_termination_log(settings, run_id)
+    return run_id
 
 
 def _write_termination_log(settings: NodeSettings, run_id: str) -> None:

@@ -9,6 +9,7 @@ from prometheus_client.registry import Collector
 
 from kvnode.core.doubt import Loss
 from kvnode.core.types import Role
+from kvnode.damage import remedy
 from kvnode.shell.host import Host
 from kvproto.v1 import cluster_pb2
 
@@ -45,7 +46,7 @@ class Reporter(Collector):
             applied_index=store.applied,
             keys=store.keys,
             log_bytes=store.log_bytes,
-            message="; ".join(text for text in (core.failure or self.not_ready(), self._lost()) if text),
+            message="; ".join(text for text in (self.not_ready(), self._lost()) if text),
         )
 
     def status_json(self) -> Mapping[str, object]:
@@ -69,7 +70,7 @@ class Reporter(Collector):
         """None when the role is known and served: a leader leads, a follower follows; otherwise why not."""
         core = self.host.core
         if core.role is Role.FAILED:
-            return f"failed: {core.failure}"
+            return f"failed: {core.failure}; {remedy(core.state, self.host.config.me.replica.pod)}"
         if core.state is None:
             return "the partition's state is not known yet"
         if core.role is Role.LEADER:

@@ -162,6 +162,7 @@ def _problems(
 ) -> list[Problem]:
     """While a cluster is being made, what is merely not there yet is progress, not a problem."""
     found = [*problems.pod_problems(snapshot), *problems.failure_problems(snapshot)]
+    found += problems.member_problems(snapshot, spec)
     if born and not (settling(snapshot) and unserved(snapshot, all_rows)):
         found += problems.service_problems(snapshot, spec, all_rows)
         found += problems.away_problems(snapshot)

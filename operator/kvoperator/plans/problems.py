@@ -16,6 +16,8 @@ from kvoperator.status import PartitionRow
 
 IMAGE = frozenset({"ImagePullBackOff", "ErrImagePull", "InvalidImageName", "ErrImageNeverPull"})
 START = frozenset({"CreateContainerConfigError", "CreateContainerError", "RunContainerError"})
+MEMBERS = ("ReplicaDamaged", "DiskFull")
+"""What a replica may say of itself."""
 SCHEDULING_PATIENCE = timedelta(seconds=10)
 """A pod is unschedulable for a moment while its volume is being made."""
 
@@ -135,6 +137,19 @@ def _leaderless(snapshot: Snapshot, row: PartitionRow) -> str:
 
 def _missing(snapshot: Snapshot, row: PartitionRow) -> list[str]:
     return [name for name in snapshot.names.replicas(row.partition, row.replicas) if name not in row.inSync]
+
+
+def member_problems(snapshot: Snapshot, spec: KVClusterSpec) -> list[Problem]:
+    """What replicas say is wrong with them, by reason; those whose registration is gone say nothing any more."""
+    coordination = snapshot.coordination
+    if coordination is None:
+        return []
+    by_reason: dict[str, list[str]] = {}
+    for pod, member in sorted(coordination.members.items()):
+        reason, _, text = member.trouble.partition(": ")
+        if reason in MEMBERS and pod in coordination.connected and member.partition < spec.partitions:
+            by_reason.setdefault(reason, []).append(f"{pod}: {_short(text)}")
+    return [Problem(reason, "; ".join(by_reason[reason][:3])) for reason in MEMBERS if reason in by_reason]
 
 
 def away_problems(snapshot: Snapshot) -> list[Problem]:

@@ -54,7 +54,7 @@ def replica(name: str) -> ReplicaId:
     return ReplicaId(name, f"inc-{name}")
 
 
-def member(name: str, *, empty: bool = False) -> MemberInfo:
+def member(name: str, *, empty: bool = False, trouble: str = "") -> MemberInfo:
     return MemberInfo(
         pod=name,
         partition=int(name.split("-p")[1].split("-", maxsplit=1)[0]),
@@ -64,6 +64,7 @@ def member(name: str, *, empty: bool = False) -> MemberInfo:
         replication_address="10.0.0.1:7401",
         http_address="10.0.0.1:7480",
         empty=empty,
+        trouble=trouble,
     )
 
 

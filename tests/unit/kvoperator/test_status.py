@@ -19,6 +19,7 @@ from tests.unit.kvoperator.pictures import (
     all_pods,
     coordination,
     healthy,
+    member,
     pod,
     state,
     told,
@@ -65,6 +66,32 @@ def test_a_replica_out_of_sync_is_named_and_told_once() -> None:
     assert [e.reason for e in made.events] == ["ReplicaOutOfSync"]
     again = plan(replace(snapshot, cluster=replace(snapshot.cluster, status=made.status)))
     assert again.events == ()
+
+
+def with_trouble(name: str, trouble: str, **changes: Any) -> Any:
+    """A healthy cluster but for what one member says of itself."""
+    view = coordination(**changes)
+    return healthy(coordination=replace(view, members={**view.members, name: member(name, trouble=trouble)}))
+
+
+def test_a_damaged_replica_is_told_in_its_own_words_and_with_an_event() -> None:
+    made = plan(with_trouble("c-p0-2", "ReplicaDamaged: bad byte at offset 7; it is rebuilt"))
+
+    assert said(made) == ("True", "ReplicaDamaged")
+    assert "c-p0-2: bad byte at offset 7" in told(made.status, "Degraded").message
+    assert [(e.type, e.reason) for e in made.events] == [("Warning", "ReplicaDamaged")]
+
+
+def test_what_a_member_that_is_gone_said_last_is_not_told() -> None:
+    snapshot = with_trouble("c-p0-2", "DiskFull: no space")
+    gone = replace(snapshot.coordination, connected=snapshot.coordination.connected - {"c-p0-2"})
+
+    assert said(plan(snapshot)) == ("True", "DiskFull")
+    assert said(plan(replace(snapshot, coordination=gone)))[1] != "DiskFull"
+
+
+def test_a_word_that_this_operator_does_not_know_is_left_alone() -> None:
+    assert said(plan(with_trouble("c-p0-2", "Melancholy: it rains"))) == ("False", "AsExpected")
 
 
 def test_a_new_leader_is_an_event_with_both_names() -> None:
