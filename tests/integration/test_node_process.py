@@ -52,6 +52,7 @@ class Nodes:
             "grpc-port": "0",
             "replication-port": "0",
             "http-port": "0",
+            "pipeline-port": "0",
             **settings,
         }
         words = [word for name, value in flags.items() for word in (f"--{name}", value)]
