@@ -7,6 +7,7 @@ waiting is the running event loop's, which may be one of virtual time.
 import asyncio
 from collections.abc import AsyncGenerator, Awaitable, Callable, Mapping
 from contextlib import aclosing
+from contextvars import Context
 from dataclasses import dataclass
 from typing import Final, TypeVar
 
@@ -66,9 +67,19 @@ class _Member:
 class MemoryStore:
     """The service. `hook` decides the fate of every call; the default lets all through at once."""
 
-    def __init__(self, *, session_timeout: float = ZOOKEEPER_SESSION, hook: Hook = lambda _: FINE) -> None:
-        """`session_timeout` in seconds: how long a session that is away keeps its registration."""
+    def __init__(
+        self,
+        *,
+        session_timeout: float = ZOOKEEPER_SESSION,
+        hook: Hook = lambda _: FINE,
+        context: Context | None = None,
+    ) -> None:
+        """`session_timeout` in seconds: how long a session that is away keeps its registration.
+
+        `context`: what the service does later runs in it, not in that of the caller, who may be dead by then.
+        """
         self.session_timeout = session_timeout
+        self.context = context
         self.hook = hook
         self._cells: dict[str, Cell] = {}
         self._members: dict[str, _Member] = {}
@@ -338,6 +349,6 @@ class MemoryCoordination(CellCoordination):
                 )
 
         if fate.applied:
-            loop.call_later(fate.delay, apply)
+            loop.call_later(fate.delay, apply, context=self._store.context)
         loop.call_later(fate.patience, give_up)
         return answer

@@ -9,9 +9,10 @@ from dataclasses import replace
 from pathlib import Path
 
 import kvnode.core
-from tests.simulation.cluster import Report, simulate
 from tests.simulation.explain import explain
 from tests.simulation.picture import draw
+from tests.simulation.report import Report
+from tests.simulation.run import simulate
 from tests.simulation.schedule import Options, parse_calm, parse_faults, parse_requests
 from tests.simulation.shrink import shrink
 
@@ -27,6 +28,7 @@ def main() -> int:
         arguments.clients,
         arguments.keys,
         arguments.seconds,
+        world=arguments.world,
         calm=arguments.calm,
         faults=arguments.faults,
         requests=arguments.requests,
@@ -39,6 +41,9 @@ def main() -> int:
 
 def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(prog="python -m tests.simulation", description=__doc__)
+    parser.add_argument(
+        "--world", choices=("core", "whole"), default="core", help="one partition's core, or a whole cluster"
+    )
     parser.add_argument("--seed", type=int)
     parser.add_argument("--seeds", help="A..B, B not included")
     parser.add_argument("--replicas", type=int, default=3)

@@ -47,6 +47,12 @@ class Checker:
     def known_disk(self, disk: Disk) -> None:
         self.disks[disk.replica] = disk
 
+    def put_back(self, disk: Disk, batches: int) -> None:
+        """An old copy of this disk takes its place, while nobody counts on it: what it knew of commits is gone, too."""
+        disk.restore(min(batches, disk.synced))
+        disk.meta = Meta()
+        self.known_commits.pop(disk.replica, None)
+
     @property
     def top(self) -> int:
         """The highest committed index."""

@@ -1,7 +1,5 @@
 """One simulated partition: build it, trouble it, heal it, judge it."""
 
-from dataclasses import dataclass
-
 from kvcommon.numbers import Timing, default_min_in_sync
 from kvcoord.contract import PartitionState, RunId
 from kvnode.core.types import Role
@@ -10,31 +8,16 @@ from tests.simulation.clients import Client
 from tests.simulation.coordination import Coordination
 from tests.simulation.disk import Payloads
 from tests.simulation.faults import Faults
-from tests.simulation.loop import Failure, Loop, SimulationError
+from tests.simulation.loop import Loop, SimulationError
 from tests.simulation.network import Network
 from tests.simulation.node import Machine, Process
-from tests.simulation.schedule import Asked, Options, Struck
+from tests.simulation.report import Report
+from tests.simulation.schedule import Asked, Options
 from tests.simulation.service import Call
-from tests.simulation.timeline import Line
 from tests.support.history import History, Kind, lost_writes, version_violations
 from tests.support.linearizability import check, format_violation
 
 HEALED_WITHIN = 30.0  # seconds of virtual time after the last fault
-
-
-@dataclass(frozen=True, slots=True)
-class Report:
-    """How a run went; `failure` is None when nothing was wrong."""
-
-    options: Options
-    failure: Failure | None
-    lines: tuple[Line, ...]
-    faults: tuple[Struck, ...]  # that struck, in order
-    requests: tuple[Asked, ...]  # that were begun, in order
-    operations: int
-    served: int
-    counts: dict[str, int]
-    healed_after: float
 
 
 class Cluster:

@@ -114,6 +114,11 @@ class Disk:
         self._keep(keep)
         self.cached = keep
 
+    def restore(self, batches: int) -> None:
+        """So many batches were found at a start; all of them are durable then."""
+        self._keep(batches)
+        self.cached = self.synced = batches
+
     def start(self) -> LogView:
         """Read the log at start; all of it is synced before anybody hears of it (rule 3)."""
         self.cached = self.synced = len(self.log)

@@ -2,7 +2,7 @@
 
 from collections.abc import Sequence
 
-from tests.simulation.cluster import Report
+from tests.simulation.report import Report
 from tests.simulation.timeline import Line, Mark, rows
 
 INVARIANTS = {

@@ -9,8 +9,8 @@ from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from html import escape
 
-from tests.simulation.cluster import Report
 from tests.simulation.explain import headline
+from tests.simulation.report import Report
 from tests.simulation.timeline import Line, Mark
 
 ROW, LANE, LEFT, TOP = 18, 74, 78, 44

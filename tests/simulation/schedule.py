@@ -5,7 +5,7 @@ draws from randomness of its own, so that any of them can be left out and the ot
 """
 
 from dataclasses import dataclass
-from typing import NamedTuple
+from typing import Literal, NamedTuple
 
 CALM = ("clocks", "coordination", "disks", "network")
 
@@ -31,7 +31,7 @@ class Struck(NamedTuple):
 
 @dataclass(frozen=True, slots=True)
 class Options:
-    """A run. `faults` and `requests`: only these (None: all that the seed gives). `calm`: parts that do no mischief."""
+    """A run, of one partition's core ("core") or of a whole cluster ("whole"). `faults` and `requests`: only these (None: all that the seed gives). `calm`: parts that do no mischief."""
 
     seed: int
     replicas: int = 3
@@ -39,6 +39,7 @@ class Options:
     keys: int = 5
     seconds: float = 12.0  # of faults
     verbose: bool = False
+    world: Literal["core", "whole"] = "core"
     calm: frozenset[str] = frozenset()
     faults: frozenset[int] | None = None
     requests: tuple[Asked, ...] | None = None
@@ -46,7 +47,8 @@ class Options:
     @property
     def command(self) -> str:
         """What replays the run exactly."""
-        words = [".venv/bin/python -m tests.simulation", f"--seed {self.seed}", f"--replicas {self.replicas}"]
+        words = [".venv/bin/python -m tests.simulation", f"--world {self.world}"]
+        words += [f"--seed {self.seed}", f"--replicas {self.replicas}"]
         words += [f"--clients {self.clients}", f"--keys {self.keys}", f"--seconds {self.seconds:g}"]
         if self.calm:
             words.append(f"--calm {','.join(sorted(self.calm))}")

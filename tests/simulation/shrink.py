@@ -10,7 +10,8 @@ from dataclasses import dataclass, replace
 from math import ceil
 from typing import TypeVar
 
-from tests.simulation.cluster import Report, simulate
+from tests.simulation.report import Report
+from tests.simulation.run import simulate
 from tests.simulation.schedule import CALM, Options
 
 T = TypeVar("T")

@@ -11,15 +11,23 @@ from concurrent.futures import FIRST_COMPLETED, Future, ProcessPoolExecutor, wai
 from dataclasses import dataclass, replace
 from pathlib import Path
 from types import FrameType
+from typing import Literal
 
-from tests.simulation.cluster import simulate
 from tests.simulation.explain import explain
 from tests.simulation.picture import draw
+from tests.simulation.run import simulate
 from tests.simulation.schedule import Options
 from tests.simulation.shrink import shrink
 
 CHUNK = 20  # seeds that a process takes at once
-SIZES = (3, 3, 2, 5)  # replicas, in turn
+WORLDS: tuple[tuple[Literal["core", "whole"], int], ...] = (  # with so many replicas, in turn
+    ("core", 3),
+    ("whole", 3),
+    ("core", 2),
+    ("whole", 2),
+    ("core", 5),
+    ("whole", 3),
+)
 
 
 @dataclass(frozen=True, slots=True)
@@ -62,7 +70,8 @@ def run_chunk(seeds: range, folder: Path) -> Done:
     operations = faults = 0
     failed = []
     for seed in seeds:
-        report = simulate(Options(seed, SIZES[seed // CHUNK % len(SIZES)]))
+        world, replicas = WORLDS[seed // CHUNK % len(WORLDS)]
+        report = simulate(Options(seed, replicas, world=world))
         operations += report.operations
         faults += len(report.faults)
         if report.failure is not None:
@@ -77,7 +86,7 @@ def _keep(folder: Path, options: Options, failure: str) -> None:
     with (folder / "failures.jsonl").open("a") as kept:
         kept.write(json.dumps({"command": options.command, "failure": failure}) + "\n")
     shrunk = simulate(replace(shrink(simulate(options)).options, verbose=True))
-    name = f"seed-{options.seed}-{options.replicas}-replicas"
+    name = f"{options.world}-{options.seed}-{options.replicas}-replicas"
     (folder / f"{name}.txt").write_text(f"found by: {options.command}\n\n{explain(shrunk)}\n")
     (folder / f"{name}.html").write_text(draw(shrunk))
 

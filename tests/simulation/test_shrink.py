@@ -7,9 +7,10 @@ from dataclasses import replace
 import pytest
 
 from kvnode.service import Service
-from tests.simulation.cluster import Report, simulate
 from tests.simulation.explain import explain
 from tests.simulation.picture import draw
+from tests.simulation.report import Report
+from tests.simulation.run import simulate
 from tests.simulation.schedule import Asked, Options, parse_faults, parse_requests
 from tests.simulation.shrink import reduce, shrink
 

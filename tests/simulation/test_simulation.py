@@ -6,8 +6,8 @@ import sys
 
 import pytest
 
-from tests.simulation.cluster import simulate
 from tests.simulation.explain import explain
+from tests.simulation.run import simulate
 from tests.simulation.schedule import Options
 
 CHUNK = 10

@@ -98,6 +98,20 @@ class FaultyFiles:
 
     # Faults
 
+    def stop(self) -> None:
+        """Kill the process that uses it: the page cache stays, open files and locks go."""
+        self.boot += 1
+        self.crash_in = None
+        self.locked.clear()
+
+    def copy(self) -> "FaultyFiles":
+        """Another disk that holds what is durable on this one."""
+        found = FaultyFiles(self.capacity)
+        for path, inode in self.durable.items():
+            found.durable[path] = found.seen[path] = Inode(bytearray(inode.synced), inode.synced)
+        found.directories = set(self.directories)
+        return found
+
     def crash(self, random: Random | None = None) -> None:
         """Stop the machine and start it again: what wasn't synced is lost, or partly kept if `random` says so."""
         self.boot += 1
@@ -126,6 +140,10 @@ class FaultyFiles:
     def snapshot(self) -> dict[Path, bytes]:
         """Every file's bytes as seen."""
         return {path: bytes(inode.data) for path, inode in self.seen.items()}
+
+    def sizes(self) -> list[int]:
+        """Of all files, as seen."""
+        return [len(inode.data) for inode in self.seen.values()]
 
     def step(self, name: str) -> None:
         """Count an operation that changes something; stop the machine if it was to stop here."""

@@ -1,0 +1,14 @@
+"""A run in the world that its options name."""
+
+from tests.simulation import cluster
+from tests.simulation.report import Report
+from tests.simulation.schedule import Options
+
+
+def simulate(options: Options) -> Report:
+    """One whole run: of one partition's core, or of a whole cluster."""
+    if options.world == "core":
+        return cluster.simulate(options)
+    from tests.simulation.whole import cluster as whole  # takes a second to import, which few runs need
+
+    return whole.simulate(options)

@@ -1,0 +1,406 @@
+"""Trouble for a whole cluster: what a seed knows, when it strikes, how it ends. Cf. `tests.simulation.faults`.
+
+No fault destroys the last good copy of a partition: that is data loss by design.
+"""
+
+from collections import Counter
+from collections.abc import Callable
+from contextlib import suppress
+from random import Random
+from typing import TYPE_CHECKING
+
+from kvnode.core.events import HandOverRequested
+from kvnode.core.types import Role
+from tests.simulation.schedule import Struck
+from tests.simulation.timeline import Mark
+
+if TYPE_CHECKING:
+    from tests.simulation.whole.cluster import WholeCluster
+    from tests.simulation.whole.nodes import Machine, NodeProcess
+
+EXCLUDED_AFTER = 8.0  # seconds that a machine is away before an old copy of its disk is put in
+
+
+class Faults:
+    """Strikes at the times that the seed gives, then heals everything."""
+
+    def __init__(self, cluster: "WholeCluster") -> None:
+        self.cluster = cluster
+        self.loop = cluster.loop
+        rng = self.loop.stream("faults")
+        self.kinds: dict[str, Callable[[], None]] = {
+            "kill": self.kill,
+            "power_off": self.power_off,
+            "all_down": self.all_down,
+            "pause": self.pause,
+            "sigterm": self.sigterm,
+            "hand_over": self.hand_over,
+            "isolate": self.isolate,
+            "one_way": self.one_way,
+            "slow_way": self.slow_way,
+            "break": self.break_connections,
+            "coordination_down": self.coordination_down,
+            "coordination_cut": self.coordination_cut,
+            "coordination_slow": self.coordination_slow,
+            "session_lost": self.session_lost,
+            "maybe": self.maybe,
+            "slow_disk": self.slow_disk,
+            "failed_sync": self.failed_sync,
+            "full_disk": self.full_disk,
+            "flipped_bit": self.flipped_bit,
+            "empty_disk": self.empty_disk,
+            "old_disk": self.old_disk,
+        }
+        names = list(self.kinds)
+        self.chosen = rng.sample(names, rng.choice([2, 4, 6, len(names)]))
+        self.often = rng.choice([0.3, 0.7, 1.5])
+        self.word_share = rng.choice([0.0, 0.5, 1.0])
+        self.over = False
+        self.heals: list[Callable[[], None]] = []
+        self.rng = rng  # of the fault that strikes
+        self.struck: list[Struck] = []
+        self.counts: Counter[str] = Counter()
+
+    def start(self) -> None:
+        """Strike from now on, for as long as the options say."""
+        kept = self.cluster.options.faults
+        self.loop.note("faults", f"one in {self.often} s of {', '.join(sorted(self.chosen))}")
+        rng = self.loop.stream("faults")
+        at, number = rng.expovariate(1 / self.often), 0
+        while at < self.cluster.options.seconds:
+            kind = rng.choice(self.chosen)
+            if kept is None or number in kept:
+                self.loop.after(at, self._strike, number, kind)
+            at += rng.expovariate(1 / self.often)
+            number += 1
+
+    def _strike(self, number: int, kind: str) -> None:
+        if not self.over:
+            self.rng = Random(f"{self.loop.seed} fault {number}")
+            self.struck.append(Struck(number, self.loop.now, kind))
+            self.counts[kind] += 1
+            self.kinds[kind]()
+
+    def _note(self, what: str, mark: Mark = Mark.FAULT) -> None:
+        self.loop.note("faults", what, mark)
+
+    def stop(self) -> None:
+        """End every fault; everything that is down comes up."""
+        self.over = True
+        self._note("all faults end; what is down comes up", Mark.HEAL)
+        for heal in self.heals:
+            heal()
+        self.heals.clear()
+        for machine in self.cluster.machines.values():
+            machine.slow_disk = 0.0
+            machine.down_for_good = 0
+            machine.files.failing_syncs = 0
+            if machine.process is None:
+                self.cluster.plan_start(machine, machine.rng.random())
+
+    def _for(self, seconds: float, heal: Callable[[], None]) -> None:
+        """End a fault after a time, or at the end of all, whichever is first."""
+        done = False
+
+        def once() -> None:
+            nonlocal done
+            if not done:
+                done = True
+                heal()
+
+        self.heals.append(once)
+        self.loop.after(seconds, once)
+
+    def _length(self) -> float:
+        """Shorter than a heartbeat, about a lease, or much longer."""
+        return self.rng.choice([0.1, 0.7, 1.5, 2.5, 5.0]) * self.rng.uniform(0.5, 1.5)
+
+    def _victim(self) -> "Machine":
+        rng = self.rng
+        partition = rng.choice(self.cluster.partitions)
+        claimants = [p for p in partition.processes() if p.core.claim is not None]
+        if claimants and rng.random() < 0.3:
+            return rng.choice(claimants).machine
+        leader = partition.state.leader
+        if leader is not None and rng.random() < 0.5:
+            return partition.machines[leader.replica.pod]
+        return partition.machines[rng.choice(partition.pods)]
+
+    def _running(self) -> "NodeProcess | None":
+        process = self._victim().process
+        return process if process is not None and process.serving else None
+
+    # --- processes and machines --------------------------------------------------------------------------------------
+
+    def _end(self, machine: "Machine", *, silently: bool) -> str:
+        """End the process on this machine; its name, or "" when there is none."""
+        process = machine.process
+        if process is None:
+            return ""
+        self._cut_short(process)
+        process.end(silently=silently)
+        machine.files.stop()
+        if process.serving and self.rng.random() < self.word_share:
+            self.loop.after(self.rng.uniform(0.05, 1.0), self.cluster.report_death, process)
+        return process.who
+
+    def _cut_short(self, process: "NodeProcess") -> None:
+        """A write that is under way when the process dies has got somewhere."""
+        if process.serving and process.host.store.end != process.host.store.durable and self.rng.random() < 0.5:
+            process.machine.files.crash_in = self.rng.randint(1, 5)
+            with suppress(Exception):
+                process.host.store.flush()
+
+    def kill(self) -> None:
+        """The process dies, the page cache stays."""
+        machine = self._victim()
+        who = self._end(machine, silently=False)
+        if who:
+            self._note(f"kill {who}")
+            self.cluster.plan_start(machine, self._length())
+
+    def power_off(self) -> None:
+        """The machine dies, with everything that was not synced."""
+        self._power_off(self._victim(), self._length())
+
+    def _power_off(self, machine: "Machine", back: float) -> None:
+        who = self._end(machine, silently=True)
+        if who:
+            machine.files.crash(self.rng)
+            self._note(f"power off {machine.pod} with {who}")
+            self.cluster.plan_start(machine, back)
+
+    def all_down(self) -> None:
+        """All of a partition at once, back in any order."""
+        partition = self.rng.choice(self.cluster.partitions)
+        power = self.rng.random() < 0.5
+        self._note(f"all of partition {partition.number} down")
+        for machine in partition.machines.values():
+            if power:
+                self._power_off(machine, self.rng.random() * 4)
+            elif self._end(machine, silently=False):
+                self.cluster.plan_start(machine, self.rng.random() * 4)
+
+    def pause(self) -> None:
+        process = self._running()
+        if process is not None and not process.actor.paused:
+            length = self._length()
+            self._note(f"pause {process.who} for {length:.2f} s")
+            process.pause()
+            self._for(length, process.resume)
+            self.heals.append(self.cluster.show_away)
+
+    def sigterm(self) -> None:
+        process = self._running()
+        if process is not None:
+            self._note(f"terminate {process.who}")
+            self.loop.call_soon(process.leave, context=process.actor.context)
+
+    def hand_over(self) -> None:
+        process = self._running()
+        if process is not None:
+            self._note(f"ask {process.who} to hand over")
+            self.loop.call_soon(process.host.step, HandOverRequested(), context=process.actor.context)
+
+    # --- network -----------------------------------------------------------------------------------------------------
+
+    def _cut(self, ways: list[tuple[str, str]], length: float) -> None:
+        net = self.loop.net
+        for source, target in ways:
+            net.cut(source, target)
+
+        def heal() -> None:
+            self._note(", ".join(f"{a} -> {b}" for a, b in ways), Mark.HEAL)
+            for source, target in ways:
+                net.heal(source, target)
+
+        self._for(length, heal)
+
+    def _others(self, machine: "Machine") -> list[str]:
+        """Whom a machine talks with: its partition's others, routers, clients."""
+        peers = [p for p in machine.partition.pods if p != machine.pod]
+        return [*peers, *(r.name for r in self.cluster.routers), *(c.actor.host for c in self.cluster.clients)]
+
+    def isolate(self) -> None:
+        """Both ways between one and all, or one, of the others."""
+        machine = self._victim()
+        others = self._others(machine)
+        if self.rng.random() < 0.5:
+            others = [self.rng.choice(others)]
+        length = self._length()
+        self._note(f"{machine.pod} and {','.join(others)} cut off for {length:.2f} s")
+        self._cut([(machine.pod, o) for o in others] + [(o, machine.pod) for o in others], length)
+        if self.rng.random() < 0.3:
+            self._cut_coordination(machine.pod, length)
+
+    def _way(self) -> tuple[str, str]:
+        machine = self._victim()
+        other = self.rng.choice(self._others(machine))
+        return (machine.pod, other) if self.rng.random() < 0.5 else (other, machine.pod)
+
+    def one_way(self) -> None:
+        way, length = self._way(), self._length()
+        self._note(f"{way[0]} -> {way[1]} cut for {length:.2f} s")
+        self._cut([way], length)
+
+    def slow_way(self) -> None:
+        """What one says to another comes late, in order."""
+        way, seconds = self._way(), self.rng.choice([0.2, 0.7, 1.5])
+        late = self.loop.net.late
+        late[way] = seconds
+        self._note(f"{way[0]} -> {way[1]} takes {seconds} s")
+        self._for(self._length(), lambda: late.update({way: 0.0}))
+
+    def break_connections(self) -> None:
+        self._note("connections break")
+        self.loop.net.break_some(self.rng)
+
+    # --- coordination ------------------------------------------------------------------------------------------------
+
+    def coordination_down(self) -> None:
+        cluster, length = self.cluster, self._length()
+        if cluster.coordination.down:
+            return
+        cluster.coordination.down = True
+        cluster.show_away()
+        self._note(f"coordination away for {length:.2f} s")
+
+        def heal() -> None:
+            self._note("coordination is back", Mark.HEAL)
+            cluster.coordination.down = False
+            cluster.show_away()
+
+        self._for(length, heal)
+
+    def coordination_cut(self) -> None:
+        self._cut_coordination(self._victim().pod, self._length())
+
+    def _cut_coordination(self, pod: str, length: float) -> None:
+        cluster = self.cluster
+        cluster.unreached[pod] = cluster.unreached.get(pod, 0) + 1
+        cluster.show_away()
+        self._note(f"{pod} does not reach coordination for {length:.2f} s")
+
+        def heal() -> None:
+            cluster.unreached[pod] -= 1
+            cluster.show_away()
+
+        self._for(length, heal)
+
+    def coordination_slow(self) -> None:
+        coordination = self.cluster.coordination
+        coordination.slow = self.rng.choice([0.1, 1.0, 3.0])
+        self._note(f"coordination takes up to {coordination.slow} s")
+        self._for(self._length(), lambda: setattr(coordination, "slow", 0.0))
+
+    def session_lost(self) -> None:
+        process = self._running()
+        if process is not None:
+            self._note(f"the session of {process.who} ends")
+            process.session.expire()
+
+    def maybe(self) -> None:
+        coordination = self.cluster.coordination
+        coordination.maybe = 0.5
+        self._note("half of all changes of coordination get no answer")
+        self._for(self._length(), lambda: setattr(coordination, "maybe", coordination.usual_maybe))
+
+    # --- disks -------------------------------------------------------------------------------------------------------
+
+    def slow_disk(self) -> None:
+        machine = self._victim()
+        machine.slow_disk = self.rng.choice([0.05, 0.5, 3.0])
+        self._note(f"syncs of {machine.pod} take up to {machine.slow_disk} s")
+        self._for(self._length(), lambda: setattr(machine, "slow_disk", 0.0))
+
+    def _expendable(self) -> "NodeProcess | None":
+        """A process whose disk may be lost: its partition has another good one, and nothing is under way."""
+        process = self._running()
+        return process if process is not None and self._others_are_good(process.machine) else None
+
+    def _others_are_good(self, machine: "Machine") -> bool:
+        partition = machine.partition
+        state, disks = partition.state, partition.checker.disks
+        if self.cluster.coordination.pending or any(disks[r].destroyed for r in state.in_sync):
+            return False
+        if any(p.disk_failed for p in partition.processes()) or any(
+            m.down_for_good for m in partition.machines.values()
+        ):
+            return False
+        return any(r.pod != machine.pod for r in state.in_sync)
+
+    def failed_sync(self) -> None:
+        process = self._expendable()
+        if process is not None:
+            self._note(f"the next sync of {process.who} fails")
+            process.machine.files.failing_syncs = 1
+            process.disk.destroyed = True  # as good as lost from here on
+
+    def full_disk(self) -> None:
+        """Not one byte more fits."""
+        process = self._expendable()
+        if process is not None:
+            files = process.machine.files
+            files.capacity = sum(files.sizes()) + self.rng.choice([0, 100])
+            process.disk.destroyed = True
+            self._note(f"the disk of {process.who} is full")
+            self._for(self._length(), lambda: setattr(files, "capacity", None))
+
+    def flipped_bit(self) -> None:
+        """One bit of the log, but for its newest part, of which nothing behind it says that it had been committed."""
+        process = self._expendable()
+        if process is None:
+            return
+        files = process.machine.files
+        logs = sorted(path for path in files.seen if path.suffix == ".log")
+        size = sum(len(files.snapshot()[path]) for path in logs)
+        at = int(self.rng.random() * size * 0.6)
+        for path in logs:
+            length = len(files.snapshot()[path])
+            if at < length:
+                files.flip(path, at, self.rng.randrange(8))
+                process.disk.destroyed = True
+                self._note(f"a bit of {path.name} of {process.who} turns, at {at} of {length}")
+                return
+            at -= length
+
+    def empty_disk(self) -> None:
+        """The volume is lost; the pod comes back with an empty one."""
+        process = self._expendable()
+        if process is not None:
+            machine = process.machine
+            self._note(f"the disk of {machine.pod} is lost (with {process.who}), an empty one takes its place")
+            process.disk.destroyed = True
+            self._end(machine, silently=True)
+            machine.files = type(machine.files)()
+            self.cluster.plan_start(machine, self._length())
+
+    def old_disk(self) -> None:
+        """A copy of its disk from now is put in later, once the machine was away for long enough to be taken out."""
+        process = self._expendable()
+        if process is None or process.core.role is Role.LEADER:
+            return
+        machine, replica = process.machine, process.run.replica
+        copy, kept = machine.files.copy(), process.disk.synced
+        self._note(f"the disk of {machine.pod} is copied")
+
+        def put_in() -> None:
+            machine.down_for_good -= 1
+            gone = replica not in machine.partition.state.in_sync and not self.cluster.coordination.pending
+            if gone and machine.partition.checker.disks[replica] is process.disk and not self.over:
+                self._note(f"{machine.pod} comes back with an old copy of its disk")
+                machine.files = copy
+                machine.partition.checker.count("old copies")
+                machine.partition.checker.put_back(process.disk, kept)
+            machine.start()
+
+        def stop() -> None:
+            if machine.process is None or (machine.process.serving and machine.process.disk is not process.disk):
+                return
+            machine.down_for_good += 1
+            self._end(machine, silently=True)
+            machine.files.crash(self.rng)
+            self._note(f"power off {machine.pod}, to put in the old copy")
+            self._for(EXCLUDED_AFTER, put_in)
+
+        self.loop.after(self.rng.uniform(0.5, 3.0), stop)

@@ -1,0 +1,55 @@
+"""Whole clusters under trouble: real nodes, stores, clients and routers on virtual time; see docs/correctness.md."""
+
+import os
+import subprocess
+import sys
+from collections import Counter
+
+import pytest
+
+from tests.simulation.explain import explain
+from tests.simulation.report import Report
+from tests.simulation.run import simulate
+from tests.simulation.schedule import Options
+
+CHUNK = 5
+CASES = [(3, first) for first in range(0, 40, CHUNK)]
+CASES += [(2, first) for first in range(1000, 1010, CHUNK)]
+
+
+def run(seed: int, replicas: int = 3) -> Report:
+    report = simulate(Options(seed, replicas, world="whole"))
+    if report.failure is not None:
+        pytest.fail(f"{explain(report, last=60)}\n\nadd --shrink for a short run that fails alike", pytrace=False)
+    return report
+
+
+@pytest.mark.parametrize(("replicas", "first"), CASES)
+def test_every_invariant_holds_in_a_whole_cluster_whatever_fails(replicas: int, first: int) -> None:
+    """A failing seed gives the command that replays it, and the end of its timeline."""
+    for seed in range(first, first + CHUNK):
+        assert run(seed, replicas).served > 0
+
+
+def test_a_seed_of_a_whole_cluster_always_gives_the_same_run() -> None:
+    """In another process, where sets have another order, too."""
+    command = [sys.executable, "-m", "tests.simulation", "--world", "whole", "--seed", "4", "--details"]
+    runs = [
+        subprocess.run(
+            command, env={**os.environ, "PYTHONHASHSEED": order}, capture_output=True, text=True, check=True
+        ).stdout
+        for order in ("1", "2")
+    ]
+    assert runs[0] == runs[1]
+
+
+def test_seeds_try_every_kind_of_fault_on_whole_clusters_and_the_faults_bite() -> None:
+    """Load without faults proves nothing: leaders change, disks are found damaged, old copies come back."""
+    counts: Counter[str] = Counter()
+    for seed in range(3000, 3020):
+        counts.update(run(seed).counts)
+    assert len([what for what in counts if what.startswith("fault ")]) == 21
+    for what in ("epochs", "claims", "rebuilds", "hand-overs", "in-sync changes", "acknowledged", "read"):
+        assert counts[what] > 5, counts
+    for what in ("cuts", "damage found at a start", "old copies", "ends with an error"):
+        assert counts[what] > 0, counts
