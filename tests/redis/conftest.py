@@ -4,6 +4,7 @@ from collections.abc import Iterator
 
 import pytest
 
+from tests.redis.ours import BlockingCluster, as_server, running_cluster
 from tests.redis.real import real_redis
 from tests.redis.servers import Server
 
@@ -20,3 +21,25 @@ def cluster_redis(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
     """A real Redis with cluster support that owns all slots."""
     with real_redis(tmp_path_factory.mktemp("redis"), cluster=True) as server:
         yield server
+
+
+@pytest.fixture(scope="session")
+def our_node(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
+    """The only node of a cluster of ours: it owns all slots."""
+    folder = tmp_path_factory.mktemp("node")
+    with running_cluster(folder, partitions=1, replicas=1, router=False) as cluster:
+        yield as_server(cluster.nodes[0])
+
+
+@pytest.fixture(scope="session")
+def our_router(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
+    """The router of a cluster of ours with three partitions."""
+    with running_cluster(tmp_path_factory.mktemp("router"), partitions=3, replicas=1) as cluster:
+        yield as_server(cluster.router)
+
+
+@pytest.fixture(scope="session")
+def whole_cluster(tmp_path_factory: pytest.TempPathFactory) -> Iterator[BlockingCluster]:
+    """Two partitions of three nodes, and a router."""
+    with running_cluster(tmp_path_factory.mktemp("cluster"), partitions=2, replicas=3) as cluster:
+        yield cluster

@@ -8,9 +8,11 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 from kvcommon.slots import slot_of
+from kvresp.errors import UNKNOWN_OUTCOME
 from kvrouter.redis.replies import integer_of, items_of
 
 _ERROR = b"-"
+_UNKNOWN = b"-" + UNKNOWN_OUTCOME.split()[0].encode()
 
 
 @dataclass(frozen=True, slots=True)
@@ -69,9 +71,9 @@ def split(name: bytes, arguments: Sequence[bytes]) -> list[Part]:
     ]
 
 
-def join(name: bytes, parts: Sequence[Part], replies: Sequence[bytes], unknown: bytes) -> bytes:
-    """The one reply. Of errors, `unknown` goes before all others, as it says that something may have been done."""
+def join(name: bytes, parts: Sequence[Part], replies: Sequence[bytes]) -> bytes:
+    """The one reply. Of errors, an unknown outcome goes first, as it says that something may have been done."""
     errors = [reply for reply in replies if reply.startswith(_ERROR)]
     if errors:
-        return unknown if unknown in errors else errors[0]
+        return next((error for error in errors if error.startswith(_UNKNOWN)), errors[0])
     return SPLITTABLE[name][1](parts, replies)
