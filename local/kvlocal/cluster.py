@@ -38,7 +38,7 @@ class Settings:
     """How to run a cluster, beside its shape."""
 
     zookeeper: str = ""  # host:port,...; empty: a SQLite file
-    router_ports: Mapping[str, int] | None = None  # wanted, by "grpc" and "http"
+    router_ports: Mapping[str, int] | None = None  # wanted, by "grpc", "http" and "redis"
     with_router: bool = True
     word_of_death: bool = False  # tell coordination of a process's death at once, as the operator does in Kubernetes
     node_arguments: tuple[str, ...] = ()  # more flags for every node
@@ -153,7 +153,7 @@ class LocalCluster:
         known = reconcile(self.folder.path, stored, self.shape, self.settings.zookeeper, uuid.uuid4())
         names = [f"{pod}/{kind}" for pod in self.shape.pods for kind in NODE_PORTS]
         if self.settings.with_router:
-            names += [f"{self.shape.router}/grpc", f"{self.shape.router}/http"]
+            names += [f"{self.shape.router}/grpc", f"{self.shape.router}/http", f"{self.shape.router}/redis"]
         wanted = {f"{self.shape.router}/{k}": p for k, p in (self.settings.router_ports or {}).items() if p}
         ports = assign(names, known.ports, wanted, self._rng)
         self._remembered = replace(known, ports={**known.ports, **ports})
@@ -178,7 +178,8 @@ class LocalCluster:
         )  # fmt: skip
         log = self.folder.log(name)
         if name == self.shape.router:
-            return Command(name, "kvrouter.main", common, log)
+            redis = ("--redis-port", str(self.port(name, "redis")))
+            return Command(name, "kvrouter.main", (*common, *redis), log)
         own = (
             "--pod", name,
             "--partition", str(self._partition_of(name)),

@@ -29,6 +29,7 @@ def run(  # noqa: PLR0917 - typer makes options of them
     zookeeper: Annotated[str, typer.Option(help="host:port,... for coordination instead of a SQLite file.")] = "",
     port: Annotated[int, typer.Option(help="The router's gRPC port on the first run; 0: any.")] = 7400,
     http_port: Annotated[int, typer.Option(help="The router's HTTP port on the first run; 0: any.")] = 7480,
+    redis_port: Annotated[int, typer.Option(help="The router's Redis port on the first run; 0: any.")] = 6379,
     demo: Annotated[bool, typer.Option(help="Show a failover.")] = True,
     exit_after_demo: Annotated[bool, typer.Option(help="End after the demonstration, for CI.")] = False,
 ) -> None:
@@ -37,7 +38,7 @@ def run(  # noqa: PLR0917 - typer makes options of them
     launcher = Nursery()  # it imports while this process does
     from kvlocal.session import Options, run_until_stopped
 
-    options = Options(manifest, data, zookeeper, port, http_port, demo or exit_after_demo, exit_after_demo)
+    options = Options(manifest, data, zookeeper, port, http_port, redis_port, demo or exit_after_demo, exit_after_demo)
     try:
         code = asyncio.run(run_until_stopped(options, screen, launcher))
     except ConfigurationError as error:

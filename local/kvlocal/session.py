@@ -30,6 +30,7 @@ class Options:
     zookeeper: str
     port: int
     http_port: int
+    redis_port: int
     demo: bool
     exit_after_demo: bool
 
@@ -43,7 +44,7 @@ async def run_until_stopped(options: Options, screen: Screen, launcher: Launcher
     configure_logging("kvlocal", environment={"KV_LOG_LEVEL": "warning", **os.environ})
     shape = load_shape(options.manifest)
     folder = options.data or DEFAULT_DATA / shape.name
-    settings = Settings(options.zookeeper, {"grpc": options.port, "http": options.http_port}, word_of_death=True)
+    settings = Settings(options.zookeeper, {"grpc": options.port, "http": options.http_port, "redis": options.redis_port}, word_of_death=True)
     cluster = LocalCluster(shape, folder, settings, on_exit=_teller(screen), launcher=launcher)
     size = f"{shape.partitions} partition{'s' * (shape.partitions != 1)} x {shape.replicas} replica{'s' * (shape.replicas != 1)}"
     screen.title(f"{shape.name}: {size} and a router")
@@ -87,6 +88,7 @@ async def _introduce(cluster: LocalCluster, screen: Screen) -> None:
     screen.pairs(
         [
             ("Router", cluster.router_address),
+            ("Redis", f"redis-cli -p {cluster.port(shape.router, 'redis')}"),
             ("Try", f"{_kvctl()} -e {cluster.router_address} put greeting hello"),
             ("Logs", str(cluster.folder.path / "logs")),
         ]

@@ -16,6 +16,7 @@ from kvcommon.server import run
 from kvcommon.settings import exit_configuration, load_settings
 from kvcoord.contract import Coordination, CoordinationUnavailableError
 from kvcoord.open import open_coordination
+from kvrouter.redis.hub import Limits
 from kvrouter.router import Addresses, Router
 from kvrouter.settings import RouterSettings
 
@@ -30,9 +31,10 @@ async def _serve(settings: RouterSettings, stop: asyncio.Event) -> None:
         router = Router(
             coordination,
             NodeTransport(ChannelFactory()),
-            Addresses(settings.host, settings.grpc_port, settings.http_port),
+            Addresses(settings.host, settings.grpc_port, settings.http_port, settings.redis_port),
             clock=SystemClock(),
             rng=random.SystemRandom(),
+            redis_limits=Limits(connections=settings.redis_connections),
         )
         try:
             await router.start()

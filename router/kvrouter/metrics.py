@@ -6,6 +6,7 @@ from contextlib import contextmanager
 from prometheus_client import CollectorRegistry, Counter, Gauge
 
 from kvcoord.view import ClusterWatch
+from kvrouter.redis.hub import Hub
 
 
 class RouterMetrics:
@@ -28,6 +29,17 @@ class RouterMetrics:
             self.operations.inc(count)
         finally:
             self._under_way.dec(count)
+
+    def show_redis(self, hub: Hub) -> None:
+        """Show what goes through the Redis door."""
+        commands = Counter("kvcluster_router_redis_commands", "Redis commands received", registry=self.registry)
+        hub.counted = commands.inc
+        clients = Gauge("kvcluster_router_redis_clients", "Redis clients connected", registry=self.registry)
+        clients.set_function(lambda: len(hub.clients))
+        held = Gauge(
+            "kvcluster_router_redis_held_bytes", "Of Redis commands that are not answered yet", registry=self.registry
+        )
+        held.set_function(lambda: hub.held_bytes)
 
     def show(self, watch: ClusterWatch) -> None:
         """Show what is known of the cluster."""

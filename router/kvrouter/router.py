@@ -18,6 +18,8 @@ from kvcoord.contract import Coordination
 from kvcoord.view import ClusterView, ClusterWatch
 from kvrouter.door import ClusterDoor, KeyValueDoor
 from kvrouter.metrics import RouterMetrics
+from kvrouter.redis.hub import Limits as RedisLimits
+from kvrouter.redis.server import RedisServer
 from kvrouter.server import GrpcServer
 from kvrouter.topology import CoordinationSource
 
@@ -28,11 +30,12 @@ DRAIN_NOTICE = 0.2  # seconds between saying NOT_SERVING and taking no more call
 
 @dataclass(frozen=True, slots=True)
 class Addresses:
-    """Where a router listens; port 0 takes a free one."""
+    """Where a router listens; port 0 takes a free one, but as Redis port it means none."""
 
     host: str
     grpc_port: int
     http_port: int
+    redis_port: int = 0
 
 
 class Router:
@@ -47,8 +50,10 @@ class Router:
         clock: Clock,
         rng: random.Random,
         limits: Limits | None = None,
+        redis_limits: RedisLimits | None = None,
     ) -> None:
         """Coordination is started and closed by the caller."""
+        loop = asyncio.get_running_loop()
         self._addresses = addresses
         self._coordination = coordination
         self._watch = ClusterWatch(coordination, self._changed)
@@ -57,13 +62,15 @@ class Router:
             source=CoordinationSource(self._watch),
             placement=DirectPlacement(rng),
             rng=rng,
-            loop=asyncio.get_running_loop(),
+            loop=loop,
             limits=limits,
             session=False,
         )
         metrics = RouterMetrics(CollectorRegistry())
         metrics.show(self._watch)
         self._grpc = GrpcServer(KeyValueDoor(AsyncClient(self._engine), clock, metrics), ClusterDoor(self._watch))
+        self._redis = RedisServer(loop, redis_limits)
+        metrics.show_redis(self._redis.hub)
         self._http = HttpServer(
             ready=self.not_ready,
             status=self.status,
@@ -75,6 +82,7 @@ class Router:
         self._leaders: Mapping[int, str] = {}
         self._serving: asyncio.Task[None] | None = None
         self.grpc_port = 0
+        self.redis_port = 0
 
     @property
     def http_port(self) -> int:
@@ -96,6 +104,7 @@ class Router:
             "leaders": {str(partition): pod for partition, pod in self._leaders.items()},
             "coordination_connected": self._coordination.connected,
             "operations_under_way": self._engine.under_way,
+            "redis_clients": len(self._redis.hub.clients),
         }
 
     async def start(self) -> None:
@@ -104,9 +113,11 @@ class Router:
         self._watch.start()
         self._engine.start()
         self.grpc_port = await self._grpc.start(self._addresses.host, self._addresses.grpc_port)
+        if self._addresses.redis_port:
+            self.redis_port = await self._redis.start(self._addresses.host, self._addresses.redis_port)
         await self._grpc.set_serving(serving=False)
         self._serving = asyncio.create_task(self._serve_when_mapped(), name="wait for map")
-        log.info("listening", grpc=self.grpc_port, http=self.http_port)
+        log.info("listening", grpc=self.grpc_port, http=self.http_port, redis=self.redis_port)
 
     async def close(self, grace: float) -> None:
         """Take no more calls, finish those under way within `grace` seconds, and let go of everything."""
@@ -116,7 +127,7 @@ class Router:
             await asyncio.gather(self._serving, return_exceptions=True)
         await self._grpc.set_serving(serving=False)
         await asyncio.sleep(min(DRAIN_NOTICE, grace))
-        await self._grpc.close(grace)
+        await asyncio.gather(self._grpc.close(grace), self._redis.close(grace))
         await self._engine.close()
         await self._watch.close()
         await self._http.close()
@@ -127,6 +138,7 @@ class Router:
         log.info("serving", map_version=self._engine.view.map_version)
 
     def _changed(self, view: ClusterView) -> None:
+        self._redis.view_changed(view)
         leaders = {
             partition: state.value.leader.replica.pod
             for partition, state in sorted(view.partitions.items())

@@ -2,7 +2,7 @@
 
 from pydantic import Field
 
-from kvcommon.numbers import GRPC_PORT, HTTP_PORT
+from kvcommon.numbers import GRPC_PORT, HTTP_PORT, REDIS_PORT
 from kvcommon.settings import Settings
 
 
@@ -15,5 +15,9 @@ class RouterSettings(Settings):
     cluster_id: str = Field(min_length=1, description="the cluster's UUID")
     host: str = Field(default="0.0.0.0", description="address to listen on")  # noqa: S104 - a pod's own address
     grpc_port: int = Field(default=GRPC_PORT, ge=0, le=65535, description="port for clients, 0: any free one")
+    redis_port: int = Field(
+        default=REDIS_PORT, ge=0, le=65535, description="port of the Redis protocol, 0: it is not spoken"
+    )
+    redis_connections: int = Field(default=10_000, ge=1, description="Redis clients at once; more are refused")
     http_port: int = Field(default=HTTP_PORT, ge=0, le=65535, description="port of probes and metrics")
     shutdown_timeout: float = Field(default=5.0, gt=0, description="seconds to finish what is under way after SIGTERM")

@@ -1,6 +1,6 @@
 """The routers' Deployment."""
 
-from kvcommon.numbers import GRPC_PORT
+from kvcommon.numbers import GRPC_PORT, REDIS_PORT
 from kvoperator.builders import pods
 from kvoperator.builders.context import Context, Manifest
 from kvoperator.builders.partition_statefulset import USER
@@ -60,7 +60,7 @@ def _container(context: Context) -> Manifest:
             pods.variable("KV_CLUSTER_ID", context.cluster_id),
             pods.variable("KV_COORDINATION", context.coordination),
         ],
-        "ports": [pods.port("grpc", GRPC_PORT), pods.HTTP],
+        "ports": [pods.port("grpc", GRPC_PORT), pods.port("redis", REDIS_PORT), pods.HTTP],
         "resources": pods.resources_of(context.spec.router.resources, REQUESTS),
         "securityContext": pods.container_security(),
         **pods.http_probes(),

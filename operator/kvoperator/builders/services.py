@@ -16,7 +16,7 @@ def router_service(context: Context) -> Manifest:
         names.service,
         COMPONENT_ROUTER,
         None,
-        {"type": context.spec.router.serviceType, "ports": [_port("grpc", GRPC_PORT)]},
+        {"type": context.spec.router.serviceType, "ports": [_port("grpc", GRPC_PORT), _port("redis", REDIS_PORT)]},
     )
 
 

@@ -1,6 +1,7 @@
 """What all clients' connections share: the way to the nodes, bounds, counts."""
 
 import asyncio
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Protocol
 
@@ -50,7 +51,7 @@ class Hub:
         self.limits = limits
         self.clients: set[Client] = set()
         self.held_bytes = 0
-        self.commands = 0
+        self.counted: Callable[[float], None] = lambda _: None  # told how many commands were received
         self.last_id = 0
         self.view = ClusterView()
         self._emptied = asyncio.Event()
