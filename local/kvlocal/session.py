@@ -44,7 +44,11 @@ async def run_until_stopped(options: Options, screen: Screen, launcher: Launcher
     configure_logging("kvlocal", environment={"KV_LOG_LEVEL": "warning", **os.environ})
     shape = load_shape(options.manifest)
     folder = options.data or DEFAULT_DATA / shape.name
-    settings = Settings(options.zookeeper, {"grpc": options.port, "http": options.http_port, "redis": options.redis_port}, word_of_death=True)
+    settings = Settings(
+        options.zookeeper,
+        {"grpc": options.port, "http": options.http_port, "redis": options.redis_port},
+        word_of_death=True,
+    )
     cluster = LocalCluster(shape, folder, settings, on_exit=_teller(screen), launcher=launcher)
     size = f"{shape.partitions} partition{'s' * (shape.partitions != 1)} x {shape.replicas} replica{'s' * (shape.replicas != 1)}"
     screen.title(f"{shape.name}: {size} and a router")

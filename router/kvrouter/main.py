@@ -16,7 +16,7 @@ from kvcommon.server import run
 from kvcommon.settings import exit_configuration, load_settings
 from kvcoord.contract import Coordination, CoordinationUnavailableError
 from kvcoord.open import open_coordination
-from kvrouter.redis.hub import Limits
+from kvrouter.redis.door import Limits
 from kvrouter.router import Addresses, Router
 from kvrouter.settings import RouterSettings
 

@@ -6,7 +6,7 @@ from contextlib import contextmanager
 from prometheus_client import CollectorRegistry, Counter, Gauge
 
 from kvcoord.view import ClusterWatch
-from kvrouter.redis.hub import Hub
+from kvrouter.redis.door import RouterDoor
 
 
 class RouterMetrics:
@@ -30,16 +30,18 @@ class RouterMetrics:
         finally:
             self._under_way.dec(count)
 
-    def show_redis(self, hub: Hub) -> None:
+    def show_redis(self, door: RouterDoor) -> None:
         """Show what goes through the Redis door."""
-        commands = Counter("kvcluster_router_redis_commands", "Redis commands received", registry=self.registry)
-        hub.counted = commands.inc
+        commands = Gauge(
+            "kvcluster_router_redis_commands", "Redis commands done since start or reset", registry=self.registry
+        )
+        commands.set_function(lambda: door.done)
         clients = Gauge("kvcluster_router_redis_clients", "Redis clients connected", registry=self.registry)
-        clients.set_function(lambda: len(hub.clients))
+        clients.set_function(lambda: len(door.connections))
         held = Gauge(
             "kvcluster_router_redis_held_bytes", "Of Redis commands that are not answered yet", registry=self.registry
         )
-        held.set_function(lambda: hub.held_bytes)
+        held.set_function(lambda: door.held_bytes)
 
     def show(self, watch: ClusterWatch) -> None:
         """Show what is known of the cluster."""

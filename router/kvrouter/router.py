@@ -18,8 +18,8 @@ from kvcoord.contract import Coordination
 from kvcoord.view import ClusterView, ClusterWatch
 from kvrouter.door import ClusterDoor, KeyValueDoor
 from kvrouter.metrics import RouterMetrics
-from kvrouter.redis.hub import Limits as RedisLimits
-from kvrouter.redis.server import RedisServer
+from kvrouter.redis.door import Limits as RedisLimits
+from kvrouter.redis.door import RouterDoor
 from kvrouter.server import GrpcServer
 from kvrouter.topology import CoordinationSource
 
@@ -69,8 +69,8 @@ class Router:
         metrics = RouterMetrics(CollectorRegistry())
         metrics.show(self._watch)
         self._grpc = GrpcServer(KeyValueDoor(AsyncClient(self._engine), clock, metrics), ClusterDoor(self._watch))
-        self._redis = RedisServer(loop, redis_limits)
-        metrics.show_redis(self._redis.hub)
+        self._redis = RouterDoor(loop, clock, redis_limits)
+        metrics.show_redis(self._redis)
         self._http = HttpServer(
             ready=self.not_ready,
             status=self.status,
@@ -104,7 +104,7 @@ class Router:
             "leaders": {str(partition): pod for partition, pod in self._leaders.items()},
             "coordination_connected": self._coordination.connected,
             "operations_under_way": self._engine.under_way,
-            "redis_clients": len(self._redis.hub.clients),
+            "redis_clients": len(self._redis.connections),
         }
 
     async def start(self) -> None:
@@ -127,7 +127,7 @@ class Router:
             await asyncio.gather(self._serving, return_exceptions=True)
         await self._grpc.set_serving(serving=False)
         await asyncio.sleep(min(DRAIN_NOTICE, grace))
-        await asyncio.gather(self._grpc.close(grace), self._redis.close(grace))
+        await asyncio.gather(self._grpc.close(grace), self._redis.drain(grace))
         await self._engine.close()
         await self._watch.close()
         await self._http.close()

@@ -28,7 +28,9 @@ def find_go() -> str:
     done = subprocess.run(command.split(), check=False, capture_output=True, text=True, env=environment)
     installed = shutil.which("go")
     if done.returncode != 0 or installed is None:
-        raise GoMissingError(f"`{command}` failed: {done.stderr[-500:]}; unpack Go from go.dev to /usr/local/go instead")
+        raise GoMissingError(
+            f"`{command}` failed: {done.stderr[-500:]}; unpack Go from go.dev to /usr/local/go instead"
+        )
     return installed
 
 

@@ -75,7 +75,19 @@ def test_redis_benchmark_runs_on_the_router(whole_cluster: BlockingCluster) -> N
     tests = "ping_inline,ping_mbulk,set,get,incr,mset"
     for pipeline in ("1", "8"):
         said = run(
-            "redis-benchmark", whole_cluster.router, "-t", tests, "-n", "800", "-c", "8", "-P", pipeline, "-r", "100", "--csv"
+            "redis-benchmark",
+            whole_cluster.router,
+            "-t",
+            tests,
+            "-n",
+            "800",
+            "-c",
+            "8",
+            "-P",
+            pipeline,
+            "-r",
+            "100",
+            "--csv",
         )
         names = {line.split(",")[0].strip('"') for line in said.splitlines()[1:]}
         assert names == {"PING_INLINE", "PING_MBULK", "SET", "GET", "INCR", "MSET (10 keys)"}
@@ -83,7 +95,9 @@ def test_redis_benchmark_runs_on_the_router(whole_cluster: BlockingCluster) -> N
 
 def test_redis_benchmark_runs_on_the_cluster(whole_cluster: BlockingCluster) -> None:
     """It finds the masters from one node and uses them all."""
-    said = run("redis-benchmark", whole_cluster.nodes[0], "--cluster", "-t", "set,get,incr", "-n", "800", "-c", "8", "-q")
+    said = run(
+        "redis-benchmark", whole_cluster.nodes[0], "--cluster", "-t", "set,get,incr", "-n", "800", "-c", "8", "-q"
+    )
 
     assert "2 master nodes" in said
     assert said.count("requests per second") == 3

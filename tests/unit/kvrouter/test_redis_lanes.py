@@ -64,18 +64,25 @@ class Client:
     def __init__(self) -> None:
         self.road = FakeRoad()
         self.lane = Lane(self, self.road, 0, 2)
-        self.replies: list[tuple[bytes, bytes]] = []
+        self.requests: list[Request] = []
+        self._settled: list[Request] = []
         assert self.road.leader is not None
         self.connection = self.road.leader
 
-    def settled(self, request: Request) -> None:
-        self.replies.append((request.data, request.reply or b""))
+    def settled(self, cost: int) -> None:
+        self._settled += [r for r in self.requests if r.reply is not None and r not in self._settled]
+
+    @property
+    def replies(self) -> list[tuple[bytes, bytes]]:
+        """Commands and their replies, in the order in which they came."""
+        return [(request.data, request.reply or b"") for request in self._settled]
 
     def submit(self, *names: bytes) -> list[Request]:
         """`k1` is a write of key k, `?k1` a read of it."""
         requests = [
             Request(self, name, 5, (name.removeprefix(b"?")[:1],), 10.0, not name.startswith(b"?")) for name in names
         ]
+        self.requests += requests
         for request in requests:
             self.lane.submit(request)
         return requests
