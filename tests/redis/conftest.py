@@ -1,12 +1,19 @@
 """Servers that all tests of this folder share: real ones, and ours."""
 
-from collections.abc import Iterator
+import asyncio
+from collections.abc import Callable, Iterator, Mapping
 
 import pytest
 
+from kvcommon.server import loop_factory
 from tests.redis.ours import BlockingCluster, as_server, running_cluster
 from tests.redis.real import real_redis
 from tests.redis.servers import Server
+
+
+def pytest_asyncio_loop_factories() -> Mapping[str, Callable[[], asyncio.AbstractEventLoop]]:
+    """Tests here run on the loop that nodes and routers run on: uvloop's transports are not quite asyncio's."""
+    return {"uvloop": loop_factory()}
 
 
 @pytest.fixture(scope="session")

@@ -3,6 +3,7 @@
 import asyncio
 from collections import deque
 from collections.abc import Callable
+from typing import cast
 
 import structlog
 
@@ -68,8 +69,7 @@ class Backend(asyncio.Protocol):
         self._transport.write(data)
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
-        assert isinstance(transport, asyncio.Transport)
-        self._transport = transport
+        self._transport = cast("asyncio.Transport", transport)  # uvloop's is one by its methods only
         self.open = not self._retired
 
     def data_received(self, data: bytes) -> None:

@@ -144,6 +144,8 @@ class Route:
         finally:
             if self._connecting.get(key) is asyncio.current_task():
                 del self._connecting[key]
+        if not backend.open:
+            return  # it has ended already; who waits tries again after a while
         greeting = self._greeting(key[0])
         if greeting:
             backend.greet(greeting)
