@@ -21,6 +21,7 @@ AUTH_UNASKED: Final = (
     "ERR AUTH <password> called without any password configured for the default user. "
     "Are you sure your configuration is correct?"
 )
+_GLOB: Final = frozenset(b"*?[")
 WRONG_USER: Final = "WRONGPASS invalid username-password pair or user is disabled."
 
 
@@ -114,14 +115,15 @@ def _hello(args: Sequence[bytes], session: Session, server: Server) -> Reply:
         protocol = number
     rest = list(args[2:])
     while rest:
-        word = rest.pop(0).upper()
+        option = rest.pop(0)
+        word = option.upper()
         if word == b"AUTH" and len(rest) >= 2:
             _check_user(rest.pop(0))
             rest.pop(0)
         elif word == b"SETNAME" and rest:
             name = _client_name(rest.pop(0))
         else:
-            raise CommandError(f"ERR Syntax error in HELLO option '{word.decode('latin-1').lower()}'")
+            raise CommandError(f"ERR Syntax error in HELLO option '{option.decode('latin-1')}'")
     session.protocol, session.name = protocol, name
     return {
         b"server": b"redis",
@@ -353,9 +355,24 @@ def _command_getkeys(args: Sequence[bytes], _: Session, __: Server) -> Reply:
 # --- the server ------------------------------------------------------------------------------------------------------
 
 
+def check_wait(args: Sequence[bytes]) -> None:
+    """Of WAIT and WAITAOF: the arguments, the last one a time-out. Raises CommandError."""
+    for number in args[1:-1]:
+        integer_argument(number)
+    timeout = parse_integer(args[-1])
+    if timeout is None:
+        raise CommandError("ERR timeout is not an integer or out of range")
+    if timeout < 0:
+        raise CommandError("ERR timeout is negative")
+
+
 def _config_get(args: Sequence[bytes], _: Session, server: Server) -> Reply:
     found: dict[Reply, Reply] = {}
     for pattern in args[2:]:
+        if not set(pattern) & _GLOB:  # Redis replies with a name as it was asked for
+            value = server.configuration.get(pattern.lower().decode("latin-1"))
+            found.update({} if value is None else {pattern: value})
+            continue
         matches = compile_glob(pattern.lower())
         found.update((name, value) for name, value in server.configuration.items() if matches(name.encode()))
     return found

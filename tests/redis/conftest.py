@@ -32,16 +32,16 @@ def cluster_redis(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
 
 @pytest.fixture(scope="session")
 def our_node(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
-    """The only node of a cluster of ours: it owns all slots."""
+    """The only node of a cluster of ours: it owns all slots. What it says does not depend on its disk."""
     folder = tmp_path_factory.mktemp("node")
-    with running_cluster(folder, partitions=1, replicas=1, router=False) as cluster:
+    with running_cluster(folder, partitions=1, replicas=1, router=False, durability="memory") as cluster:
         yield as_server(cluster.nodes[0])
 
 
 @pytest.fixture(scope="session")
 def our_router(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
     """The router of a cluster of ours with three partitions."""
-    with running_cluster(tmp_path_factory.mktemp("router"), partitions=3, replicas=1) as cluster:
+    with running_cluster(tmp_path_factory.mktemp("router"), partitions=3, replicas=1, durability="memory") as cluster:
         yield as_server(cluster.router)
 
 

@@ -57,6 +57,11 @@ class Case:
         return frozenset(named or {"plain", "cluster"})
 
     @property
+    def one_server(self) -> bool:
+        """Whether it is only so of a server that has all keys itself."""
+        return any(mark == "one" for mark, _ in self.marks)
+
+    @property
     def since(self) -> tuple[int, ...]:
         """The oldest Redis that knows this; empty: any."""
         return next((version(text) for mark, text in self.marks if mark == "since"), ())

@@ -66,7 +66,9 @@ class BlockingCluster:
 
 
 @contextmanager
-def running_cluster(folder: Path, *, partitions: int, replicas: int, router: bool = True) -> Iterator[BlockingCluster]:
+def running_cluster(
+    folder: Path, *, partitions: int, replicas: int, router: bool = True, durability: str = "fsync"
+) -> Iterator[BlockingCluster]:
     """A serving cluster, ended with the block."""
     loop = asyncio.new_event_loop()
     thread = Thread(target=loop.run_forever, name="cluster", daemon=True)
@@ -75,7 +77,7 @@ def running_cluster(folder: Path, *, partitions: int, replicas: int, router: boo
     def run(work: Coroutine[Any, Any, T]) -> T:
         return asyncio.run_coroutine_threadsafe(work, loop).result(CALL_SECONDS)
 
-    context = local_cluster(folder, partitions=partitions, replicas=replicas, router=router)
+    context = local_cluster(folder, partitions=partitions, replicas=replicas, router=router, durability=durability)
     try:
         cluster = run(context.__aenter__())
         try:

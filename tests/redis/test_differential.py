@@ -1,16 +1,18 @@
 """The same random commands to a real Redis and to another server: the same raw replies."""
 
+from collections.abc import Sequence
+
 import pytest
 from hypothesis import HealthCheck, Phase, given, settings
 
-from tests.redis.differences import alike
+from tests.redis.differences import DIFFERENCES, ROUTER_DIFFERENCES, Difference, alike
 from tests.redis.random_commands import KEYS, Command, sessions
 from tests.redis.servers import Server
 from tests.redis.wire import RawConnection
 
 pytestmark = pytest.mark.xdist_group("redis tables")
 checked = settings(
-    max_examples=60,
+    max_examples=150,
     deadline=None,
     database=None,
     phases=(Phase.generate, Phase.shrink),
@@ -25,12 +27,28 @@ def test_the_harness_finds_two_real_servers_alike(plain_redis: Server, session: 
     compare(plain_redis, plain_redis, session)
 
 
-def compare(real: Server, ours: Server, session: list[Command]) -> None:
+@given(session=sessions)
+@checked
+def test_a_node_replies_as_redis_does(cluster_redis: Server, our_node: Server, session: list[Command]) -> None:
+    """Both with cluster support, so several keys of one command must share a slot."""
+    compare(cluster_redis, our_node, session)
+
+
+@given(session=sessions)
+@checked
+def test_the_router_replies_as_redis_does(plain_redis: Server, our_router: Server, session: list[Command]) -> None:
+    """Both without: keys are any keys."""
+    compare(plain_redis, our_router, session, ROUTER_DIFFERENCES)
+
+
+def compare(
+    real: Server, ours: Server, session: list[Command], differences: Sequence[Difference] = DIFFERENCES
+) -> None:
     """Do a session on both, from nothing: one command at a time, then all in one write. Asserts equal replies."""
     for at_once in (False, True):
         theirs, mine = (_replies(server, session, at_once=at_once) for server in (real, ours))
         for i, command in enumerate(session):
-            expected, got = alike(command, theirs[i]), alike(command, mine[i])
+            expected, got = (alike(command, replies[i], differences) for replies in (theirs, mine))
             assert got == expected, f"{command}, command {i + 1} of {len(session)}, {at_once=}: a real Redis replies so"
 
 

@@ -32,6 +32,18 @@ def test_a_real_redis_cluster_agrees_with_the_table(cluster_redis: Server, case:
         judge(cluster_redis.address, case)
 
 
+@pytest.mark.parametrize("case", _named(_of("cluster")))
+def test_a_node_agrees_with_the_table(our_node: Server, case: Case) -> None:
+    """A node replies as a Redis Cluster's server does, and to what newer ones know as the table says."""
+    judge(our_node.address, case)
+
+
+@pytest.mark.parametrize("case", _named([case for case in _of("plain") if not case.one_server]))
+def test_the_router_agrees_with_the_table(our_router: Server, case: Case) -> None:
+    """The router replies as a plain Redis does, whose keys are of several partitions."""
+    judge(our_router.address, case)
+
+
 def judge(address: tuple[str, int], case: Case) -> None:
     """Run a case twice, step by step and as one write, and compare each reply."""
     with RawConnection(address) as cleaner:

@@ -30,7 +30,7 @@ from kvresp.limits import MAX_BULK_BYTES
 from kvresp.meaning import integer_argument, plan_of
 from kvresp.replies import OK, Error, Reply, Verbatim, bulk, encode, error, null
 from kvresp.scan import parse_scan
-from kvresp.session import REDIS_VERSION, answer
+from kvresp.session import REDIS_VERSION, answer, check_wait
 
 FOLLOWER_LAG: Final = 1.0
 """Seconds that a read after READONLY may be behind the leader; a follower that can't show it sends to the leader."""
@@ -240,9 +240,7 @@ class RedisDoor(Door):
             return self._later(args)
         try:
             name = command_of(args).name
-            numbers = [integer_argument(a) for a in args[1:]]
-            if numbers[-1] < 0:
-                raise CommandError("ERR timeout is negative")
+            check_wait(args)
         except CommandError as e:
             return self._fail(args, str(e))
         if self._host.core.role is not Role.LEADER:

@@ -23,9 +23,8 @@ from kvrouter.redis.forwarder import Forwarder
 from kvrouter.redis.joining import Joined
 from kvrouter.redis.lanes import Lane
 from kvrouter.redis.local import answer_local
-from kvrouter.redis.replies import integer_of
 from kvrouter.redis.requests import Request, pack
-from kvrouter.redis.splitting import SPLITTABLE, join, split
+from kvrouter.redis.splitting import ALL_PARTITIONS, SPLITTABLE, JoinAll, join, split
 
 log = structlog.get_logger()
 
@@ -97,7 +96,6 @@ class RouterDoor(Door):
         self.done = 0  # commands executed
         self._loop = loop
         self._clock = clock
-        self._view = ClusterView()
         self._clients: dict[Connection, Client] = {}
         self._sweeping: asyncio.TimerHandle | None = None
         self._started = self._loop.time()
@@ -106,7 +104,6 @@ class RouterDoor(Door):
 
     def view_changed(self, view: ClusterView) -> None:
         """Follow map and leaders."""
-        self._view = view
         self.forwarder.view_changed(view)
 
     async def start(self, host: str, port: int) -> int:
@@ -145,19 +142,19 @@ class RouterDoor(Door):
         except CommandError as error:
             return replies.error(str(error))
         session = connection.session
-        session.last = command.name
+        session.last = args[0]
         self.done += 1
         if command.first:
             return self._on_keys(connection, command, args)
         if command.name == "scan":
             return self._scan(connection, args)
-        if command.name == "dbsize":
-            return self._dbsize(connection, args)
+        if command.name in ALL_PARTITIONS:
+            return self._to_all(connection, args, ALL_PARTITIONS[command.name])
         if command.name not in BARRIERS:
-            return answer_local(command, args, session, self, lambda: self._view)
+            return answer_local(command, args, session, self)
         if connection.waiting:
             return LATER
-        reply = answer_local(command, args, session, self, lambda: self._view)
+        reply = answer_local(command, args, session, self)
         self._clients[connection].lanes.clear()  # all are idle; new ones speak the protocol chosen now
         return reply
 
@@ -201,12 +198,12 @@ class RouterDoor(Door):
         self._send_all(client, joined, requests, [owners[request.slot] for request in requests])
         return None
 
-    def _dbsize(self, connection: Connection, args: Sequence[bytes]) -> bytes | None:
+    def _to_all(self, connection: Connection, args: Sequence[bytes], join_all: JoinAll) -> bytes | None:
         partitions = self.forwarder.partitions
         if not partitions:
             return _NO_MAP
         client = self._clients[connection]
-        joined = Joined(client, _sum, self._loop.time() + self.limits.deadline)
+        joined = Joined(client, join_all, self._loop.time() + self.limits.deadline)
         requests = [Request(joined, pack(args), -1, (), joined.deadline, False) for _ in partitions]
         self._send_all(client, joined, requests, partitions)
         return None
@@ -305,11 +302,6 @@ def expire(waiting: Sequence[Cell], now: float) -> None:
             return
         for request in cell.requests if isinstance(cell, Joined) else (cell,):
             request.settle((_UNKNOWN if request.writes else _LATE_READ) if request.sent else _NOT_DONE)
-
-
-def _sum(counts: Sequence[bytes]) -> bytes:
-    error = next((count for count in counts if count.startswith(b"-")), None)
-    return error or b":%d\r\n" % sum(map(integer_of, counts))
 
 
 def _rehome(lane: Lane, request: Request) -> None:

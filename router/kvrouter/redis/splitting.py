@@ -51,6 +51,30 @@ SPLITTABLE: dict[bytes, tuple[int, Join]] = {
 }
 
 
+JoinAll = Callable[[Sequence[bytes]], bytes]
+
+
+def _total(counts: Sequence[bytes]) -> bytes:
+    return _first_error(counts) or _summed((), counts)
+
+
+def _least(counts: Sequence[bytes]) -> bytes:
+    return _first_error(counts) or b":%d\r\n" % min(map(integer_of, counts))
+
+
+def _least_items(pairs: Sequence[bytes]) -> bytes:
+    columns = zip(*map(items_of, pairs), strict=True) if not _first_error(pairs) else ()
+    return _first_error(pairs) or b"*2\r\n%s" % b"".join(map(_least, columns))
+
+
+def _first_error(replies: Sequence[bytes]) -> bytes:
+    return next((reply for reply in replies if reply.startswith(_ERROR)), b"")
+
+
+# The commands that every partition is asked, by their names in lower case: keys are summed, replicas counted where least.
+ALL_PARTITIONS: dict[str, JoinAll] = {"dbsize": _total, "wait": _least, "waitaof": _least_items}
+
+
 def split(name: bytes, arguments: Sequence[bytes]) -> list[Part]:
     """The parts of a splittable command (its name in capitals), in the order in which their slots appear.
 
