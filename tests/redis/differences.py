@@ -7,6 +7,8 @@ import re
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
+from kvcommon.slots import slot_of
+
 Command = tuple[bytes, ...]
 
 
@@ -35,6 +37,12 @@ ROUTER_DIFFERENCES = (
         lambda reply: reply[:1],
     ),
 )
+
+
+def router_refuses(command: Command) -> bool:
+    """MSETNX and RENAME on several slots: Redis does them, the router can't do them atomically and says CROSSSLOT."""
+    keys = {b"MSETNX": command[1::2], b"RENAME": command[1:]}.get(command[0].upper(), ())
+    return len({slot_of(key) for key in keys}) > 1
 
 
 def alike(command: Command, reply: bytes, differences: Sequence[Difference]) -> bytes:

@@ -91,8 +91,10 @@ class RedisDoor(Door):
             "cluster": self._cluster,
             "dbsize": self._dbsize,
             "get": self._get,
+            "hello": self._alone,
             "readonly": self._readonly,
             "readwrite": self._readwrite,
+            "reset": self._alone,
             "scan": self._scan,
             "set": self._set,
             "wait": self._wait,
@@ -333,6 +335,10 @@ class RedisDoor(Door):
             return self._say(connection, args, answer(command, args, connection.session, self))
         except CommandError as e:
             return self._fail(args, str(e))
+
+    def _alone(self, connection: Connection, args: list[bytes]) -> bytes | object | None:
+        """HELLO and RESET change how replies are written: not before those to earlier commands are."""
+        return self._later(args) if connection.waiting else self._answered(connection, args)
 
     def _say(self, connection: Connection, args: Sequence[bytes], reply: Reply) -> bytes:
         if type(reply) is bytes:
