@@ -2,12 +2,13 @@
 
 import pytest
 import redis
-from redis.cluster import RedisCluster
+from redis.cluster import LoadBalancingStrategy, RedisCluster
 from redis.exceptions import ResponseError
 
 from tests.redis.ours import BlockingCluster
 from tests.redis.test_tools import key_of
 
+FOLLOWERS = LoadBalancingStrategy.ROUND_ROBIN_REPLICAS
 pytestmark = pytest.mark.xdist_group("redis clients")
 
 
@@ -60,7 +61,7 @@ def test_the_cluster_client_on_the_nodes(whole_cluster: BlockingCluster, protoco
 def test_the_cluster_client_may_read_from_followers(whole_cluster: BlockingCluster) -> None:
     """After READONLY a follower answers by itself."""
     host, port = whole_cluster.nodes[0]
-    with RedisCluster(host=host, port=port, read_from_replicas=True, decode_responses=True) as client:
+    with RedisCluster(host=host, port=port, load_balancing_strategy=FOLLOWERS, decode_responses=True) as client:
         for partition in range(2):
             key = key_of(partition, "followers")
             assert client.set(key, "v") is True

@@ -80,7 +80,7 @@ def test_redis_benchmark_runs_on_the_router(whole_cluster: BlockingCluster) -> N
             "-t",
             tests,
             "-n",
-            "800",
+            "400",
             "-c",
             "8",
             "-P",
@@ -96,7 +96,7 @@ def test_redis_benchmark_runs_on_the_router(whole_cluster: BlockingCluster) -> N
 def test_redis_benchmark_runs_on_the_cluster(whole_cluster: BlockingCluster) -> None:
     """It finds the masters from one node and uses them all."""
     said = run(
-        "redis-benchmark", whole_cluster.nodes[0], "--cluster", "-t", "set,get,incr", "-n", "800", "-c", "8", "-q"
+        "redis-benchmark", whole_cluster.nodes[0], "--cluster", "-t", "set,get,incr", "-n", "400", "-c", "8", "-q"
     )
 
     assert "2 master nodes" in said
