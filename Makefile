@@ -8,7 +8,7 @@ INSTALLED := $(VENV)/.installed
 PROTOS := proto/kvproto/v1
 ARGS ?=
 
-.PHONY: help install run test unit lint types layers generate check-generated chart e2e bench soak mutants lock image clean
+.PHONY: help install run test unit lint types layers generate check-generated chart e2e torture bench soak mutants lock image clean
 
 help: ## list the targets
 	@grep -hE '^[a-z][a-z0-9-]*:.*## ' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 18
@@ -54,6 +54,9 @@ chart: install ## helm lint and template, where helm is there
 
 e2e: install ## the end-to-end tests on the cluster of KUBECONFIG (or kind, or E2E_PLATFORM)
 	@$(BIN)/python -m pytest tests/e2e -m e2e --timeout 1200 -s $(ARGS)
+
+torture: install ## real processes and a real ZooKeeper hurt at random for half an hour (ARGS="--seed 7 --rounds 3")
+	@$(BIN)/python -m tests.torture $(ARGS)
 
 bench: install ## measure, beside etcd and the bare limits; see docs/benchmarks.md
 	@$(BIN)/python -m bench $(ARGS)

@@ -19,13 +19,13 @@ class Answer:
     body: str
 
 
-async def ask(port: int, path: str, timeout: float = 1.0) -> Answer | None:
-    """GET from 127.0.0.1; None when there was no answer within `timeout` seconds."""
+async def ask(port: int, path: str, timeout: float = 1.0, *, host: str = HOST) -> Answer | None:
+    """GET; None when there was no answer within `timeout` seconds."""
     try:
         async with asyncio.timeout(timeout):
-            reader, writer = await asyncio.open_connection(HOST, port)
+            reader, writer = await asyncio.open_connection(host, port)
             try:
-                writer.write(f"GET {path} HTTP/1.1\r\nHost: {HOST}\r\nConnection: close\r\n\r\n".encode())
+                writer.write(f"GET {path} HTTP/1.1\r\nHost: {host}\r\nConnection: close\r\n\r\n".encode())
                 head, _, body = (await reader.read(ANSWER_BYTES)).partition(b"\r\n\r\n")
                 while more := await reader.read(ANSWER_BYTES):
                     body += more
@@ -36,17 +36,17 @@ async def ask(port: int, path: str, timeout: float = 1.0) -> Answer | None:
         return None
 
 
-async def ready(port: int) -> str:
+async def ready(port: int, *, host: str = HOST) -> str:
     """Empty when the process says it is ready, else why not."""
-    answer = await ask(port, "/readyz")
+    answer = await ask(port, "/readyz", host=host)
     if answer is None:
         return "does not answer"
     return "" if answer.status == 200 else answer.body or f"HTTP {answer.status}"
 
 
-async def status(port: int) -> Mapping[str, Any] | None:
+async def status(port: int, *, host: str = HOST) -> Mapping[str, Any] | None:
     """What the process says of itself; None when it does not answer or says no JSON object."""
-    answer = await ask(port, "/status")
+    answer = await ask(port, "/status", host=host)
     if answer is None or answer.status != 200:
         return None
     try:

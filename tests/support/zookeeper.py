@@ -13,9 +13,10 @@ import signal
 import socket
 import subprocess
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import ExitStack, contextmanager
 from pathlib import Path
+from typing import NamedTuple
 
 import pytest
 
@@ -25,6 +26,16 @@ JAVA = Path("/usr/bin/java")
 PACKAGES = ("libzookeeper-java", "default-jre-headless")
 TICK_MS = 500
 READY_TIMEOUT = 60.0
+
+
+class Place(NamedTuple):
+    """Where a server runs: its address, and the command that its own follows (one that enters a network namespace)."""
+
+    address: str
+    prefix: tuple[str, ...] = ()
+
+
+HERE = Place("127.0.0.1")
 
 
 class ZookeeperMissingError(Exception):
@@ -49,9 +60,10 @@ def ensure_installed() -> None:
 class Member:
     """One server."""
 
-    def __init__(self, directory: Path, ident: int, ports: list[tuple[int, int, int]]) -> None:
-        """`ports` are (client, quorum, election) of all members."""
+    def __init__(self, directory: Path, ident: int, ports: list[tuple[int, int, int]], places: Sequence[Place]) -> None:
+        """`ports` are (client, quorum, election) of all members, `places` where each runs."""
         self.directory = directory
+        self.address, self._prefix = places[ident - 1]
         self.client_port = ports[ident - 1][0]
         self._process: subprocess.Popen[bytes] | None = None
         (directory / "data").mkdir(parents=True)
@@ -62,13 +74,15 @@ class Member:
             "syncLimit=10",
             f"dataDir={directory / 'data'}",
             f"clientPort={self.client_port}",
-            "clientPortAddress=127.0.0.1",
+            f"clientPortAddress={self.address}",
             "admin.enableServer=false",
             "4lw.commands.whitelist=srvr",
             "maxClientCnxns=0",
         ]
         if len(ports) > 1:
-            lines += [f"server.{i}=127.0.0.1:{quorum}:{vote}" for i, (_, quorum, vote) in enumerate(ports, 1)]
+            lines += [
+                f"server.{i}={places[i - 1].address}:{quorum}:{vote}" for i, (_, quorum, vote) in enumerate(ports, 1)
+            ]
         (directory / "zoo.cfg").write_text("\n".join(lines) + "\n")
 
     @property
@@ -88,6 +102,7 @@ class Member:
         with (self.directory / "log").open("ab") as log:
             self._process = subprocess.Popen(
                 [
+                    *self._prefix,
                     str(JAVA),
                     "-Xmx64m",
                     "-XX:+UseSerialGC",
@@ -121,7 +136,7 @@ class Member:
     def mode(self) -> str | None:
         """standalone, leader or follower while it serves, otherwise None."""
         try:
-            with socket.create_connection(("127.0.0.1", self.client_port), timeout=1) as connection:
+            with socket.create_connection((self.address, self.client_port), timeout=1) as connection:
                 connection.sendall(b"srvr")
                 connection.settimeout(1)
                 answer = b"".join(iter(lambda: connection.recv(4096), b""))
@@ -140,16 +155,18 @@ class Member:
 class Ensemble:
     """One or more servers."""
 
-    def __init__(self, directory: Path, members: int) -> None:
-        """Made, not started."""
+    def __init__(self, directory: Path, members: int, places: Sequence[Place] | None = None) -> None:
+        """Made, not started. `places`: where each member runs, when not all on this machine's loopback."""
         ports = _free_ports(members * 3)
         triples = [(ports[3 * i], ports[3 * i + 1], ports[3 * i + 2]) for i in range(members)]
-        self.members = tuple(Member(directory / f"zk{i}", i, triples) for i in range(1, members + 1))
+        self.members = tuple(
+            Member(directory / f"zk{i}", i, triples, places or [HERE] * members) for i in range(1, members + 1)
+        )
 
     @property
     def hosts(self) -> str:
         """host:port,... of the members."""
-        return ",".join(f"127.0.0.1:{member.client_port}" for member in self.members)
+        return ",".join(f"{member.address}:{member.client_port}" for member in self.members)
 
     def url(self, path: str) -> str:
         """The coordination URL of a path."""

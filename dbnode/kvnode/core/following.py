@@ -35,22 +35,20 @@ class Following:
         self.leaving = False
         self.broken = False
         self.rebuilding = False
-        self.low = False  # on disk space: in sync it stays, as far as it can, otherwise it follows nobody
 
     # --- the connection ----------------------------------------------------------------------------------------------
 
     def tick(self, now: float) -> None:
         """Dial the leader when there is one to follow; give up a connection that has gone silent."""
         timing = self.common.config.timing
-        if self.conn is not None and (now - self.heard_at > 2 * timing.lease or self._full):
+        if self.conn is not None and now - self.heard_at > 2 * timing.lease:
             self.drop(now)
         state = self.common.state
         if state is None or state.leader is None or state.leader == self.common.config.me:
             return
         if self.conn is not None and self.leader != state.leader and self.epoch < state.epoch:
             self.drop(now, wait=False)  # another leads by now
-        due = now >= self.dial_at and not self._full
-        if self.conn is None and self.dialing is None and due and self.common.settled:
+        if self.conn is None and self.dialing is None and now >= self.dial_at and self.common.settled:
             self.dialing = state.leader
             self.common.emit(Dial(state.leader))
 
@@ -136,7 +134,7 @@ class Following:
         self.epoch = welcome.epoch
         self.known_commit = max(self.known_commit, common.commit)
         self._ack(now)
-        if self.leaving or self.broken or self.low:
+        if self.leaving or self.broken:
             self.leave()
 
     def _refused(self, refuse: Refuse, now: float) -> None:
@@ -209,15 +207,3 @@ class Following:
             why = "its disk failed" if self.broken else "it has less than it acknowledged, or more than was committed"
             self.rebuilding = True
             self.common.emit(Rebuild(f"{self.common.replica}: {why}"))
-
-    @property
-    def _full(self) -> bool:
-        return self.low and not self.common.in_sync
-
-    def disk_space(self, now: float, *, low: bool) -> None:
-        """Ask to be taken out before a write fails; with space again, begin anew with the leader."""
-        if low and not self.low:
-            self.leave()
-        elif self.low and not low:
-            self.drop(now, wait=False)
-        self.low = low

@@ -1,0 +1,95 @@
+"""The command line: `python -m tests.torture --seed N`; see `--help`."""
+
+import argparse
+import asyncio
+import random
+import sys
+import tempfile
+from pathlib import Path
+
+from kvcommon.logging import configure_logging
+from tests.torture import sandbox
+from tests.torture.faults import KINDS
+from tests.torture.report import Screen, keep
+from tests.torture.run import Plans, torture
+
+FAILURES = Path(".kvcluster/torture-failures")
+
+
+def _arguments() -> argparse.Namespace:
+    parser = argparse.ArgumentParser(prog="python -m tests.torture", description="Torture a cluster of real processes.")
+    parser.add_argument("--seed", type=int, default=random.SystemRandom().randrange(1_000_000))
+    parser.add_argument("--rounds", type=int, default=20, help="each has its own keys and is judged by itself")
+    parser.add_argument("--seconds", type=float, default=60.0, help="of faults in a round")
+    parser.add_argument("--partitions", type=int, default=2)
+    parser.add_argument("--replicas", type=int, default=3)
+    parser.add_argument("--kinds", default="", help=f"only these faults: {','.join(kind.name for kind in KINDS)}")
+    parser.add_argument(
+        "--no-namespaces", action="store_true", help="all on 127.0.0.1: no fault of network, disk, boot clock"
+    )
+    parser.add_argument(
+        "--sabotage", action="store_true", help="lose acknowledged writes on purpose: the run must fail"
+    )
+    parser.add_argument(
+        "--failures", type=Path, default=FAILURES, help="where logs and history of a failing run are kept"
+    )
+    parser.add_argument("--progress", type=float, default=10.0, help="seconds between two lines of progress")
+    parser.add_argument("--verbose", action="store_true", help="tell each fault")
+    return parser.parse_args()
+
+
+def main() -> int:
+    """Exit code: 0 all held, 1 a violation."""
+    arguments = _arguments()
+    configure_logging(
+        "torture", environment={"KV_LOG_LEVEL": "error"}
+    )  # this process's own clients; the nodes have logs
+    screen = Screen(every=arguments.progress, verbose=arguments.verbose)
+    obstacle = "not asked for" if arguments.no_namespaces else sandbox.obstacle()
+    if not sandbox.inside():
+        if not obstacle:
+            return sandbox.enter([*sys.argv[1:], f"--seed={arguments.seed}"])
+        screen.say(f"without namespaces ({obstacle}): no faults of networks, disks and boot-time clocks in this run")
+    plans = Plans(
+        arguments.seed,
+        arguments.rounds,
+        arguments.seconds,
+        arguments.partitions,
+        arguments.replicas,
+        tuple(filter(None, arguments.kinds.split(","))),
+        namespaces=sandbox.inside(),
+        sabotage=arguments.sabotage,
+    )
+    return _run(plans, arguments, screen)
+
+
+def _run(plans: Plans, arguments: argparse.Namespace, screen: Screen) -> int:
+    screen.say(
+        f"seed {plans.seed}: {plans.rounds} rounds of {plans.seconds:.0f} s of faults on {plans.partitions} x {plans.replicas} nodes"
+    )
+    with tempfile.TemporaryDirectory(prefix="torture-", ignore_cleanup_errors=True) as folder:
+        try:
+            outcome = asyncio.run(torture(plans, Path(folder), screen))
+        except TimeoutError as error:
+            kept = arguments.failures / f"seed-{plans.seed}"
+            keep(Path(folder), kept, ())
+            screen.say(f"the cluster did not come up: {error or 'no partition was born'}; its logs are in {kept}")
+            return 1
+        screen.summary(outcome.rounds, outcome.breaches)
+        if not outcome.breaches and not any(one.breaches for one in outcome.rounds):
+            return 0
+        seed = outcome.rounds[-1].seed
+        kept = arguments.failures / f"seed-{seed}"
+        keep(Path(folder), kept, outcome.rounds)
+        more = f" --kinds {arguments.kinds}" if arguments.kinds else ""
+        more += " --sabotage" * arguments.sabotage + " --no-namespaces" * arguments.no_namespaces
+        screen.say(f"\nlogs, disks, faults and history are in {kept}; the same faults again (times are the machine's):")
+        screen.say(
+            f"  {Path(sys.executable).name} -m tests.torture --seed {seed} --rounds 1 --seconds {plans.seconds:g} "
+            f"--partitions {plans.partitions} --replicas {plans.replicas}{more}"
+        )
+        return 1
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,150 @@
+"""Nodes and the router as processes: started on their host, watched, started again when they end by themselves."""
+
+import asyncio
+import os
+import random
+import signal
+import subprocess
+import sys
+from collections.abc import Callable, Collection
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from kvlocal import probe
+from kvlocal.launch import Command, Process
+from kvlocal.processes import Child, Exit
+from tests.torture.clocks import WallClock, reboot
+from tests.torture.disks import Disk
+from tests.torture.network import Network, NothingHappenedError
+
+END_SECONDS = 10.0
+
+
+@dataclass(frozen=True, slots=True)
+class HostLauncher:
+    """Starts processes on one host, each time with other boot-time clocks. They die with this process."""
+
+    network: Network
+    host: str
+    clock: WallClock | None
+    rng: random.Random
+
+    async def ready(self) -> None:
+        """At once."""
+
+    def launch(self, command: Command) -> Process:
+        """A new interpreter on the host."""
+        began = reboot(self.rng) if self.network.can_hurt else ()
+        clock = self.clock.command if self.clock else ()
+        with command.log.open("ab") as log:
+            popen = subprocess.Popen(
+                [
+                    *("setpriv", "--pdeathsig", "KILL", *self.network.command(self.host), *began),
+                    *(sys.executable, "-m", *clock, command.module, *command.arguments),
+                ],
+                stdin=subprocess.DEVNULL,
+                stdout=log,
+                stderr=log,
+                env=command.whole_environment,
+            )
+        pidfd = os.pidfd_open(popen.pid)
+        return Process(popen.pid, pidfd, pidfd, popen.wait)
+
+    def close(self) -> None:
+        """Nothing to do."""
+
+
+@dataclass(slots=True)
+class Server:
+    """One process and its successors on a host. `busy` is held by the fault that is at work on the process."""
+
+    name: str
+    address: str
+    ports: dict[str, int]
+    child: Child
+    exits: list[Exit] = field(default_factory=list)
+    busy: asyncio.Lock = field(default_factory=asyncio.Lock)
+
+    def start(self) -> None:
+        """Start it unless it runs."""
+        self.child.start()
+
+    async def kill(self) -> None:
+        """SIGKILL; it stays down until `start`. Raises NothingHappenedError if that is not how it ended."""
+        await self._end(signal.SIGKILL, (-signal.SIGKILL,))
+
+    async def terminate(self) -> None:
+        """SIGTERM; it stays down until `start`. Raises NothingHappenedError unless it ended with exit code 0.
+
+        Or by the signal itself, when its interpreter was still starting.
+        """
+        await self._end(signal.SIGTERM, (0, -signal.SIGTERM))
+
+    async def _end(self, number: signal.Signals, expected: Collection[int]) -> None:
+        before = len(self.exits)
+        self.child.signal(number, hold=True)
+        async with asyncio.timeout(60):
+            await self.child.wait_down()
+            while len(self.exits) == before:  # noqa: ASYNC110 - told in the next turns of the loop
+                await asyncio.sleep(0)
+        code = self.exits[-1].code
+        if code not in expected:
+            raise NothingHappenedError(f"{self.name} was sent {number.name} and ended with {code}: {self.exits[-1]}")
+
+    def freeze(self) -> None:
+        """SIGSTOP, seen to have stopped it."""
+        self.child.signal(signal.SIGSTOP)
+        stopped(self.child.pid)
+
+    def thaw(self) -> None:
+        """SIGCONT."""
+        self.child.signal(signal.SIGCONT)
+
+    async def ready(self) -> str:
+        """Empty when it says that it is ready, else why not."""
+        return await probe.ready(self.ports["http"], host=self.address)
+
+    async def status(self) -> dict[str, object]:
+        """What it says of itself; empty when it does not answer."""
+        return dict(await probe.status(self.ports["http"], host=self.address) or {})
+
+    async def end(self) -> None:
+        """End it for good."""
+        await self.child.end(END_SECONDS)
+
+
+@dataclass(slots=True)
+class Node(Server):
+    """A database node with its disk and its clock."""
+
+    partition: int = 0
+    disk: Disk | None = None
+    clock: WallClock | None = None
+    disk_busy: asyncio.Lock = field(default_factory=asyncio.Lock)
+
+    @property
+    def folder(self) -> Path:
+        """Its data directory."""
+        assert self.disk is not None
+        return self.disk.folder / "data"
+
+
+def stopped(pid: int | None) -> None:
+    """Raise NothingHappenedError unless the process is stopped, in a moment."""
+    for _ in range(1000):
+        state = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0]
+        if state == "T":
+            return
+        os.sched_yield()
+    raise NothingHappenedError(f"process {pid} was sent SIGSTOP and is in state {state}")
+
+
+def exit_teller(exits: list[Exit], tell: Callable[[Exit], None]) -> Callable[[Exit], None]:
+    """Keep each exit; tell of those that nobody asked for."""
+
+    def exited(one: Exit) -> None:
+        exits.append(one)
+        if not one.asked:
+            tell(one)
+
+    return exited
