@@ -61,8 +61,12 @@ class BlockingCluster:
 
     def mend(self, pod: str, partition: int) -> None:
         """Start a killed pod again and wait until it is in sync."""
-        self.cluster.restart(pod)
-        self.run(self.cluster.wait_in_sync(partition))
+
+        async def mended() -> None:
+            self.cluster.restart(pod)
+            await self.cluster.wait_in_sync(partition)
+
+        self.run(mended())
 
 
 @contextmanager
