@@ -1,12 +1,13 @@
 """The `kvnode` command: one replica of one partition as a process."""
 
 import asyncio
+import errno
 import secrets
 import sys
 import uuid
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -23,7 +24,7 @@ from kvcommon.settings import exit_configuration, load_settings
 from kvcoord.contract import Coordination, MemberInfo, ReplicaId, RunId
 from kvcoord.open import open_coordination
 from kvcoord.view import ClusterWatch
-from kvnode.core.events import LeaveRequested
+from kvnode.core.events import DiskSpace, LeaveRequested
 from kvnode.core.types import Config, Role
 from kvnode.damage import Damaged, put_aside, remedy
 from kvnode.doors.answers import Errors
@@ -31,7 +32,7 @@ from kvnode.doors.grpc import ClusterDoor, GrpcServer, KeyValueDoor
 from kvnode.doors.pipeline import PipelineDoor
 from kvnode.doors.redis import RedisDoor, RedisSettings
 from kvnode.registration import DAMAGED, DISK_FULL, keep_registered, trouble_of
-from kvnode.service import MIN_FREE_BYTES, Service
+from kvnode.service import Service
 from kvnode.settings import NodeSettings
 from kvnode.shell.disk import Disk
 from kvnode.shell.host import TICK, Host
@@ -39,11 +40,14 @@ from kvnode.shell.transport import TcpNetwork
 from kvnode.status import Reporter
 from kvresp.counts import RedisCollector
 from kvstore.errors import CorruptionError, StoreFailedError
+from kvstore.files import SyncError
 from kvstore.store import Store, StoreOptions
 
 log = structlog.get_logger()
 
 FREE_CHECK = 1.0
+FOLLOWER_SHARE = 4  # a follower goes on until a quarter of what a leader keeps free is left: leaders stop first
+FULL = (errno.ENOSPC, errno.EDQUOT)
 
 
 @dataclass(slots=True)
@@ -56,6 +60,7 @@ class Node:
     executor: ThreadPoolExecutor
     clock: Clock
     trouble: str = ""  # why the disk was emptied before this run, or is to be after it
+    reopen: bool = False  # after this run: the disk is to be opened again, not emptied
 
     async def run(self, stop: asyncio.Event, run_id: str) -> str | None:
         """Serve until asked to stop (None), or until the disk must be rebuilt (the reason)."""
@@ -125,7 +130,7 @@ class Node:
             )
             told = keep_registered(self.coordination, member, lambda: self._trouble(host, service))
             background.append(asyncio.create_task(told, name="register"))
-            background.append(asyncio.create_task(self._watch_disk(service), name="free disk"))
+            background.append(asyncio.create_task(self._watch_disk(service, host), name="free disk"))
             await grpc.set_serving(serving=True)
             log.info("serving", grpc=member.grpc_address, replication=member.replication_address)
             reason = await self._until_over(host, stop)
@@ -176,17 +181,30 @@ class Node:
             return trouble_of(DAMAGED, f"it was rebuilt from empty and catches up, after: {self.trouble}")
         return trouble_of(DISK_FULL, "its disk is nearly full: writes are refused") if service.disk_full else ""
 
-    async def _watch_disk(self, service: Service) -> None:
+    async def _watch_disk(self, service: Service, host: Host) -> None:
+        """A leader refuses writes before its disk is full, a follower leaves before a write fails; and back again."""
+        least = self.settings.min_free_mib << 20
         while True:
+            await asyncio.sleep(FREE_CHECK)
             try:
-                full = self.store.free_bytes < MIN_FREE_BYTES
+                free = self.store.free_bytes
             except OSError as e:
                 log.warning("free disk space is not known", error=str(e))
-                full = service.disk_full
+                continue
+            full = free < least
             if full != service.disk_full:
-                log.warning("disk nearly full" if full else "disk has space again", free_bytes=self.store.free_bytes)
+                log.warning("disk nearly full" if full else "disk has space again", free_bytes=free)
                 service.disk_full = full
-            await asyncio.sleep(FREE_CHECK)
+            host.step(DiskSpace(low=free < least // FOLLOWER_SHARE))
+            if not full and host.core.role is Role.FAILED and host.core.in_sync and _was_full(self.store.failure):
+                self.reopen = True
+                host.end("its disk was full and has space again")
+
+
+def _was_full(failure: BaseException | None) -> bool:
+    """Whether a store failed for want of space alone: what is on its disk is known then, as after a crash."""
+    cause = failure.__cause__ if failure is not None else None
+    return isinstance(cause, OSError) and not isinstance(cause, SyncError) and cause.errno in FULL
 
 
 def _boot_id() -> str:
@@ -194,6 +212,23 @@ def _boot_id() -> str:
         return Path("/proc/sys/kernel/random/boot_id").read_text().strip()
     except OSError:
         return ""
+
+
+async def lives(node: Node, opening: Callable[[], Store], stop: asyncio.Event) -> None:
+    """Run a node, life after life on its disk, until asked to stop; the store is closed then."""
+    loop, executor, store = asyncio.get_running_loop(), node.executor, node.store
+    try:
+        while (reason := await node.run(stop, _new_run(node.settings))) is not None:
+            if node.reopen:
+                log.warning("opening the disk again", reason=reason)
+                await loop.run_in_executor(executor, store.close)
+                store = await loop.run_in_executor(executor, opening)
+            else:
+                log.warning("rebuilding from empty", reason=reason)
+                await loop.run_in_executor(executor, store.wipe_for_rebuild)
+            node = replace(node, store=store, reopen=False)
+    finally:
+        await loop.run_in_executor(executor, store.close)
 
 
 async def _serve(settings: NodeSettings, stop: asyncio.Event) -> None:
@@ -224,18 +259,11 @@ async def _serve(settings: NodeSettings, stop: asyncio.Event) -> None:
             store, trouble = emptied, str(e)
         else:
             await coordination.start()
+        first = Node(settings, store, coordination, executor, SystemClock(), trouble)
         try:
-            while True:
-                node = Node(settings, store, coordination, executor, SystemClock(), trouble)
-                reason = await node.run(stop, _new_run(settings))
-                if reason is None:
-                    return
-                trouble = node.trouble
-                log.warning("rebuilding from empty", reason=reason)
-                await loop.run_in_executor(executor, store.wipe_for_rebuild)
+            await lives(first, opening, stop)
         finally:
             await coordination.close()
-            await loop.run_in_executor(executor, store.close)
 
 
 async def _rebuilt(

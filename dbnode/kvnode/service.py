@@ -31,7 +31,6 @@ MAX_LOG_BATCH_BYTES = 4 << 20
 MAX_QUEUED_BYTES = 64 << 20  # of requests waiting or under way
 MAX_ANSWER_BYTES = 4 << 20  # of values in the answer to one request; what is beyond is refused
 LEASE_GRACE = 2.0  # seconds without a lease after which writes are refused: they would wait for nobody knows what
-MIN_FREE_BYTES = 256 << 20  # below this much free disk a leader takes no more writes
 
 Answer = Callable[[Sequence[Outcome] | None], None]
 """Called once with one outcome per operation, or None: the writes' outcome is unknown, a repeat of the pair may tell."""

@@ -41,6 +41,11 @@ class NodeSettings(Settings):
         le=60,
         description="seconds of silence after which a follower is dropped",
     )
+    min_free_mib: int = Field(
+        default=256,
+        ge=1,
+        description="MiB of free disk below which a leader refuses writes; a follower leaves at a quarter",
+    )
     termination_log: str = Field(
         default="/dev/termination-log", description="file that gets the run id for the kubelet, where it exists"
     )

@@ -7,6 +7,7 @@ import socket
 from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -16,11 +17,12 @@ from kvcommon.clock import SystemClock
 from kvcommon.slotmap import SlotMap
 from kvcoord.contract import ClusterIdentity, MemberInfo, PartitionState, Versioned
 from kvcoord.memory import MemoryCoordination, MemoryStore
-from kvnode.main import Node
+from kvnode.main import Node, lives
 from kvnode.settings import NodeSettings
 from kvproto.errors import error_from_rpc
 from kvproto.v1 import cluster_pb2_grpc, kv_pb2, kv_pb2_grpc
 from kvstore.store import Store
+from tests.support.faulty_files import FaultyFiles
 
 CLUSTER = "11111111-2222-3333-4444-555555555555"
 PATIENCE = 60.0
@@ -52,6 +54,7 @@ class NodeCluster:
         self.coordination = self.store.session("test")
         self.running: dict[str, Running] = {}
         self.runs = 0
+        self.files: dict[str, FaultyFiles] = {}  # of pods whose disk is not a real one
         self._channels: dict[str, aio.Channel] = {}
 
     # --- life --------------------------------------------------------------------------------------------------------
@@ -60,10 +63,10 @@ class NodeCluster:
         """Start a node, or start it again on its disk."""
         self.runs += 1
         stop, coordination = asyncio.Event(), self.store.session(f"{pod} {self.runs}")
-        task = asyncio.create_task(self._serve(pod, f"run{self.runs}", stop, coordination), name=pod)
+        task = asyncio.create_task(self._serve(pod, stop, coordination), name=pod)
         self.running[pod] = Running(task, stop, coordination)
 
-    async def _serve(self, pod: str, run: str, stop: asyncio.Event, coordination: MemoryCoordination) -> None:
+    async def _serve(self, pod: str, stop: asyncio.Event, coordination: MemoryCoordination) -> None:
         settings = NodeSettings(
             pod=pod,
             partition=0,
@@ -76,19 +79,18 @@ class NodeCluster:
             pipeline_port=0,
             redis_port=free_port(),
             http_port=0,
+            min_free_mib=1,
         )
-        store = Store.open(settings.data_dir, cluster_id=CLUSTER, partition=0, pod=pod)
+        files = self.files.get(pod)
+        opening = partial(Store.open, settings.data_dir, cluster_id=CLUSTER, partition=0, pod=pod, files=files)
         await coordination.start()
         with ThreadPoolExecutor(1) as executor:
+            node = Node(settings, opening(), coordination, executor, SystemClock())
             try:
-                life = 0
-                while await Node(settings, store, coordination, executor, SystemClock()).run(stop, f"{run}.{life}"):
-                    life += 1
-                    store.wipe_for_rebuild()
+                await lives(node, opening, stop)
                 await coordination.close()
             finally:
                 coordination.crash()
-                store.close()
 
     async def kill(self, pod: str) -> None:
         """End it at once: nothing is handed over, its registration stays for a while."""
@@ -202,9 +204,12 @@ class NodeCluster:
 
 
 @contextlib.asynccontextmanager
-async def node_cluster(folder: Path, pods: int = 3, partitions: int = 1) -> AsyncIterator[NodeCluster]:
-    """Nodes of partition 0 of a new cluster, closed at the end."""
+async def node_cluster(
+    folder: Path, pods: int = 3, partitions: int = 1, files: dict[str, FaultyFiles] | None = None
+) -> AsyncIterator[NodeCluster]:
+    """Nodes of partition 0 of a new cluster, closed at the end. `files` are the disks of pods that have no real one."""
     cluster = NodeCluster(folder, pods, partitions)
+    cluster.files.update(files or {})
     try:
         await cluster.open()
         yield cluster

@@ -110,7 +110,14 @@ class HandOverRequested:
     """A person or the operator wants another leader; this replica stays a follower."""
 
 
+@dataclass(frozen=True, slots=True)
+class DiskSpace:
+    """The disk has become too full to follow anyone (`low`), or has space again."""
+
+    low: bool
+
+
 Event = (
     Tick | StateSeen | CasAnswered | Dialed | DialFailed | Received | Disconnected | Proposed | Written | WriteFailed
-    | LogRead | DeathReported | LeaveRequested | HandOverRequested
+    | LogRead | DeathReported | LeaveRequested | HandOverRequested | DiskSpace
 )  # fmt: skip

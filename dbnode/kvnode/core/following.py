@@ -35,20 +35,22 @@ class Following:
         self.leaving = False
         self.broken = False
         self.rebuilding = False
+        self.low = False  # on disk space: in sync it stays, as far as it can, otherwise it follows nobody
 
     # --- the connection ----------------------------------------------------------------------------------------------
 
     def tick(self, now: float) -> None:
         """Dial the leader when there is one to follow; give up a connection that has gone silent."""
         timing = self.common.config.timing
-        if self.conn is not None and now - self.heard_at > 2 * timing.lease:
+        if self.conn is not None and (now - self.heard_at > 2 * timing.lease or self._full):
             self.drop(now)
         state = self.common.state
         if state is None or state.leader is None or state.leader == self.common.config.me:
             return
         if self.conn is not None and self.leader != state.leader and self.epoch < state.epoch:
             self.drop(now, wait=False)  # another leads by now
-        if self.conn is None and self.dialing is None and now >= self.dial_at and self.common.settled:
+        due = now >= self.dial_at and not self._full
+        if self.conn is None and self.dialing is None and due and self.common.settled:
             self.dialing = state.leader
             self.common.emit(Dial(state.leader))
 
@@ -134,7 +136,7 @@ class Following:
         self.epoch = welcome.epoch
         self.known_commit = max(self.known_commit, common.commit)
         self._ack(now)
-        if self.leaving or self.broken:
+        if self.leaving or self.broken or self.low:
             self.leave()
 
     def _refused(self, refuse: Refuse, now: float) -> None:
@@ -184,6 +186,18 @@ class Following:
         """Ask the leader to take this replica out of the in-sync set."""
         if self.conn is not None and self.epoch:
             self.common.emit(Send(self.conn, Leave(self.epoch, self.broken)))
+
+    @property
+    def _full(self) -> bool:
+        return self.low and not self.common.in_sync
+
+    def disk_space(self, now: float, *, low: bool) -> None:
+        """Ask to be taken out before a write fails; with space again, begin anew with the leader."""
+        if low and not self.low:
+            self.leave()
+        elif self.low and not low:
+            self.drop(now, wait=False)
+        self.low = low
 
     def _apply(self) -> None:
         self.common.commit_to(min(self.known_commit, self.common.end.index), enough=True)

@@ -64,6 +64,7 @@ class Replica:
             ev.DeathReported: self._death_reported,
             ev.LeaveRequested: self._leave_requested,
             ev.HandOverRequested: self._hand_over_requested,
+            ev.DiskSpace: lambda e, now: self.following.disk_space(now, low=e.low),
         }
 
     def step(self, event: ev.Event, now: float) -> list[Effect]:

@@ -220,8 +220,12 @@ class Host:
             self.watcher.role_changed(effect.role, effect.epoch)
 
     def _rebuild(self, effect: ef.Rebuild) -> None:
+        self.end(effect.reason)
+
+    def end(self, reason: str) -> None:
+        """This run is over, for this reason."""
         if not self.rebuild.done():
-            self.rebuild.set_result(effect.reason)
+            self.rebuild.set_result(reason)
 
     async def _compare_and_set(self, effect: ef.CompareAndSet) -> None:
         expected, wanted, partition = effect.expected_version, effect.state, self.config.partition

@@ -20,6 +20,7 @@ write, messages arrive, compare-and-sets are answered. The idea is etcd-io/raft'
     death A                 the kubelet's word about A's last run
     leave A / handover A
     min 1                   a person sets minInSync
+    space A low|enough      what is left on A's disk
     lose                    coordination's data is gone; `keep` remembers it, `turnback` puts back what was kept
     putback A               the state that A knows comes back, of a new generation
     tried A                 what A's disk says about an addition that is not settled
@@ -248,6 +249,9 @@ class World:
         assert self.state is not None
         self.state = replace(self.state, min_in_sync=int(number), serial=self.state.serial + 1)
         self.version += 1
+
+    def _do_space(self, pod: str, what: str) -> None:
+        self._step(self.processes[pod], ev.DiskSpace(low=what == "low"))
 
     def _do_lose(self) -> None:
         self.state, self.version = None, -1

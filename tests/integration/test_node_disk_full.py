@@ -1,0 +1,107 @@
+"""Small disks under real nodes: writes are refused before they fail, reads go on, and all heals when there is space."""
+
+import asyncio
+from pathlib import Path
+
+import pytest
+from grpc import StatusCode, aio
+
+from kvproto.v1 import kv_pb2
+from tests.support.faulty_files import FaultyFiles
+from tests.support.node_cluster import NodeCluster, node_cluster
+
+MIB = 1 << 20
+SMALL = 8 * MIB  # as long as the test wants it so
+
+
+def small_disks(*pods: str) -> dict[str, FaultyFiles]:
+    return {pod: FaultyFiles(capacity=SMALL) for pod in pods}
+
+
+async def write(nodes: NodeCluster, index: int, size: int = 100_000) -> None:
+    await nodes.put(b"k%d" % index, bytes(size))
+
+
+async def refused(nodes: NodeCluster, pod: str) -> aio.AioRpcError:
+    """The refusal of a write, once there is one."""
+    stub = await nodes.kv(pod)
+    async with asyncio.timeout(30):
+        while True:
+            try:
+                await stub.Put(kv_pb2.PutRequest(key=b"more", value=b"v"), timeout=5)
+            except aio.AioRpcError as e:
+                if e.code() == StatusCode.RESOURCE_EXHAUSTED:
+                    return e
+
+
+async def message(nodes: NodeCluster, pod: str) -> str:
+    return (await nodes.coordination.read_members())[pod].trouble
+
+
+async def test_a_leader_refuses_writes_before_its_disk_is_full(tmp_path: Path) -> None:
+    """With the reason; reads go on; writes, too, when there is space again."""
+    async with node_cluster(tmp_path, files=small_disks("c-p0-0", "c-p0-1", "c-p0-2")) as nodes:
+        await write(nodes, 0)
+        leader = await nodes.leader()
+        used = SMALL - nodes.files[leader].free_bytes(tmp_path)
+        nodes.files[leader].capacity = used + MIB // 2
+        assert "disk is nearly full" in str((await refused(nodes, leader)).details())
+        assert (await nodes.get(leader, b"k0")).value == bytes(100_000)
+        async for members in nodes.coordination.watch_members():
+            if members[leader].trouble.startswith("DiskFull: "):
+                break
+        nodes.files[leader].capacity = SMALL
+        await write(nodes, 1)
+        assert len(await all_pods(nodes)) == 3
+
+
+async def all_pods(nodes: NodeCluster) -> set[str]:
+    return {r.pod for r in (await nodes.all_in_sync()).in_sync}
+
+
+async def test_a_follower_leaves_before_its_disk_is_full_and_comes_back(tmp_path: Path) -> None:
+    """The partition goes on without it."""
+    async with node_cluster(tmp_path, files=small_disks("c-p0-0", "c-p0-1", "c-p0-2")) as nodes:
+        await write(nodes, 0)
+        await nodes.all_in_sync()
+        leader = await nodes.leader()
+        follower = next(pod for pod in nodes.pods if pod != leader)
+        used = SMALL - nodes.files[follower].free_bytes(tmp_path)
+        nodes.files[follower].capacity = used + MIB // 8
+        await nodes.state(lambda s: follower not in {r.pod for r in s.in_sync})
+        for i in range(5):
+            await write(nodes, i)
+        nodes.files[follower].capacity = SMALL
+        await nodes.all_in_sync()
+
+
+async def test_a_follower_whose_write_finds_no_space_does_not_stop_the_partition(tmp_path: Path) -> None:
+    """It happened too fast for it to leave: it is taken out as broken, begins from empty, and joins."""
+    async with node_cluster(tmp_path, files=small_disks("c-p0-0", "c-p0-1", "c-p0-2")) as nodes:
+        await write(nodes, 0)
+        before = await nodes.all_in_sync()
+        leader = await nodes.leader()
+        follower = next(r for r in before.in_sync if r.pod != leader)
+        nodes.files[follower.pod].capacity = SMALL - nodes.files[follower.pod].free_bytes(tmp_path) + 1000
+        await write(nodes, 1)
+        await nodes.state(lambda s: follower not in s.in_sync)
+        nodes.files[follower.pod].capacity = SMALL
+        assert follower not in (await nodes.all_in_sync()).in_sync
+
+
+async def test_the_only_replica_whose_write_found_no_space_opens_its_disk_again(tmp_path: Path) -> None:
+    """Nobody else has the data, and what is on the disk is known: as after a crash."""
+    async with node_cluster(tmp_path, pods=1, files=small_disks("c-p0-0")) as nodes:
+        await write(nodes, 0)
+        (pod,) = nodes.pods
+        before = await nodes.all_in_sync()
+        stub = await nodes.kv(pod)
+        nodes.files[pod].capacity = SMALL - nodes.files[pod].free_bytes(tmp_path) + 1000
+        with pytest.raises(aio.AioRpcError):
+            await stub.Put(kv_pb2.PutRequest(key=b"k1", value=bytes(100_000)), timeout=5)
+        nodes.files[pod].capacity = SMALL
+        await write(nodes, 2)
+        after = (await nodes.state()).value
+        assert after.in_sync == before.in_sync
+        assert after.epoch > before.epoch
+        assert (await nodes.get(pod, b"k0")).value == bytes(100_000)
