@@ -187,18 +187,6 @@ class Following:
         if self.conn is not None and self.epoch:
             self.common.emit(Send(self.conn, Leave(self.epoch, self.broken)))
 
-    @property
-    def _full(self) -> bool:
-        return self.low and not self.common.in_sync
-
-    def disk_space(self, now: float, *, low: bool) -> None:
-        """Ask to be taken out before a write fails; with space again, begin anew with the leader."""
-        if low and not self.low:
-            self.leave()
-        elif self.low and not low:
-            self.drop(now, wait=False)
-        self.low = low
-
     def _apply(self) -> None:
         self.common.commit_to(min(self.known_commit, self.common.end.index), enough=True)
         newest = self.common.epochs[-1] if self.common.epochs else None
@@ -221,3 +209,15 @@ class Following:
             why = "its disk failed" if self.broken else "it has less than it acknowledged, or more than was committed"
             self.rebuilding = True
             self.common.emit(Rebuild(f"{self.common.replica}: {why}"))
+
+    @property
+    def _full(self) -> bool:
+        return self.low and not self.common.in_sync
+
+    def disk_space(self, now: float, *, low: bool) -> None:
+        """Ask to be taken out before a write fails; with space again, begin anew with the leader."""
+        if low and not self.low:
+            self.leave()
+        elif self.low and not low:
+            self.drop(now, wait=False)
+        self.low = low
