@@ -70,12 +70,17 @@ class CommandReader:
         exact = self._exact = CommandParser()
         exact.feed(data)
         self._parse(exact, commands, at_most=len(data))
+        if exact.idle:
+            self._exact = None
 
     def _finish(self, exact: CommandParser, data: bytes, commands: list[list[bytes]]) -> bytes:
         """The command under way by the exact parser; returns what is behind it."""
         exact.feed(data)
         self._parse(exact, commands, at_most=1)
-        return exact.rest() if self._exact is None and not self.error else b""
+        if self.error or not exact.at_boundary:
+            return b""
+        self._exact = None
+        return exact.rest()
 
     def _parse(self, exact: CommandParser, commands: list[list[bytes]], *, at_most: int) -> None:
         try:
@@ -87,9 +92,6 @@ class CommandReader:
                     commands.append(command)
         except ProtocolError as e:
             self.error = str(e)
-            return
-        if exact.at_boundary and (exact.idle or at_most == 1):
-            self._exact = None
 
 
 def _looks_usual(data: bytes) -> bool:
