@@ -1,38 +1,16 @@
 """The leader of one epoch: replication, commit, lease, the in-sync set, hand-over."""
 
-from collections import deque
-from dataclasses import dataclass, field, replace
+from dataclasses import replace
 
 from kvcoord.contract import Death, Lost, PartitionState, ReplicaId, RunId, Won
 from kvnode.core.common import Attempt, Common
 from kvnode.core.effects import Close, ReadLog, ReadState, Send
+from kvnode.core.follower import NEVER, Follower
 from kvnode.core.messages import Ack, Append, Go, Hello, Leave, Message, Refuse, RefuseReason, Welcome
 from kvnode.core.parting import parting
-from kvnode.core.types import Batch, Position
+from kvnode.core.types import Batch
 
-NEVER = float("-inf")
 ALWAYS = float("inf")
-
-
-@dataclass(slots=True)
-class Follower:
-    """A follower's connection, since its handshake."""
-
-    conn: int
-    run: RunId
-    sent: Position  # the last that was sent, or where the logs part
-    live: bool = False  # everything was sent; new batches go straight out
-    reading: bool = False  # a ReadLog is under way
-    sequence: int = 0
-    sent_at: float = NEVER
-    sent_times: deque[tuple[int, float]] = field(default_factory=deque)
-    sent_commit: int = 0
-    unacked: deque[tuple[int, int, float]] = field(default_factory=deque)  # (last index, bytes, when) of what was sent
-    unacked_bytes: int = 0
-    echo: int = 0
-    round_target: int = 0  # caught up when it reaches in a heartbeat's time what was committed at its beginning
-    round_started: float = NEVER
-    caught_up: bool = False
 
 
 class Leading:

@@ -10,20 +10,20 @@ from collections.abc import Callable
 from dataclasses import replace
 from typing import Any
 
-from kvcoord.contract import Death, Lost, PartitionState, ReplicaId, RunId, Won
+from kvcoord.contract import Death, Lost, PartitionState, RunId, Won
 from kvnode.core import events as ev
 from kvnode.core.common import Attempt, Common
-from kvnode.core.doubt import Loss
 from kvnode.core.effects import Close, Effect, OpenEpoch, ReadState, RoleChanged, Send
+from kvnode.core.facts import Facts
 from kvnode.core.following import NEVER, Following
 from kvnode.core.leading import Leading
 from kvnode.core.messages import Hello, Refuse, RefuseReason
-from kvnode.core.types import Config, LogView, Meta, Position, Role
+from kvnode.core.types import Config, LogView, Meta, Role
 
 CLAIM_SETTLE = 0.1  # seconds: a leader that lives takes a silent follower out before the follower claims
 
 
-class Replica:
+class Replica(Facts):
     """The protocol of one replica. `step` is the only thing that changes it; no step blocks or raises.
 
     `now` is seconds of a clock that runs while the machine sleeps; it never goes back.
@@ -77,90 +77,7 @@ class Replica:
         out, self.common.out = self.common.out, []
         return out
 
-    # --- what the shell asks -----------------------------------------------------------------------------------------
-
-    @property
-    def state(self) -> PartitionState | None:
-        """The newest state known."""
-        return self.common.state
-
-    @property
-    def meta(self) -> Meta:
-        """What is on disk, or about to be."""
-        return self.common.meta
-
-    @property
-    def epoch(self) -> int:
-        """The epoch led, or followed, or last accepted."""
-        return self.leading.epoch if self.leading else self.common.meta.accepted_epoch
-
-    @property
-    def end(self) -> Position:
-        """Where the log ends, durable or not."""
-        return self.common.end
-
-    @property
-    def durable(self) -> int:
-        return self.common.durable
-
-    @property
-    def commit(self) -> int:
-        return self.common.commit
-
-    @property
-    def in_sync(self) -> bool:
-        return self.common.in_sync
-
-    @property
-    def connected(self) -> bool:
-        """A follower that its leader has welcomed."""
-        return self.following.conn is not None and self.following.epoch > 0
-
-    @property
-    def accepting(self) -> bool:
-        """Whether writes may be proposed, minInSync aside."""
-        return self.leading is not None and self.leading.accepting
-
-    @property
-    def enough(self) -> bool:
-        """Whether enough replicas are in sync for writes."""
-        return self.leading is not None and self.leading.enough
-
-    @property
-    def lease_until(self) -> float:
-        """Linearizable reads may be answered before this time (exclusive) from what is applied; rule 5."""
-        leading = self.leading
-        return leading.lease_until if leading and leading.opened and not self.common.stopped else NEVER
-
-    @property
-    def fresh_at(self) -> float:
-        """A follower's applied state holds everything that was committed at this time (bounded reads)."""
-        return self.following.fresh_at
-
-    @property
-    def loss(self) -> tuple[Loss, int] | None:
-        """Whether coordination's data was lost, or turned back to a state of this version (rule 19).
-
-        This replica then acts on none of it.
-        """
-        doubt = self.common.doubt
-        return None if doubt.lost is None else (doubt.lost, doubt.version)
-
-    @property
-    def may_exit(self) -> bool:
-        """After LeaveRequested: nothing is gained by staying longer."""
-        state = self.common.state
-        if state is None or self.role is Role.FAILED:
-            return True
-        others = [r for r in state.in_sync if r != self.common.replica]
-        if not self.common.in_sync or not others:
-            return True
-        return self.role is not Role.LEADER and not self._leads(state) and len(others) < max(1, state.min_in_sync)
-
     # --- coordination ------------------------------------------------------------------------------------------------
-
-    def _leads(self, state: PartitionState) -> bool:
-        return state.leader == self.config.me
 
     def _state_seen(self, event: ev.StateSeen, now: float) -> None:
         known, stopped = self.common.state, self.common.stopped
@@ -404,7 +321,3 @@ class Replica:
         if self.leading is not None:
             self.leading.hand_over()
             self.leading.tick(now)
-
-    def describe_in_sync(self) -> tuple[ReplicaId, ...]:
-        """The in-sync set as the newest known state has it."""
-        return self.common.state.in_sync if self.common.state else ()

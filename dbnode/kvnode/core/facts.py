@@ -1,0 +1,103 @@
+"""What a replica's shell and its service ask of it; nothing here changes anything."""
+
+from kvcoord.contract import PartitionState, ReplicaId
+from kvnode.core.common import Common
+from kvnode.core.doubt import Loss
+from kvnode.core.following import NEVER, Following
+from kvnode.core.leading import Leading
+from kvnode.core.types import Config, Meta, Position, Role
+
+
+class Facts:
+    """The side of a `Replica` that is read."""
+
+    config: Config
+    role: Role
+    common: Common
+    following: Following
+    leading: Leading | None
+
+    @property
+    def state(self) -> PartitionState | None:
+        """The newest state known."""
+        return self.common.state
+
+    @property
+    def meta(self) -> Meta:
+        """What is on disk, or about to be."""
+        return self.common.meta
+
+    @property
+    def epoch(self) -> int:
+        """The epoch led, or followed, or last accepted."""
+        return self.leading.epoch if self.leading else self.common.meta.accepted_epoch
+
+    @property
+    def end(self) -> Position:
+        """Where the log ends, durable or not."""
+        return self.common.end
+
+    @property
+    def durable(self) -> int:
+        return self.common.durable
+
+    @property
+    def commit(self) -> int:
+        return self.common.commit
+
+    @property
+    def in_sync(self) -> bool:
+        return self.common.in_sync
+
+    @property
+    def connected(self) -> bool:
+        """A follower that its leader has welcomed."""
+        return self.following.conn is not None and self.following.epoch > 0
+
+    @property
+    def accepting(self) -> bool:
+        """Whether writes may be proposed, minInSync aside."""
+        return self.leading is not None and self.leading.accepting
+
+    @property
+    def enough(self) -> bool:
+        """Whether enough replicas are in sync for writes."""
+        return self.leading is not None and self.leading.enough
+
+    @property
+    def lease_until(self) -> float:
+        """Linearizable reads may be answered before this time (exclusive) from what is applied; rule 5."""
+        leading = self.leading
+        return leading.lease_until if leading and leading.opened and not self.common.stopped else NEVER
+
+    @property
+    def fresh_at(self) -> float:
+        """A follower's applied state holds everything that was committed at this time (bounded reads)."""
+        return self.following.fresh_at
+
+    @property
+    def loss(self) -> tuple[Loss, int] | None:
+        """Whether coordination's data was lost, or turned back to a state of this version (rule 19).
+
+        This replica then acts on none of it.
+        """
+        doubt = self.common.doubt
+        return None if doubt.lost is None else (doubt.lost, doubt.version)
+
+    @property
+    def may_exit(self) -> bool:
+        """After LeaveRequested: nothing is gained by staying longer."""
+        state = self.common.state
+        if state is None or self.role is Role.FAILED:
+            return True
+        others = [r for r in state.in_sync if r != self.common.replica]
+        if not self.common.in_sync or not others:
+            return True
+        return self.role is not Role.LEADER and not self._leads(state) and len(others) < max(1, state.min_in_sync)
+
+    def _leads(self, state: PartitionState) -> bool:
+        return state.leader == self.config.me
+
+    def describe_in_sync(self) -> tuple[ReplicaId, ...]:
+        """The in-sync set as the newest known state has it."""
+        return self.common.state.in_sync if self.common.state else ()
