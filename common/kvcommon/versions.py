@@ -14,6 +14,7 @@ _COUNTER_BITS = 12
 _PARTITION_BITS = 10
 _MS_SHIFT = _COUNTER_BITS + _PARTITION_BITS
 _COUNTER_MASK = (1 << _COUNTER_BITS) - 1
+MAX_TAKEN = 1 << _COUNTER_BITS  # versions at once
 
 
 def pack_version(ms: int, partition: int, counter: int) -> int:
@@ -48,6 +49,15 @@ class VersionClock:
         else:
             self.last = last + 1
         return self.last
+
+    def take(self, count: int, wall_ms: int) -> int:
+        """The first of `count` versions that follow each other, all above those before; at most MAX_TAKEN at once."""
+        assert 0 < count <= MAX_TAKEN, count
+        first = self.next(wall_ms)
+        if (first & _COUNTER_MASK) + count > MAX_TAKEN:  # they would run over into the partition's bits
+            first = pack_version(version_ms(first) + 1, self.partition, 0)
+        self.last = first + count - 1
+        return first
 
     def observe(self, version: int) -> None:
         """Make later versions greater than this one, which may be another partition's."""

@@ -75,7 +75,7 @@ class Node:
             coordination=self.coordination,
             network=network,
             clock=self.clock,
-            disk=partial(Disk, executor=self.executor),
+            disk=Disk,
         )
         watch = ClusterWatch(self.coordination, lambda view: host.keep(view.identity, view.slot_map))
         service = Service(host, slot_map=lambda: watch.view.slot_map or host.kept.slot_map)

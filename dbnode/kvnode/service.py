@@ -8,14 +8,16 @@ overlaid with what is appended and not committed; every answer that depends on t
 import asyncio
 from collections import deque
 from collections.abc import Callable, Sequence
-from dataclasses import replace
+from dataclasses import dataclass, field, replace
+from itertools import repeat
+from operator import itemgetter
 
 from kvcommon.clock import Clock
 from kvcommon.errors import KVClusterError
 from kvcommon.numbers import DEDUPLICATION_WINDOW, MAX_KEY_BYTES, MAX_VALUE_BYTES
 from kvcommon.slotmap import SlotMap
 from kvcommon.slots import slot_of
-from kvcommon.versions import VersionClock, version_partition
+from kvcommon.versions import MAX_TAKEN, VersionClock, version_partition
 from kvnode.core.types import Role
 from kvnode.operations import Code, Kind, Operation, Outcome, ReadMode, Request
 from kvnode.sessions import decode_outcomes, encode_outcomes
@@ -25,6 +27,12 @@ from kvstore.batch import RecordTuple, RecordType, encode_batch
 from kvstore.errors import StoreError
 from kvstore.sessions import Expired, session_key
 from kvstore.store import Store
+
+# Plain numbers for what is compared with every operation: comparing an IntEnum's member costs five times as much.
+_GET, _PUT, _DELETE, _OK = int(Kind.GET), int(Kind.PUT), int(Kind.DELETE), int(Code.OK)
+_SOUND = frozenset(map(int, Kind))
+_PUT_RECORD, _DELETE_RECORD, _SESSION = int(RecordType.PUT), int(RecordType.DELETE), int(RecordType.SESSION)
+_KIND, _KEY = itemgetter(0), itemgetter(1)  # of an operation
 
 MAX_IN_FLIGHT = 8  # log batches that are not committed yet
 MAX_LOG_BATCH_BYTES = 4 << 20
@@ -54,6 +62,36 @@ class _Pending(Work):
             answer(outcomes)
 
 
+@dataclass(slots=True)
+class _LogBatch:
+    """A log batch that is being made, or appended and not committed.
+
+    `changes` is what it makes of its keys: version and value, None when deleted.
+    """
+
+    records: list[RecordTuple] = field(default_factory=list)
+    waiting: list[Work] = field(default_factory=list)
+    changes: dict[bytes, tuple[int, bytes | None]] = field(default_factory=dict)
+    last: int = 0  # its last index
+
+    def put(self, key: bytes, value: bytes, version: int) -> None:
+        """Add a write of a key."""
+        self.changes[key] = (version, value)
+        self.records.append((_PUT_RECORD, key, value, version, 0))
+
+    def put_all(self, keys: Sequence[bytes], values: Sequence[bytes], first_version: int) -> range:
+        """Add writes with versions that follow each other, and return those: in columns, as most writes are these."""
+        versions = range(first_version, first_version + len(keys))
+        self.changes.update(zip(keys, zip(versions, values, strict=True), strict=True))
+        self.records.extend(zip(repeat(_PUT_RECORD), keys, values, versions, repeat(0)))
+        return versions
+
+    def delete(self, key: bytes, version: int) -> None:
+        """Add a deletion."""
+        self.changes[key] = (version, None)
+        self.records.append((_DELETE_RECORD, key, b"", version, 0))
+
+
 class Service:
     """Serves one replica's partition."""
 
@@ -68,8 +106,8 @@ class Service:
         self._queue: deque[Work] = deque()
         self._queued_bytes = 0
         self._flush_scheduled = False
-        self._in_flight: deque[tuple[int, list[Work], list[bytes]]] = deque()  # (last index, who waits, keys)
-        self._overlay: dict[bytes, tuple[int, int, bytes | None]] = {}  # key -> (index, version, value or deleted)
+        self._in_flight: deque[_LogBatch] = deque()  # not committed
+        self._making = _LogBatch()  # in `_flush_queue`, empty otherwise
         self._sessions: dict[tuple[bytes, int], _Pending] = {}  # pairs under way
         self.disk_full = False
         self.closing = False
@@ -86,10 +124,10 @@ class Service:
         invalid = [invalid_operation(op) for op in request.operations]
         if any(invalid):
             request, answer = _without_invalid(request, invalid, answer)
-        if any(op[0] != Kind.GET for op in request.operations):
-            self._submit_writes(request, answer)
-        else:
+        if all(map(_GET.__eq__, map(_KIND, request.operations))):
             answer(self._read(request))
+        else:
+            self._submit_writes(request, answer)
 
     async def call(self, request: Request) -> Sequence[Outcome] | None:
         """`submit` for one who waits."""
@@ -111,8 +149,7 @@ class Service:
         if slot_map is None:
             return _NO_MAP
         owners, mine = slot_map.owners, self._partition
-        for op in request.operations:
-            slot = slot_of(op[1])
+        for slot in map(slot_of, map(_KEY, request.operations)):
             if owners[slot] != mine:
                 return self._elsewhere(slot, owners[slot])
         return None
@@ -158,7 +195,7 @@ class Service:
             record = self._store.get(key)
         except (StoreError, OSError) as e:
             return self._damaged(e)
-        return Outcome(Code.NOT_FOUND) if record is None else Outcome(Code.OK, record[3], record[2])
+        return Outcome(Code.NOT_FOUND) if record is None else Outcome(_OK, record[3], record[2])
 
     def _damaged(self, error: Exception) -> Outcome:
         """What is answered when the log can't be read; this replica then goes."""
@@ -321,9 +358,8 @@ class Service:
             self._refuse_queue(self._not_serving("writes"))
             return
         first = self._core.end.index + 1
-        records: list[RecordTuple] = []
-        waiting: list[Work] = []
-        keys: list[bytes] = []
+        batch = _LogBatch()
+        self._making = batch
         size, now = 0, self._clock.now()
         while self._queue and size < MAX_LOG_BATCH_BYTES:
             work = self._queue.popleft()
@@ -331,20 +367,22 @@ class Service:
                 self._settle(work, _TOO_LATE)
                 continue
             if isinstance(work, _Pending):
-                self._evaluate(work, first, records, keys)
+                self._evaluate(work)
             elif isinstance(work, Puts):
-                self._evaluate_puts(work, first, records, keys)
+                self._evaluate_puts(work)
             elif isinstance(work, Transaction):
-                self._evaluate_transaction(work, first, records, keys)
+                self._evaluate_transaction(work)
             size += work.size
-            waiting.append(work)
-        if records:
-            data = encode_batch(self._core.epoch, first, self._core.commit, records)
-            last = first + len(records) - 1
-            self._in_flight.append((last, waiting, keys))
-            self._host.propose(data, first, last)
+            batch.waiting.append(work)
+        self._making = _LogBatch()
+        if batch.records:
+            data = encode_batch(self._core.epoch, first, self._core.commit, batch.records)
+            batch.last = first + len(batch.records) - 1
+            batch.records = []
+            self._in_flight.append(batch)
+            self._host.propose(data, first, batch.last)
         else:
-            self._answer_without_records(waiting)
+            self._answer_without_records(batch.waiting)
         if self._queue:
             self._schedule()
 
@@ -357,56 +395,71 @@ class Service:
             for work in waiting:
                 self._settle(work, self._not_serving("writes"))
         elif self._in_flight:
-            self._in_flight[-1][1].extend(waiting)
+            self._in_flight[-1].waiting.extend(waiting)
         else:
             for work in waiting:
                 self._settle(work, None)
 
-    def _evaluate(self, pending: _Pending, first: int, records: list[RecordTuple], keys: list[bytes]) -> None:
+    def _evaluate(self, pending: _Pending) -> None:
         """Decide each operation's outcome on index and overlay, and add the records that it makes."""
-        request, overlay, outcomes = pending.request, self._overlay, pending.outcomes
+        request, wall = pending.request, self._clock.wall_ms()
         if request.observed:
             self._versions.observe(request.observed)
-        wall = self._clock.wall_ms()
+        if all(op[0] == _PUT and op[3] is None for op in request.operations):  # nothing can refuse them
+            _, keys, values, _ = zip(*request.operations, strict=True)
+            versions = self._making.put_all(keys, values, self._versions.take(len(keys), wall))
+            pending.outcomes = [Outcome(_OK, version) for version in versions]
+        else:
+            pending.outcomes = self._evaluate_each(request.operations, wall)
+        if request.pair is not None:  # also when all was refused: a late repeat must not be done after all
+            result = encode_outcomes(request.operations, pending.outcomes)
+            row = (_SESSION, session_key(*request.pair), result, self._versions.next(wall), 0)
+            self._making.records.append(row)
+
+    def _evaluate_each(self, operations: Sequence[Operation], wall: int) -> list[Outcome]:
+        outcomes: list[Outcome] = []
         read = 0
-        for kind, key, value, expected in request.operations:
-            if kind == Kind.GET and read >= MAX_ANSWER_BYTES:
+        for kind, key, value, expected in operations:
+            if kind == _GET and read >= MAX_ANSWER_BYTES:
                 outcomes.append(_TOO_LONG)
                 continue
-            if kind == Kind.PUT and expected is None:
-                version = self._versions.next(wall)
-            else:
+            if kind != _PUT or expected is not None:
                 refused = self._evaluate_condition(kind, key, expected)
                 if refused is not None:
                     read += len(refused[2])
                     outcomes.append(refused)
                     continue
-                version = self._versions.next(wall)
-            if kind == Kind.DELETE:
-                overlay[key] = (first + len(records), version, None)
-                records.append((RecordType.DELETE, key, b"", version, 0))
+            version = self._versions.next(wall)
+            if kind == _DELETE:
+                self._making.delete(key, version)
             else:
-                overlay[key] = (first + len(records), version, value)
-                records.append((RecordType.PUT, key, value, version, 0))
-            keys.append(key)
-            outcomes.append(Outcome(Code.OK, version))
-        if request.pair is not None:  # also when all was refused: a late repeat must not be done after all
-            result = encode_outcomes(request.operations, outcomes)
-            records.append((RecordType.SESSION, session_key(*request.pair), result, self._versions.next(wall), 0))
+                self._making.put(key, value, version)
+            outcomes.append(Outcome(_OK, version))
+        return outcomes
+
+    def _overlaid(self, key: bytes) -> tuple[int, bytes | None] | None:
+        """What the newest of the batches being made and in flight makes of a key; None: nothing (rule 9)."""
+        over = self._making.changes.get(key)
+        if over is None:
+            for batch in reversed(self._in_flight):
+                over = batch.changes.get(key)
+                if over is not None:
+                    break
+        return over
 
     def _evaluate_condition(self, kind: int, key: bytes, expected: int | None) -> Outcome | None:
         """A Get's outcome, or why a write is refused; None: it may go on."""
-        over = self._overlay.get(key)
+        over = self._overlaid(key)
         if over is not None:
-            found, value = (over[1], over[2]) if over[2] is not None else (0, b"")
+            found, value = over if over[1] is not None else (0, b"")
         else:
             try:
                 record = self._store.get(key)
             except (StoreError, OSError) as e:
                 return self._damaged(e)
             found, value = (record[3], record[2]) if record is not None else (0, b"")
-        if kind == Kind.GET:
-            return Outcome(Code.OK, found, value or b"") if found else Outcome(Code.NOT_FOUND)
+        if kind == _GET:
+            return Outcome(_OK, found, value or b"") if found else Outcome(Code.NOT_FOUND)
         if kind == Kind.CREATE and found:
             return Outcome(Code.ALREADY_EXISTS, found)
         if kind in (Kind.UPDATE, Kind.DELETE) and not found:
@@ -415,19 +468,15 @@ class Service:
             return Outcome(Code.VERSION_MISMATCH, found, message=f"expected version {expected}, found {found}")
         return None
 
-    def _evaluate_puts(self, puts: Puts, first: int, records: list[RecordTuple], keys: list[bytes]) -> None:
+    def _evaluate_puts(self, puts: Puts) -> None:
         """Add the records of writes without conditions."""
         puts.begun = True
         wall = self._clock.wall_ms()
-        for key, value in puts.pairs:
-            version = self._versions.next(wall)
-            self._overlay[key] = (first + len(records), version, value)
-            records.append((RecordType.PUT, key, value, version, 0))
-            keys.append(key)
+        for at in range(0, len(puts.pairs), MAX_TAKEN):
+            keys, values = zip(*puts.pairs[at : at + MAX_TAKEN], strict=True)
+            self._making.put_all(keys, values, self._versions.take(len(keys), wall))
 
-    def _evaluate_transaction(
-        self, work: Transaction, first: int, records: list[RecordTuple], keys: list[bytes]
-    ) -> None:
+    def _evaluate_transaction(self, work: Transaction) -> None:
         """Let it decide on index and overlay, and add the records that it makes: all of them in this batch, or none."""
         try:
             writes, work.result = work.decide(self._read_overlaid)
@@ -445,28 +494,23 @@ class Service:
         wall = self._clock.wall_ms()
         for key, value in writes:
             version = self._versions.next(wall)
-            self._overlay[key] = (first + len(records), version, value)
-            kind = RecordType.PUT if value is not None else RecordType.DELETE
-            records.append((kind, key, value or b"", version, 0))
-            keys.append(key)
+            if value is None:
+                self._making.delete(key, version)
+            else:
+                self._making.put(key, value, version)
 
     def _read_overlaid(self, key: bytes) -> bytes | None:
         """A key's value as of the end of the log. Raises DamagedError."""
-        over = self._overlay.get(key)
-        return over[2] if over is not None else self.get(key)
+        over = self._overlaid(key)
+        return over[1] if over is not None else self.get(key)
 
     # --- the way out -------------------------------------------------------------------------------------------------
 
     def committed(self, index: int, *, enough: bool) -> None:
         """Answer whoever waited for what is committed and applied now."""
-        overlay, in_flight = self._overlay, self._in_flight
-        while in_flight and in_flight[0][0] <= index:
-            _, waiting, keys = in_flight.popleft()
-            for key in keys:
-                over = overlay.get(key)
-                if over is not None and over[0] <= index:
-                    del overlay[key]
-            for work in waiting:
+        in_flight = self._in_flight
+        while in_flight and in_flight[0].last <= index:
+            for work in in_flight.popleft().waiting:
                 self._settle(work, None if enough else _TOO_FEW_HAVE_IT)
         if self._queue:
             self._schedule()
@@ -475,9 +519,8 @@ class Service:
         """What was proposed and is not committed has an unknown outcome; what was only queued was not done."""
         in_flight = list(self._in_flight)
         self._in_flight.clear()
-        self._overlay.clear()
-        for _, waiting, _ in in_flight:
-            for work in waiting:
+        for batch in in_flight:
+            for work in batch.waiting:
                 self._settle(work, LOST)
         self._refuse_queue(self._not_serving("writes"))
 
@@ -520,6 +563,8 @@ _TOO_LONG = Outcome(
 def invalid_operation(op: Operation) -> Outcome | None:
     """What is wrong with an operation by itself, whoever gets it."""
     kind, key, value, expected = op
+    if 0 < len(key) <= MAX_KEY_BYTES and len(value) <= MAX_VALUE_BYTES and kind in _SOUND and expected is None:
+        return None
     if not 0 < len(key) <= MAX_KEY_BYTES:
         text = f"a key of {len(key)} bytes; 1 to {MAX_KEY_BYTES} are possible"
     elif len(value) > MAX_VALUE_BYTES:

@@ -1,11 +1,56 @@
-"""The log's writer: batches are queued on the event loop, written and synced in groups on one thread."""
+"""The log's writer: batches are queued on the event loop, written and synced in groups on a thread of its own."""
 
 import asyncio
+import contextlib
+import threading
 from collections.abc import Callable
-from concurrent.futures import Executor
+from queue import SimpleQueue
+from typing import Protocol
 
 from kvnode.core.types import Batch, Position
 from kvstore.store import Store
+
+Work = Callable[[], object]
+Done = Callable[[BaseException | None], None]
+
+
+class Worker(Protocol):
+    """Does one piece of work after the other, beside the event loop. The simulation has its own."""
+
+    def begin(self, work: Work, done: Done) -> None:
+        """Do the work elsewhere; `done` is called on the event loop with what it raised, or None."""
+        ...
+
+    def close(self) -> None:
+        """Nothing more will come."""
+        ...
+
+
+class LogThread:
+    """A thread, fed by a SimpleQueue: an executor's futures cost as much again as the rest of a small write."""
+
+    def __init__(self) -> None:
+        self._wanted: SimpleQueue[tuple[Work, Done] | None] = SimpleQueue()
+        self._loop = asyncio.get_running_loop()
+        threading.Thread(target=self._run, name="log", daemon=True).start()
+
+    def begin(self, work: Work, done: Done) -> None:
+        """Hand the work over when this turn of the loop is over; then the thread need not wait for Python's lock."""
+        self._loop.call_soon(self._wanted.put, (work, done))
+
+    def close(self) -> None:
+        self._wanted.put(None)
+
+    def _run(self) -> None:
+        while (wanted := self._wanted.get()) is not None:
+            work, done = wanted
+            error: BaseException | None = None
+            try:
+                work()
+            except BaseException as e:
+                error = e
+            with contextlib.suppress(RuntimeError):  # the loop is closed: nobody waits any more
+                self._loop.call_soon_threadsafe(done, error)
 
 
 class Disk:
@@ -14,15 +59,16 @@ class Disk:
     def __init__(
         self,
         store: Store,
-        executor: Executor,
         *,
         written: Callable[[Position], None],
         failed: Callable[[str], None],
+        worker: Worker | None = None,
     ) -> None:
+        """`worker`: who flushes; a thread unless one is given."""
         self._store = store
-        self._executor = executor
         self._written, self._failed = written, failed
-        self._flushing: asyncio.Future[object] | None = None
+        self._worker = worker or LogThread()
+        self._flushing: asyncio.Future[None] | None = None
         self._broken = False
 
     def write(self, batch: Batch, *, trusted: bool) -> None:
@@ -38,28 +84,27 @@ class Disk:
             self._flush()
 
     def _flush(self) -> None:
-        loop = asyncio.get_running_loop()
-        self._flushing = loop.run_in_executor(self._executor, self._store.flush)
-        self._flushing.add_done_callback(self._flushed)
+        self._flushing = asyncio.get_running_loop().create_future()
+        self._worker.begin(self._store.flush, self._flushed)
 
-    def _flushed(self, future: asyncio.Future[object]) -> None:
-        self._flushing = None
-        if future.cancelled():
-            return
-        error = future.exception()
+    def _flushed(self, error: BaseException | None) -> None:
+        flushing, self._flushing = self._flushing, None
         if error is not None:
             self._fail(error)
-            return
-        durable = self._store.durable
-        if self._store.end.index > durable.index:
-            self._flush()
-        self._written(Position(durable.epoch, durable.index))
+        else:
+            durable = self._store.durable
+            if self._store.end.index > durable.index:
+                self._flush()
+            self._written(Position(durable.epoch, durable.index))
+        if flushing is not None and not flushing.done():
+            flushing.set_result(None)
 
     def _fail(self, error: BaseException) -> None:
         self._broken = True
         self._failed(f"{type(error).__name__}: {error}")
 
     async def close(self) -> None:
-        """Wait for the flush that is under way."""
+        """Wait for the flush that is under way, and let the worker go."""
         while self._flushing is not None:
             await asyncio.wait([self._flushing])
+        self._worker.close()

@@ -2,6 +2,7 @@
 
 import threading
 from collections.abc import Collection, Iterable, Mapping
+from typing import cast
 
 from kvstore.index.base import SEGMENT_SHIFT
 
@@ -18,6 +19,9 @@ class HashIndex:
     def apply(self, changes: Mapping[bytes, int | None], applied: int) -> None:  # noqa: ARG002  # an index on disk keeps it
         places = self._places
         with self._changing:
+            if None not in changes.values():
+                places.update(cast("Mapping[bytes, int]", changes))
+                return
             for key, place in changes.items():
                 if place is None:
                     places.pop(key, None)

@@ -6,7 +6,6 @@ durable. At each start the store must hold everything that the shadow calls dura
 
 import asyncio
 from collections.abc import Callable, Sequence
-from concurrent.futures import Executor, Future
 from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -102,28 +101,29 @@ class Machine:
             self.process.actor.spawn(self.process.main(), "main")
 
 
-class VirtualExecutor(Executor):
+class VirtualWorker:
     """One worker thread's work, done at once after the time that the disk takes."""
 
     def __init__(self, process: "NodeProcess") -> None:
         self._process = process
 
-    def submit(self, fn: Callable[..., Any], /, *args: Any, **kwargs: Any) -> "Future[Any]":
-        future: Future[Any] = Future()
-        self._process.actor.later(self._process.machine.sync_delay(), self._run, future, partial(fn, *args, **kwargs))
-        return future
+    def begin(self, work: Callable[[], object], done: Callable[[BaseException | None], None]) -> None:
+        self._process.actor.later(self._process.machine.sync_delay(), self._run, work, done)
 
-    def _run(self, future: "Future[Any]", work: Callable[[], Any]) -> None:
+    def close(self) -> None:
+        return
+
+    def _run(self, work: Callable[[], object], done: Callable[[BaseException | None], None]) -> None:
         shadow = self._process.disk
         written = len(shadow.log)
         try:
-            result = work()
+            work()
         except Exception as e:
-            future.set_exception(e)
+            done(e)
             return
         if self._process.host.store.durable.index == shadow.end.index:
             shadow.end_flush(written)
-        future.set_result(result)
+        done(None)
 
 
 class NodeProcess:
@@ -232,7 +232,7 @@ class NodeProcess:
             coordination=self.session,
             network=network,
             clock=self.clock,
-            disk=partial(Disk, executor=VirtualExecutor(self)),
+            disk=partial(Disk, worker=VirtualWorker(self)),
         )
         self._observe(host)
         self.watch = ClusterWatch(self.session, lambda view: host.keep(view.identity, view.slot_map))

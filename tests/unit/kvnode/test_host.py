@@ -2,9 +2,7 @@
 
 import asyncio
 from collections.abc import AsyncIterator, Callable
-from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
-from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -51,14 +49,14 @@ async def host(tmp_path: Path) -> AsyncIterator[Host]:
     options = StoreOptions(durability="memory", new_incarnation=lambda: "1")
     coordination = MemoryStore().session()
     await coordination.start()
-    with ThreadPoolExecutor(1) as executor, Store.open(tmp_path, cluster_id="c", partition=0, options=options) as store:
+    with Store.open(tmp_path, cluster_id="c", partition=0, options=options) as store:
         host = Host(
             Config("c", 0, ME),
             store,
             coordination=coordination,
             network=NoNetwork(),
             clock=SystemClock(),
-            disk=partial(Disk, executor=executor),
+            disk=Disk,
         )
         yield host
         await host.close()
