@@ -2,7 +2,7 @@
 
 import random
 import uuid
-from collections.abc import Sequence
+from collections.abc import Awaitable, Callable, Sequence
 from types import TracebackType
 from typing import Self
 
@@ -10,7 +10,7 @@ from kvclient import AsyncClient
 from tests.e2e.cluster import Cluster, partition_of
 from tests.e2e.kube import wait_until
 from tests.support.doors import ClientDoor
-from tests.support.workload import BackgroundWorkload, Report, Trouble, Workload, contended_keys
+from tests.support.workload import BackgroundWorkload, Door, Plan, Report, Trouble, Workload, contended_keys
 
 KEYS = 60
 LEAST_RATE = 100.0  # acknowledged writes a second before the fault
@@ -25,12 +25,24 @@ NOTICED = 1.0  # in a partition that has no part in the fault; so long may a bus
 class Experiment:
     """Use as a context manager: the load runs inside. Then: `strike`, break something, `finish`, look at `gap`.
 
-    `routers` are host:port addresses for the clients that go through a router; the Service's when left out.
+    `routers` are host:port addresses for the clients that go through a router; the Service's when left out. `doors` opens
+    other clients instead of kvclient's, and `plan` is what they do.
     """
 
-    def __init__(self, cluster: Cluster, name: str, *, routers: Sequence[str] = (), nodes: Sequence[str] = ()) -> None:
+    def __init__(
+        self,
+        cluster: Cluster,
+        name: str,
+        *,
+        routers: Sequence[str] = (),
+        nodes: Sequence[str] = (),
+        doors: Callable[[], Awaitable[list[Door]]] | None = None,
+        plan: Plan | None = None,
+    ) -> None:
         self.cluster = cluster
         self.name = name
+        self._doors = doors or self._kvclients
+        self._plan = plan
         self.routers = list(routers) or [cluster.address()]
         self.nodes = list(nodes) or [cluster.pod_address(pod) for pod in cluster.node_pods()]
         self.load = BackgroundWorkload(self._open)
@@ -44,9 +56,12 @@ class Experiment:
         where = self._where
         # A history begins with absent keys, also on a cluster that an earlier run has left.
         keys = contended_keys(KEYS, where, self.partitions, f"{self.name}/{uuid.uuid4().hex[:8]}")
-        doors = [ClientDoor(await AsyncClient.connect(self.routers, mode="router")) for _ in range(2)]
-        doors += [ClientDoor(await AsyncClient.connect(self.nodes, mode="direct")) for _ in range(2)]
-        return Workload(doors, keys, where, rng=random.Random(self.name))
+        return Workload(await self._doors(), keys, where, plan=self._plan, rng=random.Random(self.name))
+
+    async def _kvclients(self) -> list[Door]:
+        through = [await AsyncClient.connect(self.routers, mode="router") for _ in range(2)]
+        straight = [await AsyncClient.connect(self.nodes, mode="direct") for _ in range(2)]
+        return [ClientDoor(client) for client in (*through, *straight)]
 
     def __enter__(self) -> Self:
         self.load.__enter__()
