@@ -139,7 +139,8 @@ class ZooKeeper(Model):
     image: ImageName | None = Field(None, description=f"{DEFAULT_ZOOKEEPER_IMAGE} when left out.")
     connect: Annotated[str, StringConstraints(pattern=HOSTS_PATTERN, max_length=1024)] | None = Field(
         None,
-        description="An ensemble of your own, as host:port,host:port; nothing is made or deleted there but one folder.",
+        description="An ensemble of your own, as host:port,host:port. One folder is made there, /kvcluster/<status.clusterId>; "
+        "it stays when the KVCluster is deleted.",
     )
 
     @property

@@ -136,7 +136,7 @@ def test_lost_zookeeper_data_is_named_and_put_back_by_those_who_know_it(two: tup
         assert coordination_data(deleted) == (None, None), "nobody else makes anything over data that exists"
     finally:
         deleted.signal(node, "CONT")
-    wait_until("the state put back", lambda: all(coordination_data(deleted)), 60)
+    wait_until("the state put back", lambda: all(coordination_data(deleted)), 60, interval=1.0)
     identity_now, state_now = coordination_data(deleted)
     assert identity_now is not None
     assert state_now is not None
