@@ -38,6 +38,7 @@ MAX_IN_FLIGHT = 8  # log batches that are not committed yet
 MAX_LOG_BATCH_BYTES = 4 << 20
 MAX_QUEUED_BYTES = 64 << 20  # of requests waiting or under way
 MAX_ANSWER_BYTES = 4 << 20  # of values in the answer to one request; what is beyond is refused
+FEW_PUTS = 4  # below this number columns cost more than they save
 LEASE_GRACE = 2.0  # seconds without a lease after which writes are refused: they would wait for nobody knows what
 
 Answer = Callable[[Sequence[Outcome] | None], None]
@@ -360,18 +361,18 @@ class Service:
         first = self._core.end.index + 1
         batch = _LogBatch()
         self._making = batch
-        size, now = 0, self._clock.now()
+        size, now, wall = 0, self._clock.now(), self._clock.wall_ms()
         while self._queue and size < MAX_LOG_BATCH_BYTES:
             work = self._queue.popleft()
             if now >= work.deadline:
                 self._settle(work, _TOO_LATE)
                 continue
             if isinstance(work, _Pending):
-                self._evaluate(work)
+                self._evaluate(work, wall)
             elif isinstance(work, Puts):
-                self._evaluate_puts(work)
+                self._evaluate_puts(work, wall)
             elif isinstance(work, Transaction):
-                self._evaluate_transaction(work)
+                self._evaluate_transaction(work, wall)
             size += work.size
             batch.waiting.append(work)
         self._making = _LogBatch()
@@ -400,9 +401,9 @@ class Service:
             for work in waiting:
                 self._settle(work, None)
 
-    def _evaluate(self, pending: _Pending) -> None:
+    def _evaluate(self, pending: _Pending, wall: int) -> None:
         """Decide each operation's outcome on index and overlay, and add the records that it makes."""
-        request, wall = pending.request, self._clock.wall_ms()
+        request = pending.request
         if request.observed:
             self._versions.observe(request.observed)
         if all(op[0] == _PUT and op[3] is None for op in request.operations):  # nothing can refuse them
@@ -468,15 +469,18 @@ class Service:
             return Outcome(Code.VERSION_MISMATCH, found, message=f"expected version {expected}, found {found}")
         return None
 
-    def _evaluate_puts(self, puts: Puts) -> None:
+    def _evaluate_puts(self, puts: Puts, wall: int) -> None:
         """Add the records of writes without conditions."""
         puts.begun = True
-        wall = self._clock.wall_ms()
+        if len(puts.pairs) < FEW_PUTS:
+            for key, value in puts.pairs:
+                self._making.put(key, value, self._versions.next(wall))
+            return
         for at in range(0, len(puts.pairs), MAX_TAKEN):
             keys, values = zip(*puts.pairs[at : at + MAX_TAKEN], strict=True)
             self._making.put_all(keys, values, self._versions.take(len(keys), wall))
 
-    def _evaluate_transaction(self, work: Transaction) -> None:
+    def _evaluate_transaction(self, work: Transaction, wall: int) -> None:
         """Let it decide on index and overlay, and add the records that it makes: all of them in this batch, or none."""
         try:
             writes, work.result = work.decide(self._read_overlaid)
@@ -491,7 +495,6 @@ class Service:
         if size > work.size:  # what it made of what was there is in memory until it is committed
             self._queued_bytes += size - work.size
             work.size = size
-        wall = self._clock.wall_ms()
         for key, value in writes:
             version = self._versions.next(wall)
             if value is None:

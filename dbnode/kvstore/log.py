@@ -140,7 +140,7 @@ class Log:
             record = decode_record(data)
         except CorruptionError as e:
             raise CorruptionError(str(segment.path), offset, e.what) from e
-        if record.key != key or record.type != _PUT:
+        if record[1] != key or record[0] != _PUT:
             raise CorruptionError(str(segment.path), offset, f"the record here is not the one of key {key!r}")
         return record
 
