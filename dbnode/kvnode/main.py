@@ -31,13 +31,13 @@ from kvnode.doors.answers import Errors
 from kvnode.doors.grpc import ClusterDoor, GrpcServer, KeyValueDoor
 from kvnode.doors.pipeline import PipelineDoor
 from kvnode.doors.redis import RedisDoor, RedisSettings
-from kvnode.registration import DAMAGED, DISK_FULL, keep_registered, trouble_of
+from kvnode.registration import DAMAGED, DISK_FULL, SLOW_DISK, keep_registered, trouble_of
 from kvnode.service import Service
 from kvnode.settings import NodeSettings
 from kvnode.shell.disk import Disk
 from kvnode.shell.host import TICK, Host
 from kvnode.shell.transport import TcpNetwork
-from kvnode.status import Reporter
+from kvnode.status import Reporter, sync_histogram
 from kvresp.counts import RedisCollector
 from kvstore.errors import CorruptionError, StoreFailedError
 from kvstore.files import SyncError
@@ -68,6 +68,7 @@ class Node:
         me = RunId(ReplicaId(settings.pod, self.store.incarnation), run_id)
         log.info("starting", replica=str(me), end=self.store.end.index, keys=self.store.keys)
         empty = self.store.end.index == 0
+        registry = CollectorRegistry()
         network = TcpNetwork(settings.host, settings.replication_port)
         host = Host(
             Config(settings.cluster_id, settings.partition, me, settings.timing),
@@ -75,11 +76,10 @@ class Node:
             coordination=self.coordination,
             network=network,
             clock=self.clock,
-            disk=Disk,
+            disk=partial(Disk, took=sync_histogram(registry, me, settings.partition).observe),
         )
         watch = ClusterWatch(self.coordination, lambda view: host.keep(view.identity, view.slot_map))
         service = Service(host, slot_map=lambda: watch.view.slot_map or host.kept.slot_map)
-        registry = CollectorRegistry()
         reporter = Reporter(host, registry)
         http = HttpServer(
             ready=reporter.not_ready,
@@ -179,7 +179,10 @@ class Node:
             self.trouble = ""
         if self.trouble:
             return trouble_of(DAMAGED, f"it was rebuilt from empty and catches up, after: {self.trouble}")
-        return trouble_of(DISK_FULL, "its disk is nearly full: writes are refused") if service.disk_full else ""
+        if service.disk_full:
+            return trouble_of(DISK_FULL, "its disk is nearly full: writes are refused")
+        slow = (f"a write of {replica.pod} takes {seconds:.2f} s" for replica, seconds in core.slow.items())
+        return trouble_of(SLOW_DISK, "; ".join(slow)) if core.slow else ""
 
     async def _watch_disk(self, service: Service, host: Host) -> None:
         """A leader refuses writes before its disk is full, a follower leaves before a write fails; and back again."""

@@ -14,6 +14,7 @@ EVERY = 1.0  # seconds between looks at what is wrong
 
 DAMAGED = "ReplicaDamaged"
 DISK_FULL = "DiskFull"
+SLOW_DISK = "SlowDisk"
 
 
 def trouble_of(reason: str, text: str) -> str:

@@ -3,10 +3,11 @@
 from collections.abc import Mapping
 
 from google.protobuf.json_format import MessageToDict
-from prometheus_client import CollectorRegistry
+from prometheus_client import CollectorRegistry, Histogram
 from prometheus_client.core import GaugeMetricFamily, Metric
 from prometheus_client.registry import Collector
 
+from kvcoord.contract import RunId
 from kvnode.core.doubt import Loss
 from kvnode.core.types import Role
 from kvnode.damage import remedy
@@ -19,6 +20,21 @@ _ROLES = {
     Role.CLAIMING: cluster_pb2.ROLE_CLAIMING,
     Role.FAILED: cluster_pb2.ROLE_FAILED,
 }
+
+
+SYNC_BUCKETS = (0.0005, 0.001, 0.002, 0.005, 0.01, 0.02, 0.05, 0.1, 0.2, 0.5, 1.0, 2.0, 5.0)
+
+
+def sync_histogram(registry: CollectorRegistry, me: RunId, partition: int) -> Histogram:
+    """Seconds that each write and sync of the log took."""
+    histogram = Histogram(
+        "kvcluster_node_sync_seconds",
+        "seconds that a write of the log and its sync took",
+        labelnames=("pod", "partition"),
+        registry=registry,
+        buckets=SYNC_BUCKETS,
+    )
+    return histogram.labels(me.replica.pod, str(partition))
 
 
 class Reporter(Collector):
@@ -89,6 +105,11 @@ class Reporter(Collector):
             ("durable_index", "last durable index of the log", core.durable),
             ("commit_index", "last committed index", core.commit),
             ("coordination_lost", "1 while coordination's data is lost or turned back", core.loss is not None),
+            (
+                "slow_disks",
+                "in-sync replicas with far slower disks than another's, by the leader's measure",
+                len(core.slow),
+            ),
             ("keys", "keys with a value", store.keys),
             ("log_bytes", "size of the log on disk", store.log_bytes),
         ]

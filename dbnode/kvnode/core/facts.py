@@ -98,6 +98,13 @@ class Facts:
     def _leads(self, state: PartitionState) -> bool:
         return state.leader == self.config.me
 
+    @property
+    def slow(self) -> dict[ReplicaId, float]:
+        """In-sync replicas whose disks are far slower than another's, by their leader's measure: seconds a write takes."""
+        if self.leading is None:
+            return {}
+        return {r: self.leading.paces.paces[r].mean for r in self.leading.paces.slow}
+
     def describe_in_sync(self) -> tuple[ReplicaId, ...]:
         """The in-sync set as the newest known state has it."""
         return self.common.state.in_sync if self.common.state else ()

@@ -7,6 +7,7 @@ from kvnode.core.common import Attempt, Common
 from kvnode.core.effects import Close, ReadLog, ReadState, Send
 from kvnode.core.follower import NEVER, Follower
 from kvnode.core.messages import Ack, Append, Go, Hello, Leave, Message, Refuse, RefuseReason, Welcome
+from kvnode.core.pace import Paces
 from kvnode.core.parting import parting
 from kvnode.core.types import Batch
 
@@ -31,7 +32,9 @@ class Leading:
         self.gone: set[ReplicaId] = set()  # dead by the kubelet's word, broken, or replaced by another incarnation
         self.joining: set[ReplicaId] = set()  # kept up; commit waits for them until they have all that is committed
         self.attempt: Attempt | None = None
+        self.paces = Paces(now)
         self.handing_over = False
+        self.hand_over_until = ALWAYS  # when a hand-over that nobody asked for is given up
         self.handed_over = False
         self.deposed = False
         self.lease_until = NEVER
@@ -68,6 +71,7 @@ class Leading:
         before = self.common.end
         assert (batch.epoch, batch.first) == (self.epoch, before.index + 1), (batch.epoch, batch.first, before)
         self.common.append(batch)
+        self.paces.began(batch.last, now)
         for follower in self.followers.values():
             if follower.live:
                 if follower.unacked_bytes < self.common.config.window:
@@ -75,8 +79,9 @@ class Leading:
                 else:
                     follower.live = False  # it is fed from the log again once it acknowledges
 
-    def written(self) -> None:
+    def written(self, now: float) -> None:
         """More of the own log is durable."""
+        self.paces.done(self.common.replica, self.common.durable, now)
         self._advance()
 
     def log_read(self, conn: int, after: int, batches: tuple[Batch, ...], now: float) -> None:
@@ -191,6 +196,8 @@ class Leading:
             self.common.emit(Close(conn))
             return
         replica = follower.run.replica
+        if follower.live and follower.unacked and follower.unacked[0][0] <= ack.durable:
+            self.paces.add(replica, now - follower.unacked[0][2], now)
         self.heard[replica] = now
         follower.echo = ack.number
         while follower.sent_times and follower.sent_times[0][0] <= ack.heard:
@@ -255,6 +262,7 @@ class Leading:
         """Heartbeats, and changes of the in-sync set that are due."""
         heartbeat = self.common.config.timing.heartbeat
         self._end_silent(now)
+        self._hand_over_if_slow(now)
         for follower in self.followers.values():
             if now - follower.sent_at >= heartbeat or follower.sent_commit < self.common.commit:
                 self._send_append(follower, (), now)
@@ -275,7 +283,7 @@ class Leading:
 
     def _change_in_sync(self, now: float) -> None:
         state = self.state
-        stay = [r for r in state.in_sync if not self._lost(r, now)]
+        stay = [r for r in self.paces.last(state.in_sync) if not self._lost(r, now)]
         for replica in [r for r in stay if r in self.leaving]:
             if len(stay) - 1 >= max(1, state.min_in_sync):  # who goes by choice does not take the last copies along
                 stay.remove(replica)
@@ -356,7 +364,14 @@ class Leading:
 
     def hand_over(self) -> None:
         """Stop accepting; pass leadership on as soon as a follower has everything."""
-        self.handing_over = True
+        self.handing_over, self.hand_over_until = True, ALWAYS
+
+    def _hand_over_if_slow(self, now: float) -> None:
+        """A leader whose disk is far slower than a follower's passes leadership on, but not for long in vain."""
+        if self.handing_over:
+            self.handing_over = now < self.hand_over_until
+        elif self.paces.should_hand_over(self.common.replica, self.state.in_sync, now):
+            self.handing_over, self.hand_over_until = True, now + self.common.config.timing.lease
 
     def _hand_over_when_ready(self, now: float) -> None:
         common = self.common
@@ -364,7 +379,7 @@ class Leading:
             return
         if not (common.settled and common.commit == common.end.index):
             return
-        for replica in self.state.in_sync:
+        for replica in self.paces.last(self.state.in_sync):
             follower = self.followers.get(replica)
             fresh = now - self.heard.get(replica, NEVER) < common.config.timing.heartbeat * 2
             if follower is not None and fresh and replica not in self.leaving and replica not in self.gone:

@@ -274,7 +274,7 @@ class Replica(Facts):
             return
         self.common.durable = event.end.index
         if self.leading is not None:
-            self.leading.written()
+            self.leading.written(now)
         elif self.role is Role.FOLLOWER:
             self.following.written(now)
 

@@ -3,7 +3,9 @@
 import asyncio
 import contextlib
 import threading
+import time
 from collections.abc import Callable
+from functools import partial
 from queue import SimpleQueue
 from typing import Protocol
 
@@ -53,6 +55,12 @@ class LogThread:
                 self._loop.call_soon_threadsafe(done, error)
 
 
+def _timed(work: Work, took: Callable[[float], None]) -> None:
+    began = time.perf_counter()
+    work()
+    took(time.perf_counter() - began)
+
+
 class Disk:
     """Feeds a store's `flush`; one is under way at most, and takes all that was appended before it began."""
 
@@ -63,11 +71,13 @@ class Disk:
         written: Callable[[Position], None],
         failed: Callable[[str], None],
         worker: Worker | None = None,
+        took: Callable[[float], None] | None = None,
     ) -> None:
-        """`worker`: who flushes; a thread unless one is given."""
+        """`worker`: who flushes; a thread unless one is given. `took` is told, there, how many seconds each flush took."""
         self._store = store
         self._written, self._failed = written, failed
         self._worker = worker or LogThread()
+        self._work: Work = store.flush if took is None else partial(_timed, store.flush, took)
         self._flushing: asyncio.Future[None] | None = None
         self._broken = False
 
@@ -85,7 +95,7 @@ class Disk:
 
     def _flush(self) -> None:
         self._flushing = asyncio.get_running_loop().create_future()
-        self._worker.begin(self._store.flush, self._flushed)
+        self._worker.begin(self._work, self._flushed)
 
     def _flushed(self, error: BaseException | None) -> None:
         flushing, self._flushing = self._flushing, None

@@ -16,7 +16,7 @@ from kvoperator.status import PartitionRow
 
 IMAGE = frozenset({"ImagePullBackOff", "ErrImagePull", "InvalidImageName", "ErrImageNeverPull"})
 START = frozenset({"CreateContainerConfigError", "CreateContainerError", "RunContainerError"})
-MEMBERS = ("ReplicaDamaged", "DiskFull")
+MEMBERS = ("ReplicaDamaged", "DiskFull", "SlowDisk")
 """What a replica may say of itself."""
 SCHEDULING_PATIENCE = timedelta(seconds=10)
 """A pod is unschedulable for a moment while its volume is being made."""

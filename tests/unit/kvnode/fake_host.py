@@ -53,6 +53,7 @@ class FakeCore:
     connected: bool = False
     failure: str = ""
     loss: tuple[Loss, int] | None = None
+    slow: dict[ReplicaId, float] = field(default_factory=dict)
 
     def describe_in_sync(self) -> tuple[ReplicaId, ...]:
         return self.state.in_sync if self.state else ()

@@ -21,6 +21,8 @@ write, messages arrive, compare-and-sets are answered. The idea is etcd-io/raft'
     leave A / handover A
     min 1                   a person sets minInSync
     space A low|enough      what is left on A's disk
+    disk A 0.2              A's syncs take so long
+    load 15                 for so many seconds the leader is given a batch twice a second
     lose                    coordination's data is gone; `keep` remembers it, `turnback` puts back what was kept
     putback A               the state that A knows comes back, of a new generation
     tried A                 what A's disk says about an addition that is not settled
@@ -68,6 +70,8 @@ class Process:
     meta: Meta = field(default_factory=Meta)
     log: list[Batch] = field(default_factory=list)
     durable: int = 0  # batches of `log`
+    sync_takes: float = 0.0
+    sync_begun: float | None = None
     torn: bool = False
     replica: Replica | None = None
     events: deque[ev.Event] = field(default_factory=deque)
@@ -253,6 +257,17 @@ class World:
     def _do_space(self, pod: str, what: str) -> None:
         self._step(self.processes[pod], ev.DiskSpace(low=what == "low"))
 
+    def _do_disk(self, pod: str, seconds: str) -> None:
+        self.processes[pod].sync_takes = float(seconds)
+
+    def _do_load(self, seconds: str) -> None:
+        for _ in range(2 * int(seconds)):
+            leader = next((p for p in self._alive() if p.core.role is Role.LEADER), None)
+            if leader is not None and leader.core.accepting:
+                self._do_propose(leader.pod)
+            self._do_run("0.5")
+            self.lines = [line for line in self.lines if " committed " not in line]
+
     def _do_lose(self) -> None:
         self.state, self.version = None, -1
         self.births += 1
@@ -394,6 +409,12 @@ class World:
     def _write(self, process: Process) -> bool:
         if process.durable == len(process.log) or "disk" in process.holds:
             return False
+        if process.sync_takes:
+            if process.sync_begun is None:
+                process.sync_begun = self.now
+            if self.now - process.sync_begun < process.sync_takes - TICK / 2:
+                return False
+        process.sync_begun = None
         process.durable = len(process.log)
         self._step(process, ev.Written(process.log[-1].end))
         return True
