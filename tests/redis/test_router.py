@@ -140,7 +140,9 @@ async def test_many_clients_share_few_connections(scene: Scene) -> None:
     assert sum(len(node.connections) for nodes in scene.cluster.nodes.values() for node in nodes) <= 4
 
 
-@pytest.mark.parametrize("refusal", [DOWN, MOVED, b"-TRYAGAIN x\r\n", b"-ASK 5 h:1\r\n", b"-LOADING x\r\n"])
+@pytest.mark.parametrize(
+    "refusal", [DOWN, MOVED, b"-TRYAGAIN x\r\n", b"-ASK 5 h:1\r\n", b"-LOADING x\r\n", b"-NOREPLICAS x\r\n"]
+)
 async def test_a_refused_command_is_sent_again(scene: Scene, refusal: bytes) -> None:
     """To whoever leads by then; the client only sees that it took longer."""
     client = await scene.client()
@@ -225,6 +227,16 @@ async def test_a_deadline_says_whether_the_command_may_be_done(scene: Scene) -> 
     assert got[2].startswith(b"-CLUSTERDOWN The leader did not reply")
     scene.lead(scene.cluster.partition_of(A), 1)
     assert await client.call(b"GET a") == b"$-1\r\n"
+
+
+async def test_a_node_that_says_why_it_refuses_is_quoted_at_the_deadline(scene: Scene) -> None:
+    """Fewer replicas than it takes are waited for as long."""
+    await scene.open(Limits(deadline=0.3))
+    client = await scene.client()
+    scene.cluster.leader_of(A).faults += [refused(b"-NOREPLICAS Not enough good replicas to write.\r\n")] * 1000
+
+    assert await client.call(b"SET a 1") == b"-NOREPLICAS Not enough good replicas to write.\r\n"
+    assert len(scene.cluster.leader_of(A).received) > 1
 
 
 async def test_a_map_that_changes_takes_commands_to_the_slots_owner(scene: Scene) -> None:

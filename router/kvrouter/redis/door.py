@@ -301,7 +301,9 @@ def expire(waiting: Sequence[Cell], now: float) -> None:
         if cell.deadline > now:
             return
         for request in cell.requests if isinstance(cell, Joined) else (cell,):
-            request.settle((_UNKNOWN if request.writes else _LATE_READ) if request.sent else _NOT_DONE)
+            request.settle(
+                (_UNKNOWN if request.writes else _LATE_READ) if request.sent else request.why_not or _NOT_DONE
+            )
 
 
 def _rehome(lane: Lane, request: Request) -> None:

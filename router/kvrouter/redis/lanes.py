@@ -79,7 +79,7 @@ class Lane:
             self._under_way += 1
             connection.send(self, request)
             return
-        request.sent = False
+        request.refused(b"")
         self._waiting.append(request)
         if not self._under_way:
             self.resume()
@@ -113,7 +113,8 @@ class Lane:
         """The node has replied to the oldest request under way."""
         self._under_way -= 1
         if is_refusal(reply):
-            self._refuse(request)
+            request.refused(reply)
+            self._refused.append(request)
         else:
             if self._refused:
                 self._overtake(request)
@@ -125,7 +126,8 @@ class Lane:
         """The connection has ended before the oldest request under way got a reply."""
         self._under_way -= 1
         if not request.writes:
-            self._refuse(request)
+            request.refused(b"")
+            self._refused.append(request)
         else:
             self._overtake(request)
             request.settle(unknown)
@@ -143,10 +145,6 @@ class Lane:
             self._road.wait(self)
         else:
             self.resume()
-
-    def _refuse(self, request: Request) -> None:
-        request.sent = False
-        self._refused.append(request)
 
     def _overtake(self, later: Request) -> None:
         """A later command was done, or may have been: refused ones on its keys must not follow it."""

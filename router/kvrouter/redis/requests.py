@@ -6,7 +6,8 @@ from typing import Protocol
 from kvresp.connection import READ_COST
 
 # A node that replies so has certainly not done the command: the map is looked at again and the command sent again.
-REFUSALS = (b"-MOVED ", b"-CLUSTERDOWN ", b"-TRYAGAIN ", b"-ASK ", b"-LOADING ")
+REFUSALS = (b"-MOVED ", b"-CLUSTERDOWN ", b"-TRYAGAIN ", b"-NOREPLICAS ", b"-ASK ", b"-LOADING ")
+_TELLING = (b"-TRYAGAIN ", b"-NOREPLICAS ")  # those that tell a client without a cluster why
 _ERROR = ord("-")
 _WRITE_COST = 512  # bytes of a write that is under way, beside its own
 
@@ -40,10 +41,10 @@ class Request:
 
     `slot` is that of all its keys; a command without keys has -1 and stays with its partition. `deadline` is the event
     loop's clock. `on_reply` makes of the node's reply what the client gets. `sent`: it may be done, or be done yet; if
-    not, it was certainly not done.
+    not, it was certainly not done, and `why_not` is the last node's word on it, if that says something to the client.
     """
 
-    __slots__ = ("cost", "data", "deadline", "keys", "on_reply", "reply", "sent", "slot", "taker", "writes")
+    __slots__ = ("cost", "data", "deadline", "keys", "on_reply", "reply", "sent", "slot", "taker", "why_not", "writes")
 
     def __init__(  # noqa: PLR0917 - made for every command; names cost time
         self,
@@ -65,6 +66,13 @@ class Request:
         self.on_reply = on_reply
         self.reply: bytes | None = None
         self.sent = True  # as it mostly is at once
+        self.why_not = b""
+
+    def refused(self, reply: bytes) -> None:
+        """A node has not done it, or it was not sent yet (an empty reply)."""
+        self.sent = False
+        if reply.startswith(_TELLING):
+            self.why_not = reply
 
     def settle(self, reply: bytes) -> None:
         """Give the reply, unless there is one already."""
