@@ -1,1 +1,1 @@
-"""The protocols that a node speaks to clients, each a thin file on `kvnode.service`: gRPC."""
+"""The protocols that a node speaks to clients, each thin on `kvnode.service`: gRPC, batches as frames, Redis."""
