@@ -246,7 +246,7 @@ class Door:
     """The port: who is connected, and whose replies are to be sent. A door says what a command does in `execute`."""
 
     def __init__(self, *, max_clients: int = MAX_CLIENTS) -> None:
-        self._max_clients = max_clients
+        self.max_clients = max_clients
         self.counts = Counts()
         self.connections: set[Connection] = set()
         self.connected = 0
@@ -293,7 +293,7 @@ class Door:
 
     def opened(self, connection: Connection, address: str, local_address: str) -> Session | None:
         """A client is there; None: it can't stay."""
-        if len(self.connections) >= self._max_clients:
+        if len(self.connections) >= self.max_clients:
             self.refused += 1
             return None
         self.connected += 1

@@ -56,6 +56,11 @@ def unknown_subcommand(args: Sequence[bytes]) -> str:
     return f"ERR unknown subcommand '{_text(args[1])[:128]}'. Try {_text(args[0]).upper()} HELP."
 
 
+def unknown_outcome(why: str) -> str:
+    """The reply to a write of which nobody here can say whether it was kept."""
+    return f"OUTCOMEUNKNOWN {why}. Read the key before you send the command again"
+
+
 def key_too_long(length: int) -> str:
     """The reply to a key that the store doesn't hold."""
     return f"ERR a key of {length} bytes can't be stored here; keys have 1 to 4096 bytes"

@@ -17,10 +17,12 @@ from kvcoord.view import ClusterView
 from kvnode.core.types import Role
 from kvnode.doors.redis_cells import PlanCell, PutsCell
 from kvnode.doors.redis_cluster import ClusterPicture, lines
+from kvnode.doors.redis_info import node_info
 from kvnode.doors.redis_scan import Scans
 from kvnode.operations import Code, Outcome
 from kvnode.service import DamagedError, Service
 from kvnode.shell.host import Host
+from kvnode.work import LOST
 from kvresp import errors
 from kvresp.commands import COMMANDS, Command, command_of
 from kvresp.connection import LATER, MAX_CLIENTS, Connection, Door, Pending
@@ -30,7 +32,7 @@ from kvresp.limits import MAX_BULK_BYTES
 from kvresp.meaning import integer_argument, plan_of
 from kvresp.replies import OK, Error, Reply, Verbatim, bulk, encode, error, null
 from kvresp.scan import parse_scan
-from kvresp.session import REDIS_VERSION, answer, check_wait
+from kvresp.session import answer, check_wait
 
 FOLLOWER_LAG: Final = 1.0
 """Seconds that a read after READONLY may be behind the leader; a follower that can't show it sends to the leader."""
@@ -368,7 +370,7 @@ class RedisDoor(Door):
         if code in (Code.MOVED, Code.NOT_LEADER, Code.TOO_STALE):
             return self._moved(slot)
         if code == Code.OUTCOME_UNKNOWN:
-            return errors.UNKNOWN_OUTCOME
+            return errors.UNKNOWN_OUTCOME if outcome is LOST else errors.unknown_outcome(message)
         if code == Code.TOO_FEW_REPLICAS:
             return errors.NO_REPLICAS
         if code == Code.RESOURCE_EXHAUSTED and self._service.disk_full:
@@ -397,7 +399,7 @@ class RedisDoor(Door):
             "appendonly": "yes" if self._settings.durable else "no",
             "cluster-enabled": "yes",
             "databases": "1",
-            "maxclients": str(self._max_clients),
+            "maxclients": str(self.max_clients),
             "maxmemory": "0",
             "maxmemory-policy": "noeviction",
             "proto-max-bulk-len": str(MAX_BULK_BYTES),
@@ -406,41 +408,7 @@ class RedisDoor(Door):
         }
 
     def info(self) -> Mapping[str, Mapping[str, object]]:
-        core, store, me = self._host.core, self._host.store, self._host.config.me
-        leads = core.role is Role.LEADER
-        replication: dict[str, object] = {"role": self.role}
-        leader = self._view().leader_of(self._host.config.partition)
-        if leads:
-            replication["connected_slaves"] = max(0, len(core.describe_in_sync()) - 1)
-        elif leader is not None and leader.redis_address:
-            replication["master_host"], _, replication["master_port"] = leader.redis_address.rpartition(":")
-            replication["master_link_status"] = "up" if core.connected else "down"
-        replication |= {"master_repl_offset": core.commit, "kvcluster_epoch": core.epoch}
-        return {
-            "Server": {
-                "redis_version": REDIS_VERSION,
-                "redis_mode": "cluster",
-                "server_name": "kvcluster",
-                "run_id": me.run,
-                "kvcluster_pod": me.replica.pod,
-                "kvcluster_partition": self._host.config.partition,
-            },
-            "Clients": {"connected_clients": self.clients, "maxclients": self._max_clients},
-            "Persistence": {
-                "loading": 0,
-                "aof_enabled": int(self._settings.durable),
-                "kvcluster_log_bytes": store.log_bytes,
-            },
-            "Stats": {
-                "total_connections_received": self.connected,
-                "total_commands_processed": self.counts.total,
-                "rejected_connections": self.refused,
-            },
-            "Replication": replication,
-            "Commandstats": self.counts.describe(),
-            "Cluster": {"cluster_enabled": 1},
-            "Keyspace": {"db0": f"keys={store.keys},expires=0,avg_ttl=0"} if store.keys else {},
-        }
+        return node_info(self._host, self, self._view(), durable=self._settings.durable)
 
     def reset_counts(self) -> None:
         self.counts.reset()

@@ -11,6 +11,8 @@ from dataclasses import dataclass
 from kvresp.scan import Scan
 
 MAX_SCANS = 64
+MIN_SCANS = 4  # lists that are kept however long they are
+MAX_LISTED = 8_000_000  # keys in all lists, 64 MB
 _POSITION_BITS = 32
 _NUMBER_BITS = 21  # together below 2**53, what a router can carry with a partition's number and JavaScript as a number
 
@@ -43,16 +45,18 @@ class Scans:
             return 0, page
         running.before, running.next = at, end
         self._running[number] = running
-        while len(self._running) > MAX_SCANS:
-            del self._running[next(iter(self._running))]
+        self._forget()
         return number << _POSITION_BITS | end, page
+
+    def _forget(self) -> None:
+        """Let go of the lists that were used least recently, if there are too many or they are too long."""
+        running = self._running
+        listed = sum(len(r.keys) for r in running.values())
+        while len(running) > MAX_SCANS or (listed > MAX_LISTED and len(running) > MIN_SCANS):
+            listed -= len(running.pop(next(iter(running))).keys)
 
     def _new_number(self) -> int:
         while True:
             number = 1 + self._number((1 << _NUMBER_BITS) - 1)
             if number not in self._running:
                 return number
-
-    def clear(self) -> None:
-        """Forget all lists."""
-        self._running.clear()

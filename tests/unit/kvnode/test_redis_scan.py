@@ -2,10 +2,12 @@
 
 import random
 
+import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from kvnode.doors.redis_scan import MAX_SCANS, Scans
+from kvnode.doors import redis_scan
+from kvnode.doors.redis_scan import MAX_SCANS, MIN_SCANS, Scans
 from kvresp.scan import Scan
 
 
@@ -95,3 +97,16 @@ def test_cursors_stay_below_two_to_the_53() -> None:
     scans = Index(*numbered(30)).scans()
     scans._number = lambda n: n - 1
     assert scans.page(Scan(0, 10))[0] < 1 << 53
+
+
+def test_long_lists_are_kept_for_few_scans(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Their memory is bounded, whatever the number of keys."""
+    monkeypatch.setattr(redis_scan, "MAX_LISTED", 100)
+    scans = Index(*numbered(20)).scans()
+    for _ in range(9):
+        scans.page(Scan(0, 10))
+    assert len(scans._running) == 5
+    scans = Index(*numbered(1000)).scans()
+    for _ in range(9):
+        scans.page(Scan(0, 10))
+    assert len(scans._running) == MIN_SCANS

@@ -92,7 +92,7 @@ def say(line: str, session: Session | None = None, server: FakeServer | None = N
         ("HELLO 4", Error("NOPROTO unsupported protocol version")),
         ("HELLO x", Error("ERR Protocol version is not an integer or out of range")),
         ("HELLO 3 AUTH bob x", Error(WRONG_USER)),
-        ("HELLO 3 WHAT", Error("ERR Syntax error in HELLO option 'what'")),
+        ("HELLO 3 WHAT", Error("ERR Syntax error in HELLO option 'WHAT'")),
     ],
 )  # fmt: skip
 def test_replies(line: str, reply: Reply) -> None:
