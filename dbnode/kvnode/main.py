@@ -37,11 +37,12 @@ from kvnode.settings import NodeSettings
 from kvnode.shell.disk import Disk
 from kvnode.shell.host import TICK, Host
 from kvnode.shell.transport import TcpNetwork
+from kvnode.shell.upkeep import Upkeep
 from kvnode.status import Reporter, sync_histogram
 from kvresp.counts import RedisCollector
 from kvstore.errors import CorruptionError, StoreFailedError
 from kvstore.files import SyncError
-from kvstore.store import Store, StoreOptions
+from kvstore.store import Store
 
 log = structlog.get_logger()
 
@@ -131,6 +132,7 @@ class Node:
             told = keep_registered(self.coordination, member, lambda: self._trouble(host, service))
             background.append(asyncio.create_task(told, name="register"))
             background.append(asyncio.create_task(self._watch_disk(service, host), name="free disk"))
+            background.append(asyncio.create_task(self._upkeep(host).run(), name="upkeep"))
             await grpc.set_serving(serving=True)
             log.info("serving", grpc=member.grpc_address, replication=member.replication_address)
             reason = await self._until_over(host, stop)
@@ -150,6 +152,15 @@ class Node:
             await watch.close()
             await host.close()
             await http.close()
+
+    def _upkeep(self, host: Host) -> Upkeep:
+        return Upkeep(
+            self.store,
+            self.clock,
+            passed=lambda: host.core.passed,
+            damaged=host.damaged,
+            verify_every=self.settings.verify_every,
+        )
 
     @staticmethod
     async def _until_over(host: Host, stop: asyncio.Event) -> str | None:
@@ -236,14 +247,13 @@ async def lives(node: Node, opening: Callable[[], Store], stop: asyncio.Event) -
 
 async def _serve(settings: NodeSettings, stop: asyncio.Event) -> None:
     loop = asyncio.get_running_loop()
-    options = StoreOptions(durability=settings.durability)
     opening = partial(
         Store.open,
         settings.data_dir,
         cluster_id=settings.cluster_id,
         partition=settings.partition,
         pod=settings.pod,
-        options=options,
+        options=settings.store_options,
     )
     coordination = open_coordination(settings.coordination)
     with ThreadPoolExecutor(1, thread_name_prefix="log") as executor:

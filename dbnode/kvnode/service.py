@@ -183,6 +183,10 @@ class Service:
             return None if leased else self._not_serving("reads")
         if leased:
             return None
+        if not self._core.whole:
+            return Outcome(
+                Code.UNAVAILABLE, message="this replica has only a part of its leader's log yet; ask another"
+            )
         ours = bool(request.observed) and version_partition(request.observed) == self._partition
         if ours and (request.observed > self._store.highest_version or self._store.applied < self._core.end.index):
             return Outcome(Code.TOO_STALE, message="this replica may not have applied observed_version yet")

@@ -7,6 +7,7 @@ from pydantic import Field
 from kvcommon.numbers import GRPC_PORT, HTTP_PORT, PIPELINE_PORT, REPLICATION_PORT, Timing
 from kvcommon.settings import Settings
 from kvresp.connection import MAX_CLIENTS
+from kvstore.options import StoreOptions
 
 
 class NodeSettings(Settings):
@@ -32,6 +33,19 @@ class NodeSettings(Settings):
     pipeline_port: int = Field(default=PIPELINE_PORT, ge=0, le=65535, description="port for clients' batches as frames")
     http_port: int = Field(default=HTTP_PORT, ge=0, le=65535, description="port of probes and metrics")
     durability: Literal["fsync", "memory"] = Field(default="fsync", description="what a write waits for")
+    compaction: bool = Field(default=True, description="rewrite the log without what no longer counts")
+    compaction_garbage: float = Field(
+        default=0.4, gt=0, le=1, description="share of the log's segments that must be garbage to rewrite them"
+    )
+    compaction_rate: int = Field(
+        default=32 << 20, ge=0, description="bytes per second that compaction reads at most, 0: as fast as it goes"
+    )
+    tombstone_retention: float = Field(
+        default=3600.0, ge=0, description="seconds that a delete stays in the log at least"
+    )
+    verify_every: float = Field(
+        default=86400.0, ge=0, description="seconds in which all of the log is read and verified once, 0: never"
+    )
     heartbeat: float = Field(
         default=Timing().heartbeat, gt=0, le=1, description="seconds between a leader's messages to a follower"
     )
@@ -50,6 +64,17 @@ class NodeSettings(Settings):
         default="/dev/termination-log", description="file that gets the run id for the kubelet, where it exists"
     )
     shutdown_timeout: float = Field(default=5.0, gt=0, description="seconds to hand over and leave after SIGTERM")
+
+    @property
+    def store_options(self) -> StoreOptions:
+        """How the store is to work."""
+        return StoreOptions(
+            durability=self.durability,
+            compaction=self.compaction,
+            compaction_garbage=self.compaction_garbage,
+            compaction_bytes_per_second=self.compaction_rate,
+            tombstone_ms=int(self.tombstone_retention * 1000),
+        )
 
     @property
     def timing(self) -> Timing:

@@ -96,6 +96,7 @@ class Reporter(Collector):
     def collect(self) -> list[Metric]:
         """Prometheus metrics of this moment."""
         core, store = self.host.core, self.host.store
+        progress = store.progress
         rows: list[tuple[str, str, float]] = [
             ("leader", "1 while this replica leads its partition", core.role is Role.LEADER),
             ("in_sync", "1 while the in-sync set names this replica", core.in_sync),
@@ -112,6 +113,13 @@ class Reporter(Collector):
             ),
             ("keys", "keys with a value", store.keys),
             ("log_bytes", "size of the log on disk", store.log_bytes),
+            ("log_segments", "files of the log", store.segments),
+            ("horizon", "index below which the log is compacted", store.horizon),
+            ("compactions", "compactions since the start", progress.compactions),
+            ("compaction_reclaimed_bytes", "bytes that compaction freed since the start", progress.reclaimed_bytes),
+            ("compaction_source_bytes", "size of what is being compacted", progress.source_bytes),
+            ("compaction_read_bytes", "how much of that was read", progress.read_bytes),
+            ("verified_bytes", "bytes of the log verified at rest since the start", progress.verified_bytes),
         ]
         labels = ["pod", "partition"]
         values = [self.host.config.me.replica.pod, str(self.host.config.partition)]

@@ -199,6 +199,10 @@ def replace_file(files: Files, path: Path, data: bytes) -> None:
     try:
         file.append(data)
         file.sync()
+    except OSError:
+        with contextlib.suppress(OSError):
+            files.remove(temporary)
+        raise
     finally:
         file.close()
     files.rename(temporary, path)

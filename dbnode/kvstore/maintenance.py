@@ -20,9 +20,8 @@ import structlog
 from kvcommon.versions import pack_version
 from kvstore.applier import Applier
 from kvstore.batch import HEADER_BYTES as BATCH_HEADER_BYTES
-from kvstore.batch import BatchHeader, check_records
+from kvstore.batch import MAX_INDEX, BatchHeader, check_records
 from kvstore.errors import CorruptionError, FormatVersionError
-from kvstore.files import SyncError
 from kvstore.garbage import Weight, choose
 from kvstore.hint import Hint, HintBuilder, hint_path, read_hint, write_hint
 from kvstore.home import Home
@@ -101,12 +100,14 @@ class Maintenance:
         self.progress = Progress()
         self.purge_to = 0
         """Every replica has its log durably up to here; set from outside."""
+        self.purges = 0
+        """Counts outputs that lack deletes; -1 while one takes its sources' place."""
         self._home, self._log, self._applier, self._options = home, log, applier, options
         self._io, self._settle, self._newest_version = io, settle, newest_version
         self._pace = Pace(options.compaction_bytes_per_second, halt)
         self._hinted = set(hinted)
         self._weights: dict[int, Weight] = {}
-        self._surveyed_to = -1  # number of the newest segment that was sealed at the last survey
+        self._cleaned = False
         self._verified_to = 0
 
     def step(self) -> bool:
@@ -114,8 +115,7 @@ class Maintenance:
         sealed = self._sealed()
         for segment in sealed:
             if segment.number not in self._hinted:
-                self._write_hint(segment)
-                return True
+                return self._has_room(segment.size) and self._write_hint(segment)
         return bool(sealed) and self._options.compaction and self._compact_best(sealed)
 
     def _sealed(self) -> tuple[Segment, ...]:
@@ -131,7 +131,16 @@ class Maintenance:
 
     # Hints
 
-    def _write_hint(self, segment: Segment) -> None:
+    def _has_room(self, size: int) -> bool:
+        """Whether a file of this size can be written and leaves enough for the log itself."""
+        free, reserve = self._home.files.free_bytes(self._home.path), self._options.compaction_reserve_bytes
+        if free < size + reserve:
+            log.warning(
+                "no room to compact", directory=str(self._home.path), free_bytes=free, needed_bytes=size + reserve
+            )
+        return free >= size + reserve
+
+    def _write_hint(self, segment: Segment) -> bool:
         sieve = self._sieve()
         hint = HintBuilder()
         for header, offset, data, highest in self._batches(segment):
@@ -141,13 +150,20 @@ class Maintenance:
         write_hint(self._home.files, segment.path, hint.build(segment, self._settle()))
         self._hinted.add(segment.number)
         self.progress = replace(self.progress, hints=self.progress.hints + 1)
+        return True
 
-    def _sieve(self, *, floor: int = 0, deletes: dict[bytes, int] | None = None) -> Sieve:
-        """`floor`: deletes up to here have nothing before the segments in question that they are needed for."""
+    def _sieve(self, *, clean_to: int = 0, deletes: dict[bytes, int] | None = None) -> Sieve:
+        """`clean_to`: what deletes up to here delete is gone from all segments before those in question."""
         applier = self._applier
         purge_before = self._newest_version() - pack_version(self._options.tombstone_ms, 0, 0)
-        purge_to = min(floor, self.purge_to)
-        return Sieve(applier.index.get, applier.sessions.remembers, deletes or {}, purge_to, purge_before)
+        return Sieve(
+            applier.index.get,
+            applier.sessions.remembers,
+            deletes or {},
+            purge_to=self.purge_to,
+            purge_before=purge_before,
+            clean_to=clean_to,
+        )
 
     # Choosing
 
@@ -160,7 +176,12 @@ class Maintenance:
             segment_bytes=options.segment_bytes,
             garbage=options.compaction_garbage,
         )
-        return run is not None and self._compact(sealed, run)
+        if run is not None:
+            return self._compact(sealed, run)
+        cleaned, self._cleaned = self._cleaned, False
+        if cleaned:  # deletes that waited for a segment before them may go now: look again
+            self._weights.clear()
+        return cleaned
 
     def _survey_is_due(self, sealed: Sequence[Segment]) -> bool:
         """Once a twentieth of the segments is new: garbage elsewhere can't have grown by more than what was written."""
@@ -168,45 +189,57 @@ class Maintenance:
         return new > len(sealed) // 20
 
     def _survey(self, sealed: Sequence[Segment]) -> None:
-        self._weights = {s.number: self._weigh(s, _clean_before(sealed, i)) for i, s in enumerate(sealed)}
+        lasts = [*(s.first - 1 for s in sealed[1:]), self._applier.applied]
+        self._weights = {
+            s.number: self._weigh(s, _clean_before(sealed, i), last)
+            for i, (s, last) in enumerate(zip(sealed, lasts, strict=True))
+        }
 
-    def _weigh(self, segment: Segment, floor: int) -> Weight:
+    def _weigh(self, segment: Segment, clean_to: int, last: int) -> Weight:
         """How much of a segment counts, from a look at all of it if it is small, at some batches if it isn't."""
-        sieve = self._sieve(floor=floor)
+        sieve = self._sieve(clean_to=clean_to)
         size = live = 0
         for header, offset, data in _some_batches(segment):
             kept = sieve.kept(header, data, _place(segment, offset))
             size += header.length
             live += sum(k.end - k.at for k in kept) + (BATCH_HEADER_BYTES if segment.clean_to else 0)
             self._pace.spend(header.length)
-        return Weight(segment.size, segment.size * live // max(size, 1))
+        size = max(size, 1)
+        return Weight(
+            segment.size,
+            segment.size * live // size,
+            blocked=segment.size * sieve.blocked // size,
+            last=last,
+            clean_to=segment.clean_to,
+        )
 
     # Compacting
 
     def _compact(self, sealed: Sequence[Segment], run: slice) -> bool:
         sources = sealed[run]
-        worst = min(sum(s.size for s in sources), 2 * MAX_OFFSET)
-        free = self._home.files.free_bytes(self._home.path)
-        if free < worst + self._options.compaction_reserve_bytes:
-            log.warning("no room to compact", directory=str(self._home.path), free_bytes=free, needed_bytes=worst)
+        if not self._has_room(min(sum(s.size for s in sources), MAX_OFFSET)):
             return False
         self.progress = replace(self.progress, source_bytes=sum(s.size for s in sources), read_bytes=0)
-        sieve = self._sieve(floor=_clean_before(sealed, run.start), deletes=self._newest_deletes(sources))
+        sieve = self._sieve(clean_to=_clean_before(sealed, run.start), deletes=self._newest_deletes(sources))
         output = self._begin(sources[0])
         try:
             taken = self._rewrite(sources, sieve, output)
             output.finish()
-        except BaseException as e:
+            as_of = self._settle()
+            self._home.save_horizon(Horizon(as_of, sieve.purged_to))
+        except (HaltedError, CorruptionError, OSError):
             output.segment.file.close()
-            if not isinstance(e, SyncError):
-                with contextlib.suppress(OSError):
-                    self._home.files.remove(_temporary(output.segment))
+            with contextlib.suppress(OSError):
+                self._home.files.remove(_temporary(output.segment))
             raise
         finally:
             self.progress = replace(self.progress, source_bytes=0, read_bytes=0)
-        as_of = self._settle()
-        self._home.save_horizon(Horizon(as_of, sieve.purged_to))
-        self._swap(taken, output, as_of)
+        purges, self.purges = self.purges, -1 if sieve.purged_to else self.purges
+        try:
+            self._swap(taken, output)
+        finally:
+            self.purges = purges + (sieve.purged_to > 0)
+        self._settle_in(taken, output, as_of)
         return True
 
     def _begin(self, first: Segment) -> Rewriter:
@@ -248,7 +281,7 @@ class Maintenance:
             return None
         return hint if hint is not None and hint.is_of(segment) else None
 
-    def _swap(self, sources: Sequence[Segment], output: Rewriter, as_of: int) -> None:
+    def _swap(self, sources: Sequence[Segment], output: Rewriter) -> None:
         files, segment = self._home.files, output.segment
         with self._io:
             with contextlib.suppress(FileNotFoundError):
@@ -256,6 +289,10 @@ class Maintenance:
             files.rename(_temporary(segment), segment.path)
             files.sync_directory(self._home.path)
             self._log.replace(sources, segment)
+
+    def _settle_in(self, sources: Sequence[Segment], output: Rewriter, as_of: int) -> None:
+        """Have everything found in the output, and let go of the sources."""
+        files, segment = self._home.files, output.segment
         hint = output.hint.build(segment, as_of)
         self._move(hint, segment.number, frozenset(s.number for s in sources))
         self._log.retire(sources)
@@ -265,7 +302,9 @@ class Maintenance:
                     files.remove(path)
         write_hint(files, segment.path, hint)
         self._hinted.add(segment.number)
-        self._weights[segment.number] = Weight(segment.size, segment.size)
+        blocked = sum(self._weights[s.number].blocked for s in sources)
+        self._cleaned = any(w.blocked for w in self._weights.values())
+        self._weights[segment.number] = Weight(segment.size, segment.size, blocked, hint.last, segment.clean_to)
         before = sum(s.size for s in sources)
         self.progress = replace(
             self.progress,
@@ -317,7 +356,7 @@ def _temporary(segment: Segment) -> Path:
 
 def _clean_before(segments: Sequence[Segment], place: int) -> int:
     """The index up to which no segment before a place holds what deletes are needed for."""
-    return min((s.clean_to for s in segments[:place]), default=(1 << 63) - 1)
+    return min((s.clean_to for s in segments[:place]), default=MAX_INDEX)
 
 
 def _some_batches(segment: Segment) -> Iterator[tuple[BatchHeader, int, bytes]]:

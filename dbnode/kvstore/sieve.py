@@ -4,7 +4,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from typing import NamedTuple
 
-from kvstore.batch import HEADER_BYTES, RECORD_BYTES, BatchHeader, RecordType, unpack_record
+from kvstore.batch import HEADER_BYTES, MAX_INDEX, RECORD_BYTES, BatchHeader, RecordType, unpack_record
 from kvstore.index.base import LENGTH_BITS
 
 _PUT, _DELETE, _SESSION = int(RecordType.PUT), int(RecordType.DELETE), int(RecordType.SESSION)
@@ -25,7 +25,9 @@ class Sieve:
 
     A delete counts while its key has no value, unless `deletes` knows a newer one of the key (by place), or it may be
     purged: its index is at most `purge_to` and its version below `purge_before`. Records are shown in the order of the
-    log, all of them applied. `purged_to` is the highest index of a delete that was purged.
+    log, all of them applied. No delete beyond `clean_to` is purged, for what it deletes may be before these segments.
+
+    `purged_to` is the highest index of a delete that was purged; `blocked`: bytes of deletes that only `clean_to` kept.
     """
 
     found: Callable[[bytes], int | None]
@@ -34,6 +36,8 @@ class Sieve:
     purge_to: int = 0
     purge_before: int = 0
     purged_to: int = 0
+    clean_to: int = MAX_INDEX
+    blocked: int = 0
 
     def kept(self, header: BatchHeader, data: bytes, place: int) -> list[Kept]:
         """What counts of a batch, whose own packed place is `place` (with length 0)."""
@@ -59,7 +63,10 @@ class Sieve:
     def _delete_counts(self, key: bytes, place: int, index: int, version: int) -> bool:
         if self.deletes.get(key, place) != place:
             return False
-        if index <= self.purge_to and version < self.purge_before:
-            self.purged_to = max(self.purged_to, index)
-            return False
-        return True
+        if index > self.purge_to or version >= self.purge_before:
+            return True
+        if index > self.clean_to:
+            self.blocked += RECORD_BYTES + len(key)
+            return True
+        self.purged_to = max(self.purged_to, index)
+        return False

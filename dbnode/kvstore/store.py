@@ -190,6 +190,11 @@ class Store:
         return self._home.horizon.purged_to
 
     @property
+    def purges(self) -> int:
+        """Another number after deletes have gone from the log; -1 while that happens."""
+        return self._maintenance.purges
+
+    @property
     def epochs(self) -> tuple[EpochStart, ...]:
         """(epoch, first index) of every epoch in the log, ascending."""
         return self._epochs
@@ -213,6 +218,11 @@ class Store:
     def log_bytes(self) -> int:
         """Size of the log's files."""
         return self._log.size
+
+    @property
+    def segments(self) -> int:
+        """How many files the log has."""
+        return self._log.segment_count
 
     @property
     def pending_bytes(self) -> int:
@@ -414,11 +424,12 @@ class Store:
 
     def _settle(self) -> int:
         """An index up to which all is committed and on the disk, and which nothing visible is beyond."""
-        with self._io:
-            self._check()
-            if self._options.durability == "memory":
+        self._check()
+        if self._options.durability == "memory":
+            with self._io:
                 self._log.sync()
-            return min(self._committed, self._durable.index)
+                return min(self._committed, self._durable.index)
+        return min(self._committed, self._durable.index)
 
     @contextlib.contextmanager
     def _without_maintenance(self) -> Iterator[None]:

@@ -50,6 +50,8 @@ class Disk:
         self.synced = 0  # so many are durable
         self.flushing = 0  # so many will be when the flush under way ends
         self.torn = False
+        self.horizon = 0  # below it the log is compacted
+        self.purged_to = 0  # deletes up to here may be gone
 
     def append(self, batch: Batch) -> None:
         self.log.append(batch)
@@ -128,4 +130,8 @@ class Disk:
             if not epochs or epochs[-1].epoch != batch.epoch:
                 epochs.append(EpochStart(batch.epoch, batch.first))
         torn, self.torn = self.torn, False
-        return LogView(self.end, min(commit, self.end.index), tuple(epochs), torn)
+        return LogView(self.end, min(max(commit, self.horizon), self.end.index), tuple(epochs), torn, self.horizon)
+
+    def inherit(self, horizon: int, purged_to: int) -> None:
+        """What is appended from here on comes from a log that was compacted."""
+        self.horizon, self.purged_to = max(self.horizon, horizon), max(self.purged_to, purged_to)

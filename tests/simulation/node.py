@@ -230,6 +230,9 @@ class Process:
                 self.checker.cuts(self, after)
                 self.disk.cut(after.index)
                 self._block(int)
+            case ef.Inherit(horizon, purged_to):
+                self.disk.inherit(horizon, purged_to)
+                self._block(int)
             case ef.Dial(to):
                 self.cluster.network.dial(self, to)
             case ef.Close(conn):

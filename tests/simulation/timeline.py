@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from enum import StrEnum
 
 from kvcoord.contract import PartitionState
-from kvnode.core.messages import Ack, Append, Go, Hello, Leave, Message, Refuse, Welcome
+from kvnode.core.messages import Ack, Append, Compacted, Go, Hello, Leave, Message, Passed, Refuse, Welcome
 
 KEPT = 4000
 
@@ -100,6 +100,10 @@ def describe(message: Message) -> str:
             return f"refuse in epoch {message.epoch}: {message.reason.name.lower().replace('_', ' ')}"
         case Go():
             return f"go: {message.run.run} hands epoch {message.epoch} over"
+        case Compacted():
+            return f"compacted to {message.horizon}, deletes gone to {message.purged_to}"
+        case Passed():
+            return f"everyone has all to {message.index}"
         case Leave():
             return "leave: my disk failed" if message.broken else "leave: take me out"
 

@@ -87,6 +87,7 @@ class FaultyFiles:
     def __init__(self, capacity: int | None = None) -> None:
         self.boot = 0
         self.capacity = capacity
+        self.told_free: int | None = None  # what `free_bytes` says instead of the truth
         self.locked: set[Path] = set()
         self.seen: dict[Path, Inode] = {}
         self.durable: dict[Path, Inode] = {}
@@ -158,7 +159,7 @@ class FaultyFiles:
         self.step("append")
         if self.capacity is None:
             return length
-        return max(0, min(length, self.free_bytes(Path())))
+        return max(0, min(length, self._room()))
 
     def sync_step(self) -> None:
         self.step("sync")
@@ -212,6 +213,9 @@ class FaultyFiles:
         return FaultyLock(self, path, self.boot)
 
     def free_bytes(self, path: Path) -> int:
+        return self._room() if self.told_free is None else self.told_free
+
+    def _room(self) -> int:
         used = sum(len(i.data) for i in self.seen.values())
         return (1 << 40) if self.capacity is None else self.capacity - used
 

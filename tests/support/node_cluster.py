@@ -7,7 +7,6 @@ import socket
 from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
-from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -21,7 +20,7 @@ from kvnode.main import Node, lives
 from kvnode.settings import NodeSettings
 from kvproto.errors import error_from_rpc
 from kvproto.v1 import cluster_pb2_grpc, kv_pb2, kv_pb2_grpc
-from kvstore.store import Store
+from kvstore.store import Store, StoreOptions
 from tests.support.faulty_files import FaultyFiles
 
 CLUSTER = "11111111-2222-3333-4444-555555555555"
@@ -41,13 +40,15 @@ class Running:
     task: asyncio.Task[None]
     stop: asyncio.Event
     coordination: MemoryCoordination
+    store: Store | None = None  # once it is open
 
 
 class NodeCluster:
     """Start it with `node_cluster`."""
 
-    def __init__(self, folder: Path, pods: int, partitions: int) -> None:
+    def __init__(self, folder: Path, pods: int, partitions: int, options: StoreOptions) -> None:
         self.folder = folder
+        self.options = options
         self.pods = tuple(f"c-p0-{i}" for i in range(pods))
         self.partitions = partitions
         self.store = MemoryStore()
@@ -82,7 +83,14 @@ class NodeCluster:
             min_free_mib=1,
         )
         files = self.files.get(pod)
-        opening = partial(Store.open, settings.data_dir, cluster_id=CLUSTER, partition=0, pod=pod, files=files)
+
+        def opening() -> Store:
+            store = Store.open(
+                settings.data_dir, cluster_id=CLUSTER, partition=0, pod=pod, files=files, options=self.options
+            )
+            self.running[pod].store = store
+            return store
+
         await coordination.start()
         with ThreadPoolExecutor(1) as executor:
             node = Node(settings, opening(), coordination, executor, SystemClock())
@@ -205,10 +213,14 @@ class NodeCluster:
 
 @contextlib.asynccontextmanager
 async def node_cluster(
-    folder: Path, pods: int = 3, partitions: int = 1, files: dict[str, FaultyFiles] | None = None
+    folder: Path,
+    pods: int = 3,
+    partitions: int = 1,
+    files: dict[str, FaultyFiles] | None = None,
+    options: StoreOptions | None = None,
 ) -> AsyncIterator[NodeCluster]:
     """Nodes of partition 0 of a new cluster, closed at the end. `files` are the disks of pods that have no real one."""
-    cluster = NodeCluster(folder, pods, partitions)
+    cluster = NodeCluster(folder, pods, partitions, options or StoreOptions())
     cluster.files.update(files or {})
     try:
         await cluster.open()

@@ -4,7 +4,7 @@ from dataclasses import dataclass, field, replace
 
 from kvcoord.contract import PartitionState, ReplicaId
 from kvnode.core.doubt import Doubt, Loss
-from kvnode.core.effects import Committed, CompareAndSet, Cut, Effect, Persist, ReadState, Write
+from kvnode.core.effects import Committed, CompareAndSet, Cut, Effect, Inherit, Persist, ReadState, Write
 from kvnode.core.types import Batch, Config, EpochStart, Meta, Position
 
 
@@ -28,6 +28,9 @@ class Common:
     durable: int
     commit: int  # committed and durable here, so applied by the shell
     epochs: list[EpochStart]
+    horizon: int = 0  # inherited from a compacted log: below it this one is a prefix of nothing (rule 14)
+    purged_to: int = 0  # inherited as well, in this run
+    passed: int = 0  # every replica of the partition has its log durably up to here (rule 16)
     out: list[Effect] = field(default_factory=list)
     doubt: Doubt = field(default_factory=Doubt)
 
@@ -53,6 +56,18 @@ class Common:
     def settled(self) -> bool:
         """Whether all of the log is durable."""
         return self.durable == self.end.index
+
+    @property
+    def whole(self) -> bool:
+        """Whether what is committed here is a state that ever was (rule 14)."""
+        return self.commit >= self.horizon
+
+    def inherit(self, horizon: int, purged_to: int) -> None:
+        """The next batches come from a log that was compacted: synced before they are."""
+        if horizon > self.horizon or purged_to > self.purged_to:
+            self.horizon = max(self.horizon, horizon)
+            self.purged_to = max(self.purged_to, purged_to)
+            self.emit(Inherit(self.horizon, self.purged_to))
 
     def emit(self, effect: Effect) -> None:
         """Add to this step's effects."""

@@ -1,4 +1,4 @@
-"""What a replica wants done, in this order. Persist and Cut are done before the next effect; the rest may take time."""
+"""What a replica wants done, in this order. Persist, Cut and Inherit are done before the next effect; the rest may take time."""
 
 from dataclasses import dataclass
 
@@ -26,6 +26,17 @@ class Write:
     """Append the batch to the log; answer Written once it is durable. Several may be answered by one."""
 
     batch: Batch
+
+
+@dataclass(frozen=True, slots=True)
+class Inherit:
+    """Sync, before anything that follows, that the log is not whole: its next batches come from a compacted one.
+
+    Below `horizon` it folds to no state that ever was (rule 14); deletes up to `purged_to` may be missing (rule 16).
+    """
+
+    horizon: int
+    purged_to: int
 
 
 @dataclass(frozen=True, slots=True)
@@ -110,6 +121,6 @@ class Rebuild:
 
 
 Effect = (
-    Persist | Cut | Write | Send | Dial | Close | CompareAndSet | ReadState | ReadLog | OpenEpoch | Committed
+    Persist | Cut | Inherit | Write | Send | Dial | Close | CompareAndSet | ReadState | ReadLog | OpenEpoch | Committed
     | RoleChanged | Rebuild
 )  # fmt: skip

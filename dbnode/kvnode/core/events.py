@@ -86,11 +86,18 @@ class WriteFailed:
 
 @dataclass(frozen=True, slots=True)
 class LogRead:
-    """The answer to ReadLog: batches that adjoin, the first of which follows `after`. Empty: nothing there yet."""
+    """The answer to ReadLog: batches that adjoin, the first of which follows `after`. Empty: nothing there yet.
+
+    `horizon` and `purged_to` are the log's, as they were after the read: see `Inherit`. Two reads of one `purges` (not
+    -1) are of a log that lost no delete between the first's beginning and the second's end.
+    """
 
     conn: int
     after: int
     batches: tuple[Batch, ...]
+    horizon: int = 0
+    purged_to: int = 0
+    purges: int = 0
 
 
 @dataclass(frozen=True, slots=True)

@@ -55,6 +55,16 @@ class Facts:
         return self.following.conn is not None and self.following.epoch > 0
 
     @property
+    def whole(self) -> bool:
+        """Whether what is applied is a state that ever was; not while a compacted log is being copied (rule 14)."""
+        return self.common.whole
+
+    @property
+    def passed(self) -> int:
+        """Every replica of the partition is known to have its log durably up to this index (rule 16)."""
+        return self.common.passed
+
+    @property
     def accepting(self) -> bool:
         """Whether writes may be proposed, minInSync aside."""
         return self.leading is not None and self.leading.accepting

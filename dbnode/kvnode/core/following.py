@@ -5,7 +5,19 @@ from collections import deque
 from kvcoord.contract import RunId
 from kvnode.core.common import Common
 from kvnode.core.effects import Close, Dial, ReadState, Rebuild, Send
-from kvnode.core.messages import Ack, Append, Go, Hello, Leave, Message, Refuse, RefuseReason, Welcome
+from kvnode.core.messages import (
+    Ack,
+    Append,
+    Compacted,
+    Go,
+    Hello,
+    Leave,
+    Message,
+    Passed,
+    Refuse,
+    RefuseReason,
+    Welcome,
+)
 
 NEVER = float("-inf")
 
@@ -116,6 +128,10 @@ class Following:
             self._refused(message, now)
         elif isinstance(message, Go) and message.epoch == self.epoch and message.run == self.leader:
             self.told_to_go = (message.epoch, message.run)  # the promise to this run is void (rule 6)
+        elif isinstance(message, Compacted) and message.epoch == self.epoch:
+            self.common.inherit(message.horizon, message.purged_to)
+        elif isinstance(message, Passed) and message.epoch == self.epoch:
+            self.common.passed = max(self.common.passed, message.index)
         else:
             self.drop(now)
 
@@ -125,7 +141,8 @@ class Following:
             common.emit(ReadState())
             self.drop(now)
             return
-        if welcome.parting.index < common.commit:  # rule 15: never cut what was committed; rebuilt once excluded
+        torn_copy = welcome.parting != common.end and welcome.parting.index < common.horizon
+        if welcome.parting.index < common.commit or torn_copy:  # rule 15: never cut that; rebuilt once excluded
             self._become_stranger()
             common.emit(Send(conn, Leave(welcome.epoch, broken=True)))
             self.drop(now)

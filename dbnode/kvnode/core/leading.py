@@ -5,11 +5,26 @@ from dataclasses import replace
 from kvcoord.contract import Death, Lost, PartitionState, ReplicaId, RunId, Won
 from kvnode.core.common import Attempt, Common
 from kvnode.core.effects import Close, ReadLog, ReadState, Send
+from kvnode.core.events import LogRead
 from kvnode.core.follower import NEVER, Follower
-from kvnode.core.messages import Ack, Append, Go, Hello, Leave, Message, Refuse, RefuseReason, Welcome
+from kvnode.core.messages import (
+    Ack,
+    Append,
+    Compacted,
+    Go,
+    Hello,
+    Leave,
+    Message,
+    Passed,
+    Refuse,
+    RefuseReason,
+    Welcome,
+)
 from kvnode.core.pace import Paces
 from kvnode.core.parting import parting
 from kvnode.core.types import Batch
+
+PASSED_EVERY = 10.0  # seconds between two words about how far every replica is
 
 ALWAYS = float("inf")
 
@@ -33,6 +48,8 @@ class Leading:
         self.joining: set[ReplicaId] = set()  # kept up; commit waits for them until they have all that is committed
         self.attempt: Attempt | None = None
         self.paces = Paces(now)
+        self.passed_at = now
+        self.copies: dict[ReplicaId, int] = {}  # `purges` of the log when a follower began to copy it from empty
         self.handing_over = False
         self.hand_over_until = ALWAYS  # when a hand-over that nobody asked for is given up
         self.handed_over = False
@@ -84,15 +101,38 @@ class Leading:
         self.paces.done(self.common.replica, self.common.durable, now)
         self._advance()
 
-    def log_read(self, conn: int, after: int, batches: tuple[Batch, ...], now: float) -> None:
+    def log_read(self, read: LogRead, now: float) -> None:
         """Batches for a follower that is not live came from the log."""
-        follower = self._follower(conn)
+        follower = self._follower(read.conn)
         if follower is None:
             return
         follower.reading = False
-        if batches and after == follower.sent.index:
-            self._send_append(follower, batches, now)
-            self._feed(follower)
+        if not read.batches or read.after != follower.sent.index:
+            return
+        if not self._knows_deletes(follower.run.replica, read):
+            self._turn_away(follower)
+            return
+        if read.after < read.horizon:
+            self.common.emit(Send(read.conn, Compacted(self.epoch, read.horizon, read.purged_to)))
+        self._send_append(follower, read.batches, now)
+        self._feed(follower)
+
+    def _knows_deletes(self, replica: ReplicaId, read: LogRead) -> bool:
+        """Whether a follower has, or will get, the delete of all that it has and that is deleted (rule 16).
+
+        Not if deletes are gone beyond what it has; unless all of that came from this log, after they went.
+        """
+        if not read.after:
+            self.copies[replica] = read.purges
+        return read.after == 0 or read.after >= read.purged_to or 0 <= read.purges == self.copies.get(replica)
+
+    def _turn_away(self, follower: Follower) -> None:
+        """Have a follower rebuilt from empty."""
+        replica = follower.run.replica
+        if replica in self.effective:
+            self.gone.add(replica)
+        self._refuse(follower.conn, RefuseReason.STRANGER)
+        self.disconnected(follower.conn)
 
     def _feed(self, follower: Follower) -> None:
         if follower.live or follower.reading or follower.unacked_bytes >= self.common.config.window:
@@ -267,11 +307,27 @@ class Leading:
             if now - follower.sent_at >= heartbeat or follower.sent_commit < self.common.commit:
                 self._send_append(follower, (), now)
             self._feed(follower)
+        self._tell_passed(now)
         if self.attempt is not None:
             self.common.ask_again_when_due(self.attempt, now)
         elif not self.common.doubt.active:
             self._change_in_sync(now)
         self._hand_over_when_ready(now)
+
+    def _tell_passed(self, now: float) -> None:
+        """Say now and then how far every replica of the partition has its log, those that are away included (rule 16)."""
+        if now - self.passed_at < PASSED_EVERY:
+            return
+        self.passed_at = now
+        newest = {replica.pod: replica for replica in self.runs}  # a pod's later incarnation came later
+        newest[self.common.replica.pod] = self.common.replica
+        durable = {**self.acked, self.common.replica: self.common.durable}
+        index = min(durable.get(newest[pod], 0) if pod in newest else 0 for pod in self.state.replicas)
+        index = min(index, self.common.commit)
+        if index > self.common.passed:
+            self.common.passed = index
+            for follower in self.followers.values():
+                self.common.emit(Send(follower.conn, Passed(self.epoch, index)))
 
     def _end_silent(self, now: float) -> None:
         """A follower that does not answer gets nothing more: what is sent to it would pile up."""

@@ -95,4 +95,25 @@ class Leave:
     broken: bool
 
 
-Message = Hello | Welcome | Refuse | Append | Ack | Go | Leave
+@dataclass(frozen=True, slots=True)
+class Compacted:
+    """Leader to follower, before batches at or below its horizon: what my log has lost is lost to you, too.
+
+    Until `horizon` is reached the follower has a prefix of nothing (rule 14). Deletes up to `purged_to` may be missing:
+    only who had them all, or nothing, may follow (rule 16).
+    """
+
+    epoch: int
+    horizon: int
+    purged_to: int
+
+
+@dataclass(frozen=True, slots=True)
+class Passed:
+    """Leader to follower: every replica of the partition, absent ones included, has its log durably up to `index`."""
+
+    epoch: int
+    index: int
+
+
+Message = Hello | Welcome | Refuse | Append | Ack | Go | Leave | Compacted | Passed

@@ -33,7 +33,7 @@ class Replica(Facts):
         self.config = config
         self.role = Role.FOLLOWER
         self.failure = ""
-        self.common = Common(config, meta, log.end, log.end.index, log.commit, list(log.epochs))
+        self.common = Common(config, meta, log.end, log.end.index, log.commit, list(log.epochs), horizon=log.horizon)
         self.following = Following(self.common)
         self.leading: Leading | None = None
         self.claim: Attempt | None = None
@@ -162,6 +162,8 @@ class Replica(Facts):
         """When this replica may claim (rules 1, 3, 5, 7), in list order; None: not as things are."""
         me, timing = self.common.replica, self.config.timing
         if me not in state.in_sync or self.following.stranger or self.leaving or not self.common.settled:
+            return None
+        if self.common.end.index < self.common.horizon:  # rule 14
             return None
         leader = state.leader
         if leader is not None and self.following.told_to_go == (state.epoch, leader):
@@ -294,7 +296,7 @@ class Replica(Facts):
 
     def _log_read(self, event: ev.LogRead, now: float) -> None:
         if self.leading is not None:
-            self.leading.log_read(event.conn, event.after, event.batches, now)
+            self.leading.log_read(event, now)
 
     def _death_reported(self, event: ev.DeathReported, now: float) -> None:
         death: Death = event.death

@@ -71,6 +71,7 @@ class LogView:
     commit: int = 0  # a lower bound, from the commit fields in the batches
     epochs: tuple[EpochStart, ...] = ()
     torn: bool = False  # a torn tail was cut: let others claim first (rule 17)
+    horizon: int = 0  # below it the log is compacted, a prefix of nothing (rule 14)
 
 
 @dataclass(frozen=True, slots=True)

@@ -61,7 +61,13 @@ class Watcher(Protocol):
 def log_view(store: Store) -> LogView:
     """What the core needs to know of a store just opened."""
     epochs = tuple(EpochStart(e, f) for e, f in store.epochs)
-    return LogView(Position(store.end.epoch, store.end.index), store.applied, epochs, torn=store.torn_bytes > 0)
+    return LogView(
+        Position(store.end.epoch, store.end.index),
+        store.applied,
+        epochs,
+        torn=store.torn_bytes > 0,
+        horizon=store.horizon,
+    )
 
 
 class Host:
@@ -100,6 +106,7 @@ class Host:
             ef.ReadLog: self._read_log,
             ef.Persist: lambda e: self._save(e.meta, self.kept),
             ef.Cut: self._cut,
+            ef.Inherit: lambda e: self.store.inherit(e.horizon, e.purged_to),
             ef.Dial: lambda e: self._spawn(self._dial(e.to), f"dial {e.to}"),
             ef.Close: self._close_connection,
             ef.CompareAndSet: lambda e: self._spawn(self._compare_and_set(e), "compare and set"),
@@ -189,6 +196,7 @@ class Host:
             self.watcher.committed(effect.index, enough=effect.enough)
 
     def _read_log(self, effect: ef.ReadLog) -> None:
+        purges = self.store.purges
         try:
             data = self.store.read(effect.after, READ_LOG_BYTES)
         except BatchBoundaryError as e:  # a follower claims a log that ends where none can
@@ -199,7 +207,9 @@ class Host:
             self.damaged(e)
             return
         batches = tuple(Batch(h.epoch, h.first, h.last, d) for h, d in iter_batches(data, verify=False))
-        self._queue.append(ev.LogRead(effect.conn, effect.after, batches))
+        horizon, purged_to = self.store.horizon, self.store.purged_to  # compaction raises them before it shows
+        purges = purges if purges == self.store.purges else -1
+        self._queue.append(ev.LogRead(effect.conn, effect.after, batches, horizon, purged_to, purges))
 
     def _open_epoch(self, effect: ef.OpenEpoch) -> None:
         self._led_epoch = effect.epoch

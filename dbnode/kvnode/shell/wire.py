@@ -12,7 +12,19 @@ from typing import Any, Final
 
 from kvcommon.errors import KVClusterError
 from kvcoord.contract import ReplicaId, RunId
-from kvnode.core.messages import Ack, Append, Go, Hello, Leave, Message, Refuse, RefuseReason, Welcome
+from kvnode.core.messages import (
+    Ack,
+    Append,
+    Compacted,
+    Go,
+    Hello,
+    Leave,
+    Message,
+    Passed,
+    Refuse,
+    RefuseReason,
+    Welcome,
+)
 from kvnode.core.types import Batch, EpochStart, Position
 from kvnode.shell.testimony import Answer, Question, answer_from_json, answer_to_json
 from kvstore.batch import MAX_INDEX, iter_batches
@@ -26,7 +38,7 @@ _APPEND = struct.Struct("<BBQQQQQQB")
 _ACK = struct.Struct("<BBQQQQ")
 FRAME_BYTES: Final = _FRAME.size
 
-_HELLO, _WELCOME, _REFUSE, _APPEND_KIND, _ACK_KIND, _GO, _LEAVE, _QUESTION, _ANSWER = range(1, 10)
+_HELLO, _WELCOME, _REFUSE, _APPEND_KIND, _ACK_KIND, _GO, _LEAVE, _QUESTION, _ANSWER, _COMPACTED, _PASSED = range(1, 12)
 
 Spoken = Message | Question | Answer
 """What is said on replication connections: the core's messages, and what the shell asks beside them."""
@@ -72,6 +84,10 @@ def _rare(message: Spoken) -> tuple[int, dict[str, Any]]:
             return _GO, {"epoch": message.epoch, "run": _run(message.run)}
         case Leave():
             return _LEAVE, {"epoch": message.epoch, "broken": message.broken}
+        case Compacted():
+            return _COMPACTED, {"epoch": message.epoch, "horizon": message.horizon, "purged_to": message.purged_to}
+        case Passed():
+            return _PASSED, {"epoch": message.epoch, "index": message.index}
         case Question():
             return _QUESTION, {"cluster_id": message.cluster_id}
         case Answer():
@@ -152,6 +168,8 @@ _DECODERS: dict[int, Callable[[dict[str, Any]], Spoken]] = {
     _REFUSE: lambda b: Refuse(_number(b["epoch"]), RefuseReason(int(b["reason"]))),
     _GO: lambda b: Go(_number(b["epoch"]), _to_run(b["run"])),
     _LEAVE: lambda b: Leave(_number(b["epoch"]), bool(b["broken"])),
+    _COMPACTED: lambda b: Compacted(_number(b["epoch"]), _number(b["horizon"]), _number(b["purged_to"])),
+    _PASSED: lambda b: Passed(_number(b["epoch"]), _number(b["index"])),
     _QUESTION: lambda b: Question(str(b["cluster_id"])),
     _ANSWER: answer_from_json,
 }

@@ -51,6 +51,7 @@ class FakeCore:
     state: PartitionState | None = STATE
     in_sync: bool = True
     connected: bool = False
+    whole: bool = True
     failure: str = ""
     loss: tuple[Loss, int] | None = None
     slow: dict[ReplicaId, float] = field(default_factory=dict)

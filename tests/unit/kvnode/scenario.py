@@ -19,6 +19,8 @@ write, messages arrive, compare-and-sets are answered. The idea is etcd-io/raft'
     fail A                  A's disk fails
     death A                 the kubelet's word about A's last run
     leave A / handover A
+    compact A 5 [purged=3]  A's log is compacted to there, deletes that far are gone
+    passed A                how far A knows every replica to be
     min 1                   a person sets minInSync
     space A low|enough      what is left on A's disk
     disk A 0.2              A's syncs take so long
@@ -40,7 +42,7 @@ from pathlib import Path
 from kvcoord.contract import Death, Lost, PartitionState, ReplicaId, RunId, Won
 from kvnode.core import effects as ef
 from kvnode.core import events as ev
-from kvnode.core.messages import Ack, Append, Go, Hello, Leave, Message, Refuse, Welcome
+from kvnode.core.messages import Ack, Append, Compacted, Go, Hello, Leave, Message, Passed, Refuse, Welcome
 from kvnode.core.replica import Replica
 from kvnode.core.types import START, Batch, Config, EpochStart, LogView, Meta, Position, Role
 
@@ -73,6 +75,9 @@ class Process:
     sync_takes: float = 0.0
     sync_begun: float | None = None
     torn: bool = False
+    horizon: int = 0
+    purged_to: int = 0
+    purges: int = 0
     replica: Replica | None = None
     events: deque[ev.Event] = field(default_factory=deque)
     attempts: deque[ef.CompareAndSet] = field(default_factory=deque)
@@ -101,7 +106,8 @@ class Process:
         for batch in self.log:
             if not epochs or epochs[-1].epoch != batch.epoch:
                 epochs.append(EpochStart(batch.epoch, batch.first))
-        return LogView(end, min(hint, end.index), tuple(epochs), torn=self.torn)
+        commit = min(max(hint, self.horizon), end.index)
+        return LogView(end, commit, tuple(epochs), torn=self.torn, horizon=self.horizon)
 
 
 class World:
@@ -231,6 +237,7 @@ class World:
         self._do_crash(pod)
         process.incarnation += 1
         process.log, process.durable, process.torn = [], 0, False
+        process.horizon = process.purged_to = 0
         self._do_restart(pod)
 
     def _do_fail(self, pod: str) -> None:
@@ -248,6 +255,15 @@ class World:
 
     def _do_handover(self, pod: str) -> None:
         self._step(self.processes[pod], ev.HandOverRequested())
+
+    def _do_compact(self, pod: str, upto: str, purged: str = "0") -> None:
+        process = self.processes[pod]
+        assert int(upto) <= process.core.commit, "only what is committed supersedes"
+        process.horizon, process.purged_to = int(upto), int(purged)
+        process.purges += 1
+
+    def _do_passed(self, pod: str) -> None:
+        self._say(pod, f"every replica is known to have {self.processes[pod].core.passed}")
 
     def _do_min(self, number: str) -> None:
         assert self.state is not None
@@ -344,6 +360,7 @@ class World:
                 text += "" if core.accepting else ", not accepting"
                 text += "" if core.enough else ", too few in sync"
             text += "" if core.loss is None else f", coordination's data is {core.loss[0].value}"
+            text += "" if core.whole else ", has a part only"
             if core.leaving:
                 text += ", may exit" if core.may_exit else ", may not exit"
             self._say(process.pod, text)
@@ -477,6 +494,9 @@ class World:
                 self._say(pod, f"cuts its log after {after.index}")
                 process.log = [b for b in process.log if b.last <= after.index]
                 process.durable = len(process.log)
+            case ef.Inherit(horizon, purged_to):
+                self._say(pod, f"copies a log compacted to {horizon}, deletes gone to {purged_to}")
+                process.horizon, process.purged_to = horizon, purged_to
             case ef.Write(batch):
                 process.log.append(batch)
             case ef.Send(conn, message):
@@ -497,7 +517,9 @@ class World:
             case ef.ReadLog(conn, after):
                 behind = tuple(b for b in process.log if b.first > after)[:READ_BATCHES]
                 self._say(pod, f"reads {len(behind)} batches after {after} for a follower")
-                process.events.append(ev.LogRead(conn, after, behind))
+                process.events.append(
+                    ev.LogRead(conn, after, behind, process.horizon, process.purged_to, process.purges)
+                )
             case ef.OpenEpoch(epoch):
                 index = process.core.end.index + 1
                 batch = Batch(epoch, index, index, str(process.core.commit).encode())
@@ -544,6 +566,10 @@ def _message(message: Message) -> str:
             return f"Go, epoch {message.epoch}"
         case Leave():
             return f"Leave{', broken' if message.broken else ''}"
+        case Compacted():
+            return f"Compacted to {message.horizon}, deletes gone to {message.purged_to}"
+        case Passed():
+            return f"Passed {message.index}"
 
 
 @dataclass

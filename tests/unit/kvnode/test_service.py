@@ -361,6 +361,18 @@ async def test_a_leader_long_without_a_lease_takes_no_writes(host: FakeHost, ser
     assert taken.waits
 
 
+async def test_a_part_of_a_compacted_log_is_not_served(host: FakeHost, service: Service) -> None:
+    """Not even to who asks for no freshness at all (rule 14)."""
+    host.core.role, host.core.lease_until, host.core.whole = Role.FOLLOWER, 0.0, False
+    host.core.fresh_at = host.clock.time
+    for mode in (ReadMode.ANY, ReadMode.BOUNDED):
+        asked = ask(service, Request([get(b"k")], read_mode=mode, max_lag=5.0))
+        assert asked.codes == [Code.UNAVAILABLE]
+        assert "a part of its leader's log" in asked.outcomes[0].message
+    host.core.whole = True
+    assert ask(service, Request([get(b"k")], read_mode=ReadMode.ANY)).codes == [Code.NOT_FOUND]
+
+
 async def test_bounded_reads_need_proof(host: FakeHost, service: Service) -> None:
     """From a follower: the age of its applied state is known and small enough."""
     host.core.role, host.core.lease_until = Role.FOLLOWER, float("-inf")

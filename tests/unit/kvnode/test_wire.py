@@ -11,7 +11,19 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from kvcoord.contract import ReplicaId, RunId
-from kvnode.core.messages import Ack, Append, Go, Hello, Leave, Message, Refuse, RefuseReason, Welcome
+from kvnode.core.messages import (
+    Ack,
+    Append,
+    Compacted,
+    Go,
+    Hello,
+    Leave,
+    Message,
+    Passed,
+    Refuse,
+    RefuseReason,
+    Welcome,
+)
 from kvnode.core.types import Batch, EpochStart, Position
 from kvnode.shell.wire import MAX_FRAME_BYTES, Decoder, WireError, decode, encode
 from kvstore.batch import RecordType, encode_batch
@@ -45,6 +57,8 @@ messages: st.SearchStrategy[Message] = st.one_of(
     st.builds(Ack, numbers, numbers, numbers, numbers),
     st.builds(Go, numbers, runs),
     st.builds(Leave, numbers, st.booleans()),
+    st.builds(Compacted, numbers, numbers, numbers),
+    st.builds(Passed, numbers, numbers),
 )
 
 
