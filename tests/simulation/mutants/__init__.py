@@ -2,10 +2,11 @@
 
 Each `*.patch` says in its first line what it breaks, and in its second what must catch it:
 
-    Caught by: seeds A..B[, N replicas]      the simulation, in one of these seeds
+    Caught by: seeds A..B[, N replicas]      the simulation of the core, in one of these seeds
+    Caught by: whole seeds A..B[, N replicas] the simulation of whole clusters
     Caught by: path/of/test_file.py [-k ...] that test, which must fail
 
-`make mutants` applies each to a copy of the packages in `dbnode` in a temporary directory and runs what is to catch it.
+`make mutants` applies each to a copy of our packages in a temporary directory and runs what is to catch it.
 """
 
 import json
@@ -22,10 +23,17 @@ from pathlib import Path
 
 HERE = Path(__file__).parent
 ROOT = HERE.parents[2]
-PACKAGES = ("kvnode", "kvstore")
+PACKAGES = {
+    "kvnode": "dbnode",
+    "kvstore": "dbnode",
+    "kvclient": "client",
+    "kvrouter": "router",
+    "kvcoord": "coordination",
+}
+QUICK_WHOLE_SEEDS = 20
 QUICK_SEEDS = 160  # a mutant that is stated to need more is tried by `make mutants` only
 
-_SEEDS = re.compile(r"seeds (\d+)\.\.(\d+)(?:, (\d+) replicas)?$")
+_SEEDS = re.compile(r"(whole )?seeds (\d+)\.\.(\d+)(?:, (\d+) replicas)?$")
 
 
 @dataclass(frozen=True, slots=True)
@@ -41,15 +49,21 @@ class Mutant:
         return self.patch.stem
 
     @property
-    def seeds(self) -> tuple[range, int] | None:
-        """Seeds, and with how many replicas; None when a test is to catch it."""
+    def seeds(self) -> tuple[str, range, int] | None:
+        """The world, seeds, and with how many replicas; None when a test is to catch it."""
         found = _SEEDS.match(self.catcher)
-        return (range(int(found[1]), int(found[2])), int(found[3] or 3)) if found else None
+        if found is None:
+            return None
+        world = "whole" if found[1] else "core"
+        return world, range(int(found[2]), int(found[3])), int(found[4] or 3)
 
     @property
     def quick(self) -> bool:
         """Whether `make test` tries it: what a test is to catch, it would run once more for each mutant."""
-        return self.seeds is not None and len(self.seeds[0]) <= QUICK_SEEDS
+        if self.seeds is None:
+            return False
+        world, seeds, _ = self.seeds
+        return len(seeds) <= (QUICK_SEEDS if world == "core" else QUICK_WHOLE_SEEDS)
 
 
 @dataclass(frozen=True, slots=True)
@@ -89,8 +103,7 @@ def try_mutant(mutant: Mutant, *, stop: bool = True) -> Verdict:
     with _applied(mutant) as folder:
         if mutant.seeds is None:
             return _run_test(mutant, folder)
-        seeds, replicas = mutant.seeds
-        return _simulate(mutant, folder, seeds, replicas, stop=stop)
+        return _simulate(mutant, folder, *mutant.seeds, stop=stop)
 
 
 def check_fits(mutant: Mutant) -> None:
@@ -106,19 +119,20 @@ def check_fits(mutant: Mutant) -> None:
 @contextmanager
 def _applied(mutant: Mutant) -> Iterator[str]:
     with tempfile.TemporaryDirectory(prefix="mutant-") as folder:
-        for package in PACKAGES:
-            source, copy = ROOT / "dbnode" / package, Path(folder) / package
+        for package, parent in PACKAGES.items():
+            source, copy = ROOT / parent / package, Path(folder) / package
             shutil.copytree(source, copy, ignore=shutil.ignore_patterns("__pycache__"))
         environment = {**os.environ, "GIT_CEILING_DIRECTORIES": str(Path(folder).parent)}
         command = ["git", "apply", "-p1", "-C1", str(mutant.patch)]
         done = subprocess.run(command, cwd=folder, env=environment, capture_output=True, text=True, check=False)
         if done.returncode:
-            raise RuntimeError(f"{mutant.patch.name} no longer fits dbnode: {done.stderr.strip()}; make it anew")
+            raise RuntimeError(f"{mutant.patch.name} no longer fits the code: {done.stderr.strip()}; make it anew")
         yield folder
 
 
-def _simulate(mutant: Mutant, folder: str, seeds: range, replicas: int, *, stop: bool) -> Verdict:
-    command = [sys.executable, "-m", "tests.simulation", "--seeds", f"{seeds.start}..{seeds.stop}", "--json"]
+def _simulate(mutant: Mutant, folder: str, world: str, seeds: range, replicas: int, *, stop: bool) -> Verdict:
+    command = [sys.executable, "-m", "tests.simulation", "--world", world, "--json"]
+    command += ["--seeds", f"{seeds.start}..{seeds.stop}"]
     command += ["--replicas", str(replicas)] + ["--stop"] * stop
     run = _python(command, folder)
     try:
