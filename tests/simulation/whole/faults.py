@@ -9,8 +9,9 @@ from contextlib import suppress
 from random import Random
 from typing import TYPE_CHECKING
 
-from kvnode.core.events import HandOverRequested
+from kvnode.core.events import HandOverRequested, WriteFailed
 from kvnode.core.types import Role
+from kvstore.errors import StoreError
 from tests.simulation.schedule import Struck
 from tests.simulation.timeline import Mark
 
@@ -330,11 +331,16 @@ class Faults:
         return any(r.pod != machine.pod for r in state.in_sync)
 
     def failed_sync(self) -> None:
+        """At once, while others are good: a sync that fails on the last good copy is data loss by design."""
         process = self._expendable()
         if process is not None:
-            self._note(f"the next sync of {process.who} fails")
+            self._note(f"a sync of {process.who} fails")
             process.machine.files.failing_syncs = 1
             process.disk.destroyed = True  # as good as lost from here on
+            store = process.host.store
+            with suppress(StoreError):
+                store.save_state(dict(store.state))
+            self.loop.call_soon(process.host.step, WriteFailed("input/output error"), context=process.actor.context)
 
     def full_disk(self) -> None:
         """Not one byte more fits."""
@@ -347,7 +353,10 @@ class Faults:
             self._for(self._length(), lambda: setattr(files, "capacity", None))
 
     def flipped_bit(self) -> None:
-        """One bit of the log, but for its newest part, of which nothing behind it says that it had been committed."""
+        """One bit of the log, but for its newest part, of which nothing behind it says that it had been committed.
+
+        The process ends with it: damage that nobody has found when its copy is the last good one is data loss by design.
+        """
         process = self._expendable()
         if process is None:
             return
@@ -360,7 +369,9 @@ class Faults:
             if at < length:
                 files.flip(path, at, self.rng.randrange(8))
                 process.disk.destroyed = True
-                self._note(f"a bit of {path.name} of {process.who} turns, at {at} of {length}")
+                self._note(f"a bit of {path.name} of {process.who} turns, at {at} of {length}, and it is killed")
+                self._end(process.machine, silently=False)
+                self.cluster.plan_start(process.machine, self._length())
                 return
             at -= length
 
