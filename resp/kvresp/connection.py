@@ -76,6 +76,7 @@ class Connection(asyncio.Protocol):
         "_backlog",
         "_dirty",
         "_door",
+        "_eof",
         "_full",
         "_reader",
         "_reading",
@@ -93,6 +94,7 @@ class Connection(asyncio.Protocol):
         self._backlog: Sequence[list[bytes]] = ()  # parsed, not begun
         self._waiting_bytes = 0
         self._full = self._dirty = self._running = False
+        self._eof = False  # the client sends no more
         self._reading = True
         self.waiting: deque[Cell] = deque()
         """Replies to come, in order; empty: what is replied now goes out now."""
@@ -136,6 +138,11 @@ class Connection(asyncio.Protocol):
     def resume_writing(self) -> None:
         self._full = False
         self._go_on()
+
+    def eof_received(self) -> bool:
+        """The client sends no more: what it has sent is done and answered, then the connection ends."""
+        self._eof = True
+        return self._transport is not None and bool(self.waiting or self._backlog)
 
     def connection_lost(self, exc: Exception | None) -> None:  # noqa: ARG002 - asyncio names it
         if self._transport is not None:
@@ -227,7 +234,7 @@ class Connection(asyncio.Protocol):
         transport = self._transport
         if transport is None:
             return
-        over = self.session.ending or (self._reader.error and not self._backlog)
+        over = self.session.ending or ((self._reader.error or self._eof) and not self._backlog)
         if over and not self.waiting:
             if self._reader.error and not self.session.ending:
                 transport.write(error(f"ERR {self._reader.error}"))

@@ -37,7 +37,7 @@ def find_go() -> str:
 def build_load(directory: Path) -> Path:
     """The program, built with what go.sum pins; modules come through Go's module proxy, once per machine."""
     program = directory / "load"
-    command = [find_go(), "build", "-mod=readonly", "-o", str(program), "."]
+    command = [find_go(), "build", "-mod=readonly", "-buildvcs=false", "-o", str(program), "."]
     done = subprocess.run(command, cwd=SOURCE, check=False, capture_output=True, text=True)
     assert done.returncode == 0, f"{' '.join(command)} in {SOURCE}:\n{done.stderr[-3000:]}"
     return program

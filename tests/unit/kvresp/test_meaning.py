@@ -1,7 +1,7 @@
 """What commands do to keys: a table of store, command, reply and store afterwards."""
 
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from kvresp import errors
@@ -174,12 +174,14 @@ def test_what_is_too_much_for_one_command_is_refused() -> None:
     assert keys.do(b"MSET", *pairs).startswith("ERR keys and values")  # type: ignore[union-attr]
 
 
+@settings(deadline=None)
 @given(st.integers(MIN - 2, MAX + 2))
 def test_numbers_are_signed_64_bits(number: int) -> None:
     """Beyond them there is no number."""
     assert parse_integer(b"%d" % number) == (number if MIN <= number <= MAX else None)
 
 
+@settings(deadline=None)
 @given(st.binary(max_size=21))
 def test_only_plain_decimal_text_is_a_number(text: bytes) -> None:
     """What Redis would print for it is the same text."""

@@ -3,7 +3,7 @@
 from itertools import pairwise
 
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from kvresp.limits import MAX_ARGUMENTS, MAX_BULK_BYTES, MAX_COMMAND_BYTES, MAX_INLINE_BYTES
@@ -37,6 +37,7 @@ def cut(data: bytes, places: list[int]) -> list[bytes]:
     return [data[a:b] for a, b in pairwise(bounds)]
 
 
+@settings(deadline=None)
 @given(st.lists(COMMAND, max_size=8), st.lists(st.integers(0, 1 << 20), max_size=6))
 def test_commands_come_out_as_they_were_sent(commands: list[list[bytes]], places: list[int]) -> None:
     """Wherever the network cuts the bytes, and whatever the arguments look like."""
@@ -44,6 +45,7 @@ def test_commands_come_out_as_they_were_sent(commands: list[list[bytes]], places
     assert read(*cut(data, places)) == (commands, "")
 
 
+@settings(deadline=None)
 @given(st.lists(st.one_of(COMMAND.map(lambda c: request(*c)), INLINE), max_size=8), st.lists(st.integers(0, 1 << 20)))
 def test_inline_commands_may_stand_between_others(sent: list[bytes], places: list[int]) -> None:
     """In one piece, in many, byte by byte: the same commands; empty ones are none."""
@@ -55,12 +57,14 @@ def test_inline_commands_may_stand_between_others(sent: list[bytes], places: lis
     assert all(whole[0])
 
 
+@settings(deadline=None)
 @given(st.binary(max_size=200), st.lists(st.integers(0, 1 << 20), max_size=4))
 def test_garbage_is_read_the_same_in_whatever_pieces(data: bytes, places: list[int]) -> None:
     """No exception, and hiredis and our own parser agree."""
     assert read(*cut(data, places)) == read(*(data[i : i + 1] for i in range(len(data))))
 
 
+@settings(deadline=None)
 @given(st.lists(COMMAND, min_size=1, max_size=3), st.integers(0, 1 << 20), st.integers(0, 255))
 def test_one_wrong_byte_is_read_the_same_in_whatever_pieces(commands: list[list[bytes]], at: int, byte: int) -> None:
     """A damaged stream gives the same commands and the same error by either parser."""

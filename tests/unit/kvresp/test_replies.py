@@ -2,7 +2,7 @@
 
 import hiredis
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from kvresp.replies import Error, Reply, Set, Simple, Verbatim, encode
@@ -36,6 +36,7 @@ VALUES = st.recursive(
 )
 
 
+@settings(deadline=None)
 @given(VALUES, st.sampled_from([2, 3]))
 def test_a_client_reads_what_was_said(reply: Reply, protocol: int) -> None:
     """hiredis, which many clients have inside."""

@@ -1,7 +1,7 @@
 """Single raw replies out of a stream, however it was cut on its way."""
 
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from kvrouter.redis.replies import ReplyError, ReplySplitter, integer_of, items_of
@@ -22,6 +22,7 @@ REPLIES = [
 ]
 
 
+@settings(deadline=None)
 @given(
     replies=st.lists(st.sampled_from(REPLIES), max_size=20),
     cuts=st.lists(st.integers(min_value=1, max_value=30), min_size=1, max_size=20),
