@@ -200,6 +200,7 @@ class Node:
         least = self.settings.min_free_mib << 20
         while True:
             await asyncio.sleep(FREE_CHECK)
+            service.expire()
             try:
                 free = self.store.free_bytes
             except OSError as e:

@@ -39,6 +39,7 @@ MAX_LOG_BATCH_BYTES = 4 << 20
 MAX_QUEUED_BYTES = 64 << 20  # of requests waiting or under way
 MAX_ANSWER_BYTES = 4 << 20  # of values in the answer to one request; what is beyond is refused
 FEW_PUTS = 4  # below this number columns cost more than they save
+UNKNOWN_AFTER = 10.0  # seconds without a commit after which whoever waits for one is told that the outcome is unknown
 LEASE_GRACE = 2.0  # seconds without a lease after which writes are refused: they would wait for nobody knows what
 
 Answer = Callable[[Sequence[Outcome] | None], None]
@@ -74,6 +75,7 @@ class _LogBatch:
     waiting: list[Work] = field(default_factory=list)
     changes: dict[bytes, tuple[int, bytes | None]] = field(default_factory=dict)
     last: int = 0  # its last index
+    begun: float = 0.0  # when it was appended
 
     def put(self, key: bytes, value: bytes, version: int) -> None:
         """Add a write of a key."""
@@ -118,13 +120,21 @@ class Service:
 
     def submit(self, request: Request, answer: Answer) -> None:
         """Do the request; `answer` is called once, perhaps before this returns."""
-        refused = self._refusal(request)
-        if refused is not None:
-            answer([refused] * len(request.operations))
+        if request.observed and VersionClock.too_far_ahead(request.observed, self._clock.wall_ms()):
+            answer([_too_far_ahead(request.observed)] * len(request.operations))
             return
         invalid = [invalid_operation(op) for op in request.operations]
         if any(invalid):
             request, answer = _without_invalid(request, invalid, answer)
+        refused = self._refusal(request)
+        if refused is not None:
+            if (
+                request.pair is None
+                or not self._core.accepting
+                or not self._answer_repeat(request, request.pair, answer)
+            ):
+                answer([refused] * len(request.operations))
+            return
         if all(map(_GET.__eq__, map(_KIND, request.operations))):
             answer(self._read(request))
         else:
@@ -142,10 +152,7 @@ class Service:
         return await done
 
     def _refusal(self, request: Request) -> Outcome | None:
-        """Why nothing of the request can be done here."""
-        if request.observed and VersionClock.too_far_ahead(request.observed, self._clock.wall_ms()):
-            text = f"observed_version {request.observed} is more than 1 s ahead of this node's clock"
-            return Outcome(Code.INVALID_ARGUMENT, message=text)
+        """Why nothing of the request can be done here; what was done here before the slot moved is known all the same."""
         slot_map = self._slot_map()
         if slot_map is None:
             return _NO_MAP
@@ -188,7 +195,9 @@ class Service:
                 Code.UNAVAILABLE, message="this replica has only a part of its leader's log yet; ask another"
             )
         ours = bool(request.observed) and version_partition(request.observed) == self._partition
-        if ours and (request.observed > self._store.highest_version or self._store.applied < self._core.end.index):
+        highest = self._store.highest_version  # of what was cut, too, until something newer was appended
+        unsure = request.observed > highest or highest <= self._host.cut_version
+        if ours and (unsure or self._store.applied < self._core.end.index):
             return Outcome(Code.TOO_STALE, message="this replica may not have applied observed_version yet")
         if request.read_mode == ReadMode.BOUNDED and now - self._core.fresh_at > request.max_lag:
             text = f"this replica can't show that it is within {request.max_lag * 1000:.0f} ms of its leader"
@@ -384,6 +393,7 @@ class Service:
             data = encode_batch(self._core.epoch, first, self._core.commit, batch.records)
             batch.last = first + len(batch.records) - 1
             batch.records = []
+            batch.begun = now
             self._in_flight.append(batch)
             self._host.propose(data, first, batch.last)
         else:
@@ -522,6 +532,29 @@ class Service:
         if self._queue:
             self._schedule()
 
+    def expire(self) -> None:
+        """Tell those who have waited for a commit for too long that they must not go on; to be called every second.
+
+        A leader that is cut off from everything stays one in its own eyes, and nothing that it has begun is settled. What
+        was told unknown may yet be committed: a repeat of the pair waits for that.
+        """
+        now = self._clock.now()
+        if not self._in_flight or now - self._in_flight[0].begun < UNKNOWN_AFTER:
+            return
+        for batch in self._in_flight:
+            if now - batch.begun >= UNKNOWN_AFTER:
+                for work in batch.waiting:
+                    if isinstance(work, _Pending):
+                        work.settle(LOST)
+                        work.answers = []
+                    else:
+                        self._settle(work, LOST)
+                batch.waiting = [work for work in batch.waiting if isinstance(work, _Pending)]
+        late = [work for work in self._queue if now >= work.deadline]
+        self._queue = deque(work for work in self._queue if now < work.deadline)
+        for work in late:
+            self._settle(work, _TOO_LATE)
+
     def role_changed(self, role: Role, epoch: int) -> None:  # noqa: ARG002 - the signature is Watcher's
         """What was proposed and is not committed has an unknown outcome; what was only queued was not done."""
         in_flight = list(self._in_flight)
@@ -594,6 +627,11 @@ def _without_invalid(request: Request, invalid: Sequence[Outcome | None], answer
 
     valid = [op for op, bad in zip(request.operations, invalid, strict=True) if bad is None]
     return replace(request, operations=valid), merged
+
+
+def _too_far_ahead(observed: int) -> Outcome:
+    text = f"observed_version {observed} is more than 1 s ahead of this node's clock"
+    return Outcome(Code.INVALID_ARGUMENT, message=text)
 
 
 def _other_batch(request: Request, operations: int) -> list[Outcome]:

@@ -9,6 +9,7 @@ from prometheus_client.registry import Collector
 
 from kvcoord.contract import RunId
 from kvnode.core.doubt import Loss
+from kvnode.core.messages import RefuseReason
 from kvnode.core.types import Role
 from kvnode.damage import remedy
 from kvnode.shell.host import Host
@@ -91,6 +92,11 @@ class Reporter(Collector):
             return "the partition's state is not known yet"
         if core.role is Role.LEADER:
             return None if core.accepting else "the leader's epoch is not open yet"
+        if core.refused is RefuseReason.OTHER_LEASE:
+            lease = self.host.config.timing.lease
+            return (
+                f"refused by its leader: it promises for {lease:g} s, the leader counts on more; run the same release"
+            )
         return None if core.connected else "not connected to the partition's leader"
 
     def collect(self) -> list[Metric]:

@@ -7,6 +7,7 @@ from pathlib import Path
 
 import pytest
 
+from kvcommon.numbers import Timing
 from kvcoord.contract import ReplicaId, RunId
 from kvnode.core.messages import Hello, Leave, Refuse, RefuseReason
 from kvnode.core.types import START
@@ -118,7 +119,7 @@ async def test_a_stranger_at_the_address_is_refused(tmp_path: Path) -> None:
         leader = (await cluster.state()).value.leader
         assert leader is not None
         sender = RunId(ReplicaId("c-p0-1", "1"), "r")
-        right = Hello(CLUSTER, 0, sender, leader, 0, START, 0, ())
+        right = Hello(CLUSTER, 0, sender, leader, 0, START, 0, (), Timing().lease)
         for wrong in (replace(right, cluster_id="x"), replace(right, partition=1), replace(right, to=sender)):
             reader, writer = await _dial(cluster)
             writer.write(encode(wrong))
@@ -126,6 +127,20 @@ async def test_a_stranger_at_the_address_is_refused(tmp_path: Path) -> None:
                 answers = Decoder().feed(await reader.read())
             assert answers == [Refuse(1, RefuseReason.WRONG_ADDRESS)]
             writer.close()
+
+
+async def test_a_follower_that_promises_for_less_than_the_leader_counts_on_is_refused(tmp_path: Path) -> None:
+    """It would claim while the leader trusts in its promise (rule 5)."""
+    async with node_cluster(tmp_path, pods=1) as cluster:
+        await cluster.put(b"k", b"1")
+        leader = (await cluster.state()).value.leader
+        assert leader is not None
+        short = Hello(CLUSTER, 0, RunId(ReplicaId("c-p0-1", "1"), "r"), leader, 0, START, 0, (), Timing().lease / 2)
+        reader, writer = await _dial(cluster)
+        writer.write(encode(short))
+        async with asyncio.timeout(10):
+            assert Decoder().feed(await reader.read()) == [Refuse(1, RefuseReason.OTHER_LEASE)]
+        writer.close()
 
 
 async def test_who_dials_and_says_nothing_is_hung_up_on(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -228,6 +228,7 @@ class Process:
                     f"cuts its log after {after.epoch}:{after.index}, it ended at {self.disk.end.index}", Mark.DISK
                 )
                 self.checker.cuts(self, after)
+                self.host.cut_version = self.host.store.highest_version
                 self.disk.cut(after.index)
                 self._block(int)
             case ef.Inherit(horizon, purged_to):

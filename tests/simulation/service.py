@@ -117,6 +117,7 @@ class HostModel:
         self.store = StoreModel(process, applied)
         self.versions = VersionClock(self.config.partition, self.store.highest_version)
         self.watcher: Any = None
+        self.cut_version = 0
 
     def propose(self, data: bytes, first: int, last: int) -> None:
         self.process.propose(Batch(self.core.epoch, first, last, data))

@@ -5,6 +5,7 @@ from kvnode.core.common import Common
 from kvnode.core.doubt import Loss
 from kvnode.core.following import NEVER, Following
 from kvnode.core.leading import Leading
+from kvnode.core.messages import RefuseReason
 from kvnode.core.types import Config, Meta, Position, Role
 
 
@@ -63,6 +64,11 @@ class Facts:
     def passed(self) -> int:
         """Every replica of the partition is known to have its log durably up to this index (rule 16)."""
         return self.common.passed
+
+    @property
+    def refused(self) -> RefuseReason | None:
+        """Why the last leader that was asked would not have this replica follow it."""
+        return self.following.refused
 
     @property
     def accepting(self) -> bool:

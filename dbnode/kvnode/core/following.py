@@ -47,6 +47,7 @@ class Following:
         self.leaving = False
         self.broken = False
         self.rebuilding = False
+        self.refused: RefuseReason | None = None  # why the last leader asked would not have this replica
         self.low = False  # on disk space: in sync it stays, as far as it can, otherwise it follows nobody
 
     # --- the connection ----------------------------------------------------------------------------------------------
@@ -90,6 +91,7 @@ class Following:
                     end=common.end,
                     commit=common.commit,
                     epochs=tuple(common.epochs),
+                    lease=config.timing.lease,
                 ),
             )
         )
@@ -150,7 +152,7 @@ class Following:
         common.accept_epoch(welcome.epoch)
         if welcome.parting != common.end:
             common.cut(welcome.parting)
-        self.epoch = welcome.epoch
+        self.epoch, self.refused = welcome.epoch, None
         self.known_commit = max(self.known_commit, common.commit)
         self._ack(now)
         if self.leaving or self.broken or self.low:
@@ -158,6 +160,7 @@ class Following:
 
     def _refused(self, refuse: Refuse, now: float) -> None:
         self.drop(now)
+        self.refused = refuse.reason
         if refuse.reason is RefuseReason.STRANGER:
             self._become_stranger()
         else:

@@ -196,6 +196,9 @@ class Leading:
             common.emit(ReadState())
             self._refuse(conn, RefuseReason.NOT_LEADER)
             return
+        if hello.lease < config.timing.lease:
+            self._refuse(conn, RefuseReason.OTHER_LEASE)
+            return
         if conn in self.by_conn:  # one follower to a connection
             common.emit(Close(conn))
             return

@@ -22,6 +22,7 @@ class Hello:
     end: Position
     commit: int
     epochs: tuple[EpochStart, ...]
+    lease: float  # seconds that the sender promises for; the leader counts on the same (rule 5)
 
 
 @dataclass(frozen=True, slots=True)
@@ -39,6 +40,7 @@ class RefuseReason(IntEnum):
     NOT_LEADER = 1  # read the state again
     WRONG_ADDRESS = 2  # cluster, partition or run is another's: addresses are reused
     STRANGER = 3  # in sync by name, but with less than it acknowledged (rule 17)
+    OTHER_LEASE = 4  # it promises for another time than the leader counts on (rule 5)
 
 
 @dataclass(frozen=True, slots=True)

@@ -90,6 +90,7 @@ class Host:
         self.watcher: Watcher | None = None
         self.rebuild: asyncio.Future[str] = asyncio.get_running_loop().create_future()
         self._coordination, self._network = coordination, network
+        self.cut_version = 0  # the highest version in the log when it was last cut: the cut part may have held it
         self.kept = kept_from_json(store.state.get("kept"))
         self.recovery = Recovery(config.partition, self, coordination)
         self._disk = disk(store, written=self._written, failed=self._write_failed)
@@ -188,6 +189,7 @@ class Host:
 
     def _cut(self, effect: ef.Cut) -> None:
         log.warning("log cut", after=effect.after.index, epoch=effect.after.epoch)
+        self.cut_version = self.store.highest_version
         self.store.cut(effect.after.index)
 
     def _committed(self, effect: ef.Committed) -> None:

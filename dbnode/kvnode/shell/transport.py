@@ -8,7 +8,7 @@ from typing import Protocol, cast
 import structlog
 
 from kvcommon.errors import KVClusterError
-from kvnode.shell.wire import Decoder, Spoken, WireError, encode
+from kvnode.shell.wire import MAX_FIRST_FRAME_BYTES, MAX_FRAME_BYTES, Decoder, Spoken, WireError, encode
 
 log = structlog.get_logger()
 
@@ -38,7 +38,7 @@ class Connection(asyncio.Protocol):
         self.number = number
         self._listener = listener
         self._dialed = dialed
-        self._decoder = Decoder()
+        self._decoder = Decoder(MAX_FRAME_BYTES if dialed else MAX_FIRST_FRAME_BYTES)
         self._transport: asyncio.Transport | None = None
         self._heard = False
 

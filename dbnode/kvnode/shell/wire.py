@@ -11,6 +11,7 @@ from collections.abc import Callable
 from typing import Any, Final
 
 from kvcommon.errors import KVClusterError
+from kvcommon.numbers import Timing
 from kvcoord.contract import ReplicaId, RunId
 from kvnode.core.messages import (
     Ack,
@@ -36,6 +37,7 @@ _FRAME = struct.Struct("<II")
 _KIND = struct.Struct("<BB")
 _APPEND = struct.Struct("<BBQQQQQQB")
 _ACK = struct.Struct("<BBQQQQ")
+MAX_FIRST_FRAME_BYTES: Final = 1 << 20  # a Hello with a table of tens of thousands of epochs
 FRAME_BYTES: Final = _FRAME.size
 
 _HELLO, _WELCOME, _REFUSE, _APPEND_KIND, _ACK_KIND, _GO, _LEAVE, _QUESTION, _ANSWER, _COMPACTED, _PASSED = range(1, 12)
@@ -74,6 +76,7 @@ def _rare(message: Spoken) -> tuple[int, dict[str, Any]]:
                 "end": [message.end.epoch, message.end.index],
                 "commit": message.commit,
                 "epochs": [[e.epoch, e.first] for e in message.epochs],
+                "lease": message.lease,
             }
         case Welcome():
             parting = [message.parting.epoch, message.parting.index]
@@ -163,6 +166,7 @@ _DECODERS: dict[int, Callable[[dict[str, Any]], Spoken]] = {
         _to_position(b["end"]),
         _number(b["commit"]),
         tuple(EpochStart(_number(e), _number(f)) for e, f in b["epochs"]),
+        float(b.get("lease", Timing().lease)),
     ),
     _WELCOME: lambda b: Welcome(_number(b["epoch"]), _to_position(b["parting"]), _number(b["commit"])),
     _REFUSE: lambda b: Refuse(_number(b["epoch"]), RefuseReason(int(b["reason"]))),
@@ -178,8 +182,10 @@ _DECODERS: dict[int, Callable[[dict[str, Any]], Spoken]] = {
 class Decoder:
     """Bytes in, messages out; holds at most one unfinished frame. Raises WireError, after which it is of no use."""
 
-    def __init__(self) -> None:
+    def __init__(self, limit: int = MAX_FRAME_BYTES) -> None:
+        """`limit` for the first frame, bytes: who has not yet said who it is can't make a node hold much."""
         self._buffer = bytearray()
+        self._limit = limit
 
     def feed(self, data: bytes) -> list[Spoken]:
         """The messages that these bytes complete."""
@@ -189,8 +195,8 @@ class Decoder:
         at = 0
         while len(buffer) - at >= FRAME_BYTES:
             length, crc = _FRAME.unpack_from(buffer, at)
-            if length > MAX_FRAME_BYTES:
-                raise WireError(f"a frame of {length} bytes; at most {MAX_FRAME_BYTES} are possible")
+            if length > self._limit:
+                raise WireError(f"a frame of {length} bytes; at most {self._limit} are possible here")
             end = at + FRAME_BYTES + length
             if len(buffer) < end:
                 break
@@ -198,6 +204,7 @@ class Decoder:
             if crc32c(payload) != crc:
                 raise WireError(f"wrong checksum of a frame of {length} bytes")
             messages.append(decode(payload))
+            self._limit = MAX_FRAME_BYTES
             at = end
         if at:
             del buffer[:at]

@@ -10,6 +10,7 @@ from kvcommon.slotmap import SlotMap
 from kvcommon.versions import EPOCH_MS, VersionClock
 from kvcoord.contract import PartitionState, ReplicaId, RunId
 from kvnode.core.doubt import Loss
+from kvnode.core.messages import RefuseReason
 from kvnode.core.types import START, Config, Position, Role
 from kvnode.operations import Outcome, Request
 from kvnode.service import Service
@@ -54,6 +55,7 @@ class FakeCore:
     whole: bool = True
     failure: str = ""
     loss: tuple[Loss, int] | None = None
+    refused: RefuseReason | None = None
     slow: dict[ReplicaId, float] = field(default_factory=dict)
 
     def describe_in_sync(self) -> tuple[ReplicaId, ...]:
@@ -74,6 +76,7 @@ class FakeHost:
         self.core = FakeCore()
         self.clock = FakeClock()
         self.versions = VersionClock(0)
+        self.cut_version = 0
         self.recovery = SimpleNamespace(note="")
         self.watcher: Any = None
         self.damages: list[Exception] = []

@@ -13,7 +13,7 @@ from kvcommon.versions import pack_version
 from kvnode import service as service_module
 from kvnode.core.types import Role
 from kvnode.operations import Code, Kind, Operation, ReadMode, Request
-from kvnode.service import MAX_ANSWER_BYTES, MAX_IN_FLIGHT, Service
+from kvnode.service import MAX_ANSWER_BYTES, MAX_IN_FLIGHT, UNKNOWN_AFTER, Service
 from kvstore.batch import RecordType
 from kvstore.errors import CorruptionError
 from tests.unit.kvnode.fake_host import FakeHost, ask, make_service
@@ -337,6 +337,47 @@ async def test_keys_of_another_partition_refuse_the_whole_batch(host: FakeHost) 
     assert host.proposed == []
 
 
+async def test_a_repeat_of_what_was_done_before_its_slot_moved_gets_its_outcome(host: FakeHost) -> None:
+    """It would be sent to the new owner otherwise, and be done there again."""
+    now = SlotMap.even(1)
+    service = make_service(host, lambda: now)
+    request = Request([put(b"k")], pair=(b"c" * 16, 1))
+    first = ask(service, request)
+    await asyncio.sleep(0)
+    host.commit()
+    now = SlotMap.of_ranges(2, [(0, 16383, 1)])
+    assert ask(service, request).outcomes == first.outcomes
+    assert ask(service, replace(request, pair=(b"c" * 16, 2))).codes == [Code.MOVED]
+
+
+async def test_what_no_one_could_do_is_told_before_where_it_belongs(host: FakeHost) -> None:
+    """Sent on, it would only be refused there."""
+    service = make_service(host, lambda: SlotMap.of_ranges(2, [(0, 16383, 1)]))
+    assert ask(service, Request([put(b"k" * 5000)])).codes == [Code.INVALID_ARGUMENT]
+    assert ask(service, Request([put(b"k" * 5000), put(b"k")])).codes == [Code.INVALID_ARGUMENT, Code.MOVED]
+
+
+async def test_a_leader_cut_off_from_everything_settles_what_it_began_as_unknown(
+    host: FakeHost, service: Service
+) -> None:
+    """And what it did not begin as not done; a repeat waits on, in case it is committed after all."""
+    request = Request([put(b"k")], pair=(b"c" * 16, 1))
+    begun = ask(service, request)
+    await asyncio.sleep(0)
+    host.clock.time += UNKNOWN_AFTER - 1
+    service.expire()
+    assert begun.waits
+    host.clock.time += 1
+    service.expire()
+    assert begun.answers == [None]
+    repeat = ask(service, request)
+    assert repeat.waits
+    host.commit()
+    assert repeat.codes == [Code.OK]
+    assert begun.answers == [None]
+    assert len(host.proposed) == 1
+
+
 async def test_without_a_map_nothing_is_done(host: FakeHost) -> None:
     """A node that just started says that it is not able yet."""
     service = make_service(host, lambda: None)
@@ -394,6 +435,23 @@ async def test_reads_of_any_age_need_what_the_session_saw(host: FakeHost, servic
     assert ask(service, Request([get(b"k")], read_mode=ReadMode.ANY)).codes == [Code.OK]
     assert ask(service, Request([get(b"k")], read_mode=ReadMode.ANY, observed=seen)).codes == [Code.OK]
     assert ask(service, Request([get(b"k")], read_mode=ReadMode.ANY, observed=seen + 1)).codes == [Code.TOO_STALE]
+
+
+async def test_after_a_cut_the_highest_version_proves_nothing(host: FakeHost, service: Service) -> None:
+    """What had it may be what was cut; a newer record proves that all before it is there."""
+    first = ask(service, Request([put(b"k")]))
+    await turn()
+    host.commit()
+    request = Request([get(b"k")], read_mode=ReadMode.ANY, observed=first.outcomes[0].version)
+    host.core.role, host.core.lease_until = Role.FOLLOWER, float("-inf")
+    host.cut_version = host.store.highest_version
+    assert ask(service, request).codes == [Code.TOO_STALE]
+    host.core.role, host.core.lease_until = Role.LEADER, float("inf")
+    ask(service, Request([put(b"other")]))
+    await turn()
+    host.commit()
+    host.core.role, host.core.lease_until = Role.FOLLOWER, float("-inf")
+    assert ask(service, request).codes == [Code.OK]
 
 
 async def test_an_observed_version_far_ahead_is_refused(host: FakeHost, service: Service) -> None:

@@ -33,6 +33,7 @@ numbers = st.integers(0, (1 << 63) - 1)
 names = st.text(max_size=12)
 runs = st.builds(RunId, st.builds(ReplicaId, names, names), names)
 positions = st.builds(Position, numbers, numbers)
+leases = st.floats(0.5, 60)
 starts = st.lists(st.builds(EpochStart, numbers, numbers), max_size=5).map(tuple)
 
 
@@ -50,7 +51,7 @@ def batches(draw: st.DrawFn) -> tuple[Batch, ...]:
 
 
 messages: st.SearchStrategy[Message] = st.one_of(
-    st.builds(Hello, names, numbers, runs, runs, numbers, positions, numbers, starts),
+    st.builds(Hello, names, numbers, runs, runs, numbers, positions, numbers, starts, leases),
     st.builds(Welcome, numbers, positions, numbers),
     st.builds(Refuse, numbers, st.sampled_from(RefuseReason)),
     st.builds(Append, numbers, numbers, positions, numbers, batches(), numbers, st.booleans()),
@@ -60,6 +61,18 @@ messages: st.SearchStrategy[Message] = st.one_of(
     st.builds(Compacted, numbers, numbers, numbers),
     st.builds(Passed, numbers, numbers),
 )
+
+
+def test_the_first_frame_on_an_accepted_connection_must_be_small() -> None:
+    """Whoever has not said who it is can't make a node hold megabytes; afterwards frames may be large."""
+    decoder = Decoder(limit=100)
+    with pytest.raises(WireError, match="at most 100 are possible here"):
+        decoder.feed(frame(bytes(101))[:8])
+    decoder = Decoder(limit=100)
+    records = [(int(RecordType.PUT), b"k", bytes(1000), 7, 0)]
+    batch = Batch(1, 1, 1, encode_batch(1, 1, 0, records))
+    large = Append(1, 1, Position(0, 0), 0, (batch,), 0, leased=False)
+    assert decoder.feed(encode(Ack(1, 1, 1, 1)) + encode(large)) == [Ack(1, 1, 1, 1), large]
 
 
 def frame(payload: bytes) -> bytes:
