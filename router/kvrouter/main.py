@@ -34,7 +34,7 @@ async def _serve(settings: RouterSettings, stop: asyncio.Event) -> None:
             Addresses(settings.host, settings.grpc_port, settings.http_port, settings.redis_port),
             clock=SystemClock(),
             rng=random.SystemRandom(),
-            redis_limits=Limits(connections=settings.redis_connections),
+            redis_limits=Limits(connections=settings.redis_max_clients),
         )
         try:
             await router.start()

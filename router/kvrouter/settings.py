@@ -4,6 +4,7 @@ from pydantic import Field
 
 from kvcommon.numbers import GRPC_PORT, HTTP_PORT, REDIS_PORT
 from kvcommon.settings import Settings
+from kvresp.connection import MAX_CLIENTS
 
 
 class RouterSettings(Settings):
@@ -18,6 +19,6 @@ class RouterSettings(Settings):
     redis_port: int = Field(
         default=REDIS_PORT, ge=0, le=65535, description="port of the Redis protocol, 0: it is not spoken"
     )
-    redis_connections: int = Field(default=10_000, ge=1, description="Redis clients at once; more are refused")
+    redis_max_clients: int = Field(default=MAX_CLIENTS, ge=1, description="connections of the Redis protocol")
     http_port: int = Field(default=HTTP_PORT, ge=0, le=65535, description="port of probes and metrics")
     shutdown_timeout: float = Field(default=5.0, gt=0, description="seconds to finish what is under way after SIGTERM")
