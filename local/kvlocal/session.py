@@ -93,6 +93,7 @@ async def _introduce(cluster: LocalCluster, screen: Screen) -> None:
         [
             ("Router", cluster.router_address),
             ("Redis", f"redis-cli -p {cluster.port(shape.router, 'redis')}"),
+            ("Redis Cluster", f"redis-cli -c -p {cluster.port(shape.pods[0], 'redis')}"),
             ("Try", f"{_kvctl()} -e {cluster.router_address} put greeting hello"),
             ("Logs", str(cluster.folder.path / "logs")),
         ]

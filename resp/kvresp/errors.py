@@ -22,7 +22,7 @@ CLUSTER_SELECT = "ERR SELECT is not allowed in cluster mode"
 NO_PROTOCOL = "NOPROTO unsupported protocol version"
 EMPTY_KEY = "ERR an empty key can't be stored here; keys have 1 to 4096 bytes"
 UNKNOWN_OUTCOME = (
-    "OUTCOMEUNKNOWN leadership ended before the write was known to be committed: it may or may not be applied. "
+    "OUTCOMEUNKNOWN the write was begun, and nobody here knows whether it was committed: it may or may not be applied. "
     "Read the key before you send the command again"
 )
 """Of a write that was begun. No client takes this kind for one that may be sent again blindly."""
