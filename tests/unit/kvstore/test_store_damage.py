@@ -3,14 +3,15 @@
 from pathlib import Path
 
 import pytest
+from structlog.testing import capture_logs
 
 from kvstore.batch import Record
 from kvstore.errors import CorruptionError, FormatVersionError, StoreFailedError
 from kvstore.meta import EPOCHS, META, write_epochs
 from kvstore.segment import HEADER_BYTES, segment_name
 from kvstore.store import Store
-from tests.support.faulty_files import FaultyFiles
-from tests.unit.kvstore.support import DATA, PUT, batch, delete, fill, open_store, put
+from tests.support.faulty_files import FaultyFiles, Inode
+from tests.unit.kvstore.support import DATA, PUT, batch, delete, fill, maintain, open_store, put
 
 COUNT = 12  # records in the small log, one a batch, in segments of three or four
 
@@ -58,6 +59,58 @@ def test_every_byte_of_a_log_flipped_in_turn_at_rest(bit: int) -> None:
             ends.add(store.end.index)
             files = written()
     assert ends == {COUNT - 1}
+
+
+def kept() -> FaultyFiles:
+    """A store of every kind of file: a compacted segment, one with a hint and one without, a horizon."""
+    files = FaultyFiles()
+    with open_store(files) as store:
+        fill(store, COUNT // 2)
+        fill(store, COUNT - COUNT // 2, epoch=2)
+        for i in range(COUNT + 1, COUNT + 7):
+            store.append(batch(i, put(b"k%d" % (i - COUNT), b"again", i), epoch=2, commit=i - 1))
+            store.flush()
+            store.commit(i)
+        maintain(store)
+        assert store.progress.compactions
+        fill(store, 8, epoch=3)
+        store.maintain()
+    assert {p.suffix for p in files.seen} == {".log", ".hint", ""}
+    return files
+
+
+def test_every_byte_of_a_compacted_store_flipped_in_turn() -> None:
+    """Right answers or an error by name at the start, at a read, or when the log is kept; hints are only made anew."""
+    files = kept()
+    with open_store(files) as store:
+        store.commit(store.end.index)
+        expected = {b"k%d" % i: store.get(b"k%d" % i) for i in range(30)}
+        end = store.end.index
+    image = files.snapshot()
+    told: dict[str, int] = {}
+    for path, data in image.items():
+        for at in range(len(data)):
+            files = FaultyFiles()
+            files.seen = {p: Inode(bytearray(d), d) for p, d in image.items()}
+            files.flip(path, at, at % 8)
+            try:
+                with capture_logs(), open_store(files) as store:
+                    if store.torn_bytes:
+                        assert path == logs(files)[-1]
+                    store.commit(store.end.index)
+                    answers = {k: store.get(k) for k in expected}
+                    maintain(store)
+                    for _ in range(store.segments):
+                        store.verify()
+                    assert {k: store.get(k) for k in expected} == answers
+            except (CorruptionError, FormatVersionError):
+                told[path.suffix] = told.get(path.suffix, 0) + 1
+                continue
+            assert path.suffix == ".hint" or store.end.index < end, f"{path} at {at} was not noticed"
+            if store.end.index == end:
+                assert answers == expected
+    assert told[".log"] > 500
+    assert ".hint" not in told
 
 
 def test_every_byte_of_a_log_flipped_in_turn_under_an_open_store() -> None:
