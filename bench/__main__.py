@@ -12,6 +12,7 @@ from datetime import UTC, datetime
 from importlib.metadata import version
 from pathlib import Path
 
+from bench.compaction import compaction
 from bench.etcd import EtcdMissingError, etcd_cluster, etcd_version, find_etcd
 from bench.failover import failovers
 from bench.footprint import memory, starts
@@ -25,7 +26,7 @@ from bench.throughput import all_batches, all_gets, all_puts, fill_all
 from kvcommon.server import loop_factory
 
 DOCUMENT = Path(__file__).parent.parent / "docs" / "benchmarks.md"
-NAMES = ("limits", "puts", "gets", "batches", "failover", "memory", "start")
+NAMES = ("limits", "puts", "gets", "batches", "failover", "memory", "start", "compaction")
 TITLES = {"puts": "Puts of 256 B", "gets": "Linearizable gets of 256 B", "batches": "Batches of 100 puts of 256 B"}
 GOAL = 5.0  # times etcd's puts through Python at 128 tasks
 
@@ -68,7 +69,7 @@ async def measure(names: Sequence[str], folder: Path, plan: Plan, say: Say, into
     if "limits" in names:
         into += await limits(folder, plan, say)
     into += await throughput(names, folder, plan, say)
-    for name, one in (("failover", failovers), ("memory", memory), ("start", starts)):
+    for name, one in (("failover", failovers), ("memory", memory), ("start", starts), ("compaction", compaction)):
         if name in names:
             (folder / name).mkdir()
             into += await one(folder / name, plan, say)

@@ -38,6 +38,8 @@ def test_flags_go_over_the_environment() -> None:
         ("--grpc-port", "65536"),
         ("--durability", "maybe"),
         ("--shutdown-timeout", "0"),
+        ("--compaction-garbage", "0"),
+        ("--compaction-rate", "-1"),
         ("--color", "blue"),
     ],
 )
@@ -53,3 +55,10 @@ def test_a_missing_value_is_named(missing: str) -> None:
     environment = {k: v for k, v in NEEDED.items() if k != missing}
     with pytest.raises(ConfigurationError, match=missing):
         parse_settings(NodeSettings, [], environment)
+
+
+def test_how_the_log_is_kept_reaches_the_store() -> None:
+    """Seconds become the store's milliseconds."""
+    flags = ["--tombstone-retention", "90", "--compaction-rate", "1000", "--compaction", "false"]
+    options = parse_settings(NodeSettings, flags, NEEDED).store_options
+    assert (options.tombstone_ms, options.compaction_bytes_per_second, options.compaction) == (90_000, 1000, False)
