@@ -3,7 +3,7 @@
 import random
 
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from kvnode.doors import redis_scan
@@ -25,6 +25,7 @@ def numbered(count: int) -> list[bytes]:
     return [b"%d" % i for i in range(count)]
 
 
+@settings(deadline=None)
 @given(st.integers(0, 60), st.integers(1, 20), st.lists(st.integers(0, 120), max_size=40), st.booleans())
 def test_what_is_there_all_the_while_is_returned(count: int, page: int, changes: list[int], restart: bool) -> None:
     """While keys come and go, and the process that knew the cursor is replaced once."""
