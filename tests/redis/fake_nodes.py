@@ -61,6 +61,7 @@ class FakeNode:
         self.faults: deque[Fault] = deque()
         self.received: list[list[bytes]] = []
         self._expected: list[tuple[int, asyncio.Event]] = []
+        self._ended = asyncio.Event()  # a connection has, since the node was started
         self.port = 0
         self.connections: set[_Connection] = set()
         self._server: asyncio.Server | None = None
@@ -71,6 +72,7 @@ class FakeNode:
 
     async def start(self) -> None:
         loop = asyncio.get_running_loop()
+        self._ended.clear()
         self._server = await loop.create_server(lambda: _Connection(self), "127.0.0.1", self.port)
         self.port = self._server.sockets[0].getsockname()[1]
 
@@ -89,6 +91,14 @@ class FakeNode:
         self._expected.append((count, arrived))
         self._tell()
         await arrived.wait()
+
+    async def wait_ended(self) -> None:
+        """Until one of the connections to it has ended."""
+        await self._ended.wait()
+
+    def ended(self, connection: "_Connection") -> None:
+        self.connections.discard(connection)
+        self._ended.set()
 
     def handle(self, args: list[bytes], protocol: int) -> bytes | None:
         self.received.append(args)
@@ -143,7 +153,7 @@ class _Connection(asyncio.Protocol):
 
     def connection_lost(self, exc: Exception | None) -> None:
         self._transport = None
-        self._node.connections.discard(self)
+        self._node.ended(self)
 
     def abort(self) -> None:
         if self._transport is not None:

@@ -1,6 +1,8 @@
 """The router's Redis door over fake nodes: the real protocol on real sockets on both sides."""
 
 import asyncio
+import socket
+import struct
 from collections.abc import AsyncIterator
 
 import pytest
@@ -54,10 +56,13 @@ class Client:
             except ConnectionResetError:
                 return True
 
-    def half_close(self) -> None:
+    def say_no_more(self) -> None:
         self._writer.write_eof()
 
-    def abort(self) -> None:
+    def reset(self) -> None:
+        """End as a killed process on a dead machine does, not as one that has said all."""
+        sock = self._writer.get_extra_info("socket")
+        sock.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
         self._writer.transport.abort()
 
 
@@ -229,6 +234,19 @@ async def test_a_deadline_says_whether_the_command_may_be_done(scene: Scene) -> 
     assert await client.call(b"GET a") == b"$-1\r\n"
 
 
+async def test_a_connection_that_went_silent_is_given_up(scene: Scene) -> None:
+    """A firewall may have forgotten it: the next one is a new one."""
+    await scene.open(Limits(deadline=0.3))
+    client = await scene.client()
+    node = scene.cluster.leader_of(A)
+    node.faults += [silent]
+    assert (await client.call(b"GET a")).startswith(b"-CLUSTERDOWN The leader did not reply")
+
+    await node.wait_ended()
+
+    assert await client.call(b"SET a 1") == OK
+
+
 async def test_a_node_that_says_why_it_refuses_is_quoted_at_the_deadline(scene: Scene) -> None:
     """Fewer replicas than it takes are waited for as long."""
     await scene.open(Limits(deadline=0.3))
@@ -331,7 +349,7 @@ async def test_a_client_that_goes_leaves_nothing_behind(scene: Scene) -> None:
     assert await other.call(b"SET b 1") == OK
     assert scene.door.held_bytes > 0
 
-    client.abort()
+    client.reset()
     async with asyncio.timeout(20):
         while len(scene.door.connections) > 1:
             await other.call(b"PING")
@@ -339,6 +357,21 @@ async def test_a_client_that_goes_leaves_nothing_behind(scene: Scene) -> None:
 
     assert await other.call(b"GET a") == b"$-1\r\n"
     assert scene.door.held_bytes == 0
+
+
+async def test_a_client_that_says_no_more_still_has_its_commands_done(scene: Scene) -> None:
+    """Also when they have to wait for a leader."""
+    client = await scene.client()
+    partition = scene.cluster.partition_of(A)
+    scene.lead(partition, None)
+    client.send(b"SET a 1", b"GET a")
+
+    client.say_no_more()
+    assert await (await scene.client()).call(b"SET b 1") == OK
+    scene.lead(partition, 1)
+
+    assert await client.replies(2) == [OK, bulk(b"1")]
+    assert await client.ended()
 
 
 async def test_who_sends_much_without_reading_is_held_back(scene: Scene) -> None:

@@ -31,6 +31,7 @@ class Backend(asyncio.Protocol):
         self._greetings = 0  # replies to come that are nobody's
         self._out: list[bytes] = []
         self._retired = False
+        self._silence = 0  # times it was looked at since it said something, while it owed replies
 
     # -- requests --------------------------------------------------------------------------------------------------
 
@@ -54,6 +55,13 @@ class Backend(asyncio.Protocol):
         if not self._under_way:
             self.abort()
 
+    def look(self, patience: int) -> None:
+        """End it if it has been looked at so often, owing replies, without a byte from it: its other end may be gone."""
+        self._silence = self._silence + 1 if self._under_way else 0
+        if self._silence > patience:
+            log.info("a node does not answer", address=self.address, under_way=len(self._under_way))
+            self.abort()
+
     def abort(self) -> None:
         """End now."""
         self.open = False
@@ -74,6 +82,7 @@ class Backend(asyncio.Protocol):
 
     def data_received(self, data: bytes) -> None:
         under_way = self._under_way
+        self._silence = 0
         try:
             for reply in self._splitter.feed(data):
                 if self._greetings:

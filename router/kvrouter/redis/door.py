@@ -244,6 +244,7 @@ class RouterDoor(Door):
         now = self._loop.time()
         for connection in list(self.connections):
             expire(connection.waiting, now)
+        self.forwarder.look(int(self.limits.deadline / SWEEP_SECONDS) + 1)
         self._sweeping = self._loop.call_later(SWEEP_SECONDS, self._sweep)
 
     # -- what the server says of itself --------------------------------------------------------------------------------

@@ -54,6 +54,11 @@ class Forwarder:
         for partition, lane in lanes.items():
             self._routes[partition].forget(lane)
 
+    def look(self, patience: int) -> None:
+        """To be called at even intervals: ends connections to nodes that have been silent for so many of them."""
+        for route in self._routes.values():
+            route.look(patience)
+
     @property
     def waiting(self) -> int:
         """Lanes that wait for their partition's leader."""

@@ -72,6 +72,11 @@ class Route:
         self._waited = 0.0
         self._resume_all()
 
+    def look(self, patience: int) -> None:
+        """End connections that have been silent for so many looks."""
+        for backend in list(self._backends.values()):
+            backend.look(patience)
+
     def forget(self, lane: Lane) -> None:
         """The lane's client has gone."""
         lane.drop()
