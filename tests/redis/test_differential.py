@@ -12,7 +12,7 @@ from tests.redis.wire import RawConnection, empty
 
 pytestmark = pytest.mark.xdist_group("redis tables")
 checked = settings(
-    max_examples=150,
+    max_examples=100,
     deadline=None,
     database=None,
     phases=(Phase.generate, Phase.shrink),
