@@ -12,7 +12,7 @@ import contextlib
 import threading
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, replace
-from itertools import pairwise
+from itertools import islice, pairwise
 from pathlib import Path
 
 import structlog
@@ -227,7 +227,7 @@ class Maintenance:
             output.finish()
             as_of = self._settle()
             self._home.save_horizon(Horizon(as_of, sieve.purged_to))
-        except (HaltedError, CorruptionError, OSError):
+        except Exception:
             output.segment.file.close()
             with contextlib.suppress(OSError):
                 self._home.files.remove(_temporary(output.segment))
@@ -323,9 +323,9 @@ class Maintenance:
 
     def _move(self, hint: Hint, number: int, sources: frozenset[int]) -> None:
         base = number << SEGMENT_SHIFT
-        moves = [(k, base + p) for k, p in zip(hint.keys(), hint.places, strict=True) if p & LENGTH_MASK]
-        for at in range(0, len(moves), _MOVES):
-            self._applier.index.move(moves[at : at + _MOVES], sources)
+        moves = ((k, base + p) for k, p in zip(hint.keys(), hint.places, strict=True) if p & LENGTH_MASK)
+        while some := list(islice(moves, _MOVES)):
+            self._applier.index.move(some, sources)
             self._pace.spend(_SLICE)
 
     # Verifying

@@ -32,19 +32,19 @@ from kvstore.errors import (
     StoreError,
     StoreFailedError,
 )
+from kvstore.facts import Facts
 from kvstore.files import Files, OsFiles, SyncError
 from kvstore.handover import Handover
-from kvstore.hint import Hint
 from kvstore.home import Home, epochs_upto, with_epochs_of
 from kvstore.horizon import HORIZON, Horizon
 from kvstore.incoming import BEGINNING, Position, split
 from kvstore.log import Log, LogBatch
-from kvstore.maintenance import HaltedError, Maintenance, Progress
-from kvstore.meta import EPOCHS, EpochStart, Meta, epoch_at
+from kvstore.maintenance import HaltedError, Maintenance
+from kvstore.meta import EpochStart
+from kvstore.opening import Opening
 from kvstore.options import Durability, StoreOptions
 from kvstore.recent import RecentBatches
 from kvstore.recovery import recover
-from kvstore.segment import Segment
 from kvstore.sessions import Sessions
 
 __all__ = ["Durability", "Position", "Store", "StoreOptions"]
@@ -52,7 +52,7 @@ __all__ = ["Durability", "Position", "Store", "StoreOptions"]
 log = structlog.get_logger()
 
 
-class Store:
+class Store(Facts):
     """One replica's storage. Make it with `Store.open`; see the module's docstring for who may call what."""
 
     def __init__(self, home: Home, options: StoreOptions) -> None:
@@ -141,103 +141,6 @@ class Store:
             home.leave()
             raise
         return store
-
-    # What it is
-
-    @property
-    def incarnation(self) -> str:
-        """The id of this disk's life; a new one after `wipe_for_rebuild`."""
-        return self._home.meta.incarnation
-
-    @property
-    def identity(self) -> Meta:
-        """What the directory says of itself."""
-        return self._home.meta
-
-    @property
-    def end(self) -> Position:
-        """The last record appended, durable or not."""
-        return self._end
-
-    @property
-    def durable(self) -> Position:
-        """The last record on the disk (with durability "memory": written to the system)."""
-        return self._durable
-
-    @property
-    def applied(self) -> int:
-        """The index up to which records are in the index of keys, and visible."""
-        return self._applier.applied
-
-    @property
-    def commit_hint(self) -> int:
-        """The largest commit index in any batch of the log: a lower bound of what is committed."""
-        return self._hint
-
-    @property
-    def committed(self) -> int:
-        """The largest index known to be committed, by `commit` or by the log; `cut` goes no deeper."""
-        return self._committed
-
-    @property
-    def horizon(self) -> int:
-        """Below this index the log is compacted: it folds to the right state only from here on (rule 14)."""
-        return self._home.horizon.index
-
-    @property
-    def purged_to(self) -> int:
-        """Deletes up to here may be gone from the log: whoever has less starts from empty (rule 16)."""
-        return self._home.horizon.purged_to
-
-    @property
-    def purges(self) -> int:
-        """Another number after deletes have gone from the log; -1 while that happens."""
-        return self._maintenance.purges
-
-    @property
-    def epochs(self) -> tuple[EpochStart, ...]:
-        """(epoch, first index) of every epoch in the log, ascending."""
-        return self._epochs
-
-    @property
-    def highest_version(self) -> int:
-        """The highest record version that was ever in this log, as far as it has been read."""
-        return self._highest_version
-
-    @property
-    def sessions(self) -> Sessions:
-        """The results of clients' batches, as far as applied."""
-        return self._applier.sessions
-
-    @property
-    def keys(self) -> int:
-        """How many keys have a value."""
-        return len(self._applier.index)
-
-    @property
-    def log_bytes(self) -> int:
-        """Size of the log's files."""
-        return self._log.size
-
-    @property
-    def segments(self) -> int:
-        """How many files the log has."""
-        return self._log.segment_count
-
-    @property
-    def pending_bytes(self) -> int:
-        """Bytes of batches that are appended but not applied; they are in memory."""
-        return self._applier.pending_bytes
-
-    @property
-    def failure(self) -> StoreError | None:
-        """Why the store does nothing more; None while it works."""
-        return self._failure
-
-    @property
-    def free_bytes(self) -> int:
-        """Free space of the file system. Raises OSError."""
-        return self._home.files.free_bytes(self._home.path)
 
     # Writing
 
@@ -380,11 +283,6 @@ class Store:
 
     # Compaction
 
-    @property
-    def progress(self) -> Progress:
-        """What `maintain` has done, and is doing. Any thread may ask."""
-        return self._maintenance.progress
-
     def allow_purge(self, index: int) -> None:
         """Every replica of the partition has its log durably up to `index`: deletes may go there, once old enough."""
         self._maintenance.purge_to = index
@@ -487,9 +385,12 @@ class Store:
         home = self._home
         epochs = home.load_epochs()
         horizon = home.load_horizon()
-        found = recover(home.files, home.path, self._options.segment_bytes, _Opening(self, epochs))
+        opening = Opening(home.path, epochs, self._applier)
+        found = recover(home.files, home.path, self._options.segment_bytes, opening)
         self._log, self.torn_bytes = found.log, found.torn
-        self._note_commit(min(horizon.index, self._end.index))
+        self._end, self._highest_version = opening.end, opening.highest_version
+        opening.know_committed(min(horizon.index, self._end.index))
+        self._note_commit(opening.known_commit)
         self._applier.apply(self._hint)
         self._maintenance = self._make_maintenance(found.hinted)
         if self._hint > self._end.index:
@@ -553,40 +454,3 @@ class Store:
                 self._home.save(suspect=True)
         log.error("store failed", directory=str(self._home.path), during=what, error=repr(cause))
         return failure
-
-
-class _Opening:
-    """Takes a log found on the disk into a store."""
-
-    def __init__(self, store: Store, epochs: Sequence[EpochStart]) -> None:
-        self._store = store
-        self._epochs = epochs
-
-    @property
-    def known_commit(self) -> int:
-        return self._store._hint
-
-    def visit_batch(self, batch: LogBatch, highest_version: int) -> None:
-        store, header = self._store, batch.header
-        self._check_epoch(header.epoch, header.first)
-        store._end = Position(header.epoch, header.last)
-        store._highest_version = max(store._highest_version, highest_version)
-        store._note_commit(header.commit)
-        store._applier.add(batch)
-        store._applier.apply(store._hint)
-
-    def visit_segment(self, segment: Segment, hint: Hint) -> None:
-        store = self._store
-        for epoch, first in hint.epochs:
-            self._check_epoch(epoch, first)
-            store._end = Position(epoch, hint.last)
-        store._highest_version = max(store._highest_version, hint.highest_version)
-        store._note_commit(hint.as_of)
-        store._applier.apply(segment.first - 1)
-        store._applier.load(hint, segment.number)
-
-    def _check_epoch(self, epoch: int, first: int) -> None:
-        said = epoch_at(self._epochs, first)
-        if said != epoch or epoch < self._store._end.epoch:
-            what = f"says epoch {said} at index {first}, the log epoch {epoch}"
-            raise CorruptionError(str(self._store._home.path / EPOCHS), 0, what)
