@@ -11,6 +11,8 @@ from typing import Protocol
 
 from tests.torture.switch import NETWORK, Pair
 
+ENDS_WITH_US = ("setpriv", "--pdeathsig", "KILL")
+
 
 class NothingHappenedError(AssertionError):
     """A fault was asked for, and nothing shows that it happened."""
@@ -50,8 +52,12 @@ class Network(Protocol):
         """Its IP address."""
         ...
 
+    def namespace(self, host: str) -> str:
+        """The path of its network namespace; empty where all are in this process's."""
+        ...
+
     def command(self, host: str) -> tuple[str, ...]:
-        """The command that runs the command behind it on that host."""
+        """The command that runs the command behind it on that host, and ends it with this process."""
         ...
 
     def close(self) -> None:
@@ -68,9 +74,13 @@ class Loopback:
         del host
         return "127.0.0.1"
 
+    def namespace(self, host: str) -> str:
+        del host
+        return ""
+
     def command(self, host: str) -> tuple[str, ...]:
         del host
-        return ()
+        return ENDS_WITH_US
 
     def close(self) -> None:
         """Nothing to end."""
@@ -88,7 +98,7 @@ class Switched:
         with theirs:
             self._process = subprocess.Popen(
                 [
-                    *("setpriv", "--pdeathsig", "KILL", sys.executable, "-m", "tests.torture.switch"),
+                    *(*ENDS_WITH_US, sys.executable, "-m", "tests.torture.switch"),
                     *(str(theirs.fileno()), json.dumps(self._numbers)),
                 ],
                 pass_fds=[theirs.fileno()],
@@ -102,8 +112,11 @@ class Switched:
     def address(self, host: str) -> str:
         return f"{NETWORK}{self._numbers[host]}"
 
+    def namespace(self, host: str) -> str:
+        return f"/proc/{self._process.pid}/fd/{self._namespaces[host]}"
+
     def command(self, host: str) -> tuple[str, ...]:
-        return ("nsenter", f"--net=/proc/{self._process.pid}/fd/{self._namespaces[host]}")
+        return (*ENDS_WITH_US, "nsenter", f"--net={self.namespace(host)}")
 
     def pairs(self, sources: Iterable[str], targets: Iterable[str]) -> frozenset[Pair]:
         """Every way from one of these hosts to another one of those."""

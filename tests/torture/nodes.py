@@ -4,54 +4,42 @@ import asyncio
 import os
 import random
 import signal
-import subprocess
-import sys
 from collections.abc import Callable, Collection
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 from kvlocal import probe
-from kvlocal.launch import Command, Process
+from kvlocal.launch import Command, Launcher, Process
 from kvlocal.processes import Child, Exit
-from tests.torture.clocks import WallClock, reboot
+from tests.torture.clocks import WallClock
 from tests.torture.disks import Disk
-from tests.torture.network import Network, NothingHappenedError
+from tests.torture.network import NothingHappenedError
 
 END_SECONDS = 10.0
+MOST_AHEAD = 10_000_000  # seconds
 
 
 @dataclass(frozen=True, slots=True)
 class HostLauncher:
-    """Starts processes on one host, each time with other boot-time clocks. They die with this process."""
+    """Starts processes on one host, each time with other boot-time clocks, as after a boot of the machine."""
 
-    network: Network
-    host: str
-    clock: WallClock | None
+    nursery: Launcher
+    namespace: str  # path; empty: this process's
+    clock: WallClock
     rng: random.Random
 
     async def ready(self) -> None:
-        """At once."""
+        """Until `launch` is quick."""
+        await self.nursery.ready()
 
     def launch(self, command: Command) -> Process:
-        """A new interpreter on the host."""
-        began = reboot(self.rng) if self.network.can_hurt else ()
-        clock = self.clock.command if self.clock else ()
-        with command.log.open("ab") as log:
-            popen = subprocess.Popen(
-                [
-                    *("setpriv", "--pdeathsig", "KILL", *self.network.command(self.host), *began),
-                    *(sys.executable, "-m", *clock, command.module, *command.arguments),
-                ],
-                stdin=subprocess.DEVNULL,
-                stdout=log,
-                stderr=log,
-                env=command.whole_environment,
-            )
-        pidfd = os.pidfd_open(popen.pid)
-        return Process(popen.pid, pidfd, pidfd, popen.wait)
+        """Start it there."""
+        ahead = str(self.rng.randint(0, MOST_AHEAD)) if self.namespace else ""
+        there = (self.namespace, ahead, str(self.clock.file), command.module, *command.arguments)
+        return self.nursery.launch(replace(command, module="tests.torture.hosted", arguments=there))
 
     def close(self) -> None:
-        """Nothing to do."""
+        """The nursery is others', too."""
 
 
 @dataclass(slots=True)

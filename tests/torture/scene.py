@@ -15,7 +15,8 @@ from kvcoord.contract import Coordination, CoordinationUnavailableError, Partiti
 from kvcoord.open import open_coordination
 from kvcoord.view import ClusterWatch
 from kvlocal import birth
-from kvlocal.launch import Command
+from kvlocal.launch import Command, Launcher
+from kvlocal.nursery import Nursery
 from kvlocal.processes import Child, Exit
 from kvlocal.shape import Shape
 from tests.support.zookeeper import Ensemble, Place, ensure_installed
@@ -27,7 +28,6 @@ from tests.torture.nodes import HostLauncher, Node, Server, exit_teller
 CLIENTS = "clients"
 ROUTER = "router"
 MEMBERS = 3
-PORTS = ("grpc", "replication", "pipeline", "http")
 START_SECONDS = 120.0
 
 
@@ -117,26 +117,25 @@ class Scene:
         self.network.close()
 
 
-def free_ports(count: int) -> list[int]:
-    """Ports of loopback that nobody has now."""
-    with ExitStack() as stack:
-        sockets = [stack.enter_context(socket.socket()) for _ in range(count)]
-        for s in sockets:
-            s.bind(("127.0.0.1", 0))
-        return [int(s.getsockname()[1]) for s in sockets]
-
-
 @asynccontextmanager
 async def open_scene(
     shape: Shape, folder: Path, *, namespaces: bool, rng: random.Random, tell: Callable[[Exit], None]
 ) -> AsyncIterator[Scene]:
     """A cluster that serves, ended with the block. Raises TimeoutError when it does not come up."""
     ensure_installed()
-    pods = shape.pods
     zk = [f"zk{i}" for i in range(1, MEMBERS + 1)]
-    network: Network = Switched([CLIENTS, ROUTER, *zk, *pods]) if namespaces else Loopback()
-    scene = _build(shape, folder, network, zk, rng, tell)
+    network: Network = Switched([CLIENTS, ROUTER, *zk, *shape.pods]) if namespaces else Loopback()
+    nursery = Nursery()
+    exits: list[Exit] = []
+
+    def told(one: Exit) -> None:
+        exits.append(one)
+        tell(one)
+
+    scene = _Builder(shape, folder, network, nursery, rng, told).scene(zk)
+    scene.exits = exits
     try:
+        await nursery.ready()
         await asyncio.to_thread(scene.ensemble.start)
         await scene.coordination.start()
         for node in scene.nodes.values():
@@ -150,58 +149,71 @@ async def open_scene(
         yield scene
     finally:
         await scene.close()
+        nursery.close()
 
 
-def _build(
-    shape: Shape, folder: Path, network: Network, zk: Sequence[str], rng: random.Random, tell: Callable[[Exit], None]
-) -> Scene:
-    (folder / "logs").mkdir(parents=True)
-    (folder / "clocks").mkdir()
-    ensemble = Ensemble(folder / "zookeeper", MEMBERS, [Place(network.address(h), network.command(h)) for h in zk])
-    cluster_id = str(uuid.UUID(int=rng.getrandbits(128), version=4))
-    url = ensemble.url(f"/kvcluster/{cluster_id}")
-    coordination = open_coordination(url)
-    exits: list[Exit] = []
+@dataclass(slots=True)
+class _Builder:
+    """What every process of a new cluster needs to be made."""
 
-    def told(one: Exit) -> None:
-        exits.append(one)
-        tell(one)
+    shape: Shape
+    folder: Path
+    network: Network
+    nursery: Launcher
+    rng: random.Random
+    tell: Callable[[Exit], None]
+    cluster_id: str = ""
+    url: str = ""
 
-    nodes = {pod: _node(pod, shape, folder, network, url, cluster_id, rng, told) for pod in shape.pods}
-    ports = dict(zip(("grpc", "http"), free_ports(2), strict=True))
-    mine: list[Exit] = []
-    arguments = _common(url, cluster_id, network.address(ROUTER), ports)
-    command = Command(ROUTER, "kvrouter.main", arguments, folder / "logs" / "router.log")
-    launcher = HostLauncher(network, ROUTER, None, random.Random(rng.random()))
-    child = Child(command, exit_teller(mine, told), launcher)
-    router = Server(ROUTER, network.address(ROUTER), ports, child, mine)
-    watch = ClusterWatch(coordination)
-    return Scene(shape, folder, cluster_id, network, ensemble, nodes, router, coordination, watch, exits)
+    def scene(self, members: Sequence[str]) -> Scene:
+        """Everything made, nothing started."""
+        for part in ("logs", "clocks"):
+            (self.folder / part).mkdir(parents=True)
+        places = [Place(self.network.address(host), self.network.command(host)) for host in members]
+        ensemble = Ensemble(self.folder / "zookeeper", MEMBERS, places)
+        self.cluster_id = str(uuid.UUID(int=self.rng.getrandbits(128), version=4))
+        self.url = ensemble.url(f"/kvcluster/{self.cluster_id}")
+        coordination = open_coordination(self.url)
+        nodes = {pod: self._node(pod) for pod in self.shape.pods}
+        watch = ClusterWatch(coordination)
+        return Scene(
+            self.shape, self.folder, self.cluster_id, self.network, ensemble, nodes, self._router(), coordination, watch
+        )
+
+    def _node(self, pod: str) -> Node:
+        partition = int(pod.removeprefix(f"{self.shape.name}-p").partition("-")[0])
+        disk = Disk(self.folder / "disks" / pod, mounted=self.network.can_hurt)
+        clock, ports, exits = self._clock(pod), _ports("grpc", "replication", "pipeline", "http"), list[Exit]()
+        own = (
+            "--pod", pod, "--partition", str(partition), "--data-dir", str(disk.folder / "data"),
+            "--advertise-host", self.network.address(pod),
+        )  # fmt: skip
+        child = self._child(pod, "kvnode.main", ports, own, clock, exits)
+        return Node(pod, self.network.address(pod), ports, child, exits, partition=partition, disk=disk, clock=clock)
+
+    def _router(self) -> Server:
+        ports, exits = _ports("grpc", "http"), list[Exit]()
+        child = self._child(ROUTER, "kvrouter.main", ports, (), self._clock(ROUTER), exits)
+        return Server(ROUTER, self.network.address(ROUTER), ports, child, exits)
+
+    def _clock(self, host: str) -> WallClock:
+        return WallClock(self.folder / "clocks" / host)
+
+    def _child(
+        self, host: str, module: str, ports: dict[str, int], own: tuple[str, ...], clock: WallClock, exits: list[Exit]
+    ) -> Child:
+        listening = [word for name, port in ports.items() for word in (f"--{name}-port", str(port))]
+        arguments = ("--coordination", self.url, "--cluster-id", self.cluster_id, "--host", self.network.address(host))
+        command = Command(host, module, (*arguments, *listening, *own), self.folder / "logs" / f"{host}.log")
+        rng = random.Random(self.rng.random())
+        launcher = HostLauncher(self.nursery, self.network.namespace(host), clock, rng)
+        return Child(command, exit_teller(exits, self.tell), launcher)
 
 
-def _node(
-    pod: str, shape: Shape, folder: Path, network: Network, url: str, cluster_id: str, rng: random.Random,
-    told: Callable[[Exit], None],
-) -> Node:  # fmt: skip
-    address = network.address(pod)
-    ports = dict(zip(PORTS, free_ports(len(PORTS)), strict=True))
-    disk = Disk(folder / "disks" / pod, mounted=network.can_hurt)
-    clock = WallClock(folder / "clocks" / pod)
-    partition = int(pod.removeprefix(f"{shape.name}-p").partition("-")[0])
-    own = (
-        "--pod", pod, "--partition", str(partition), "--data-dir", str(disk.folder / "data"), "--advertise-host", address,
-        "--replication-port", str(ports["replication"]), "--pipeline-port", str(ports["pipeline"]),
-    )  # fmt: skip
-    command = Command(
-        pod, "kvnode.main", (*_common(url, cluster_id, address, ports), *own), folder / "logs" / f"{pod}.log"
-    )
-    exits: list[Exit] = []
-    child = Child(command, exit_teller(exits, told), HostLauncher(network, pod, clock, random.Random(rng.random())))
-    return Node(pod, address, ports, child, exits, partition=partition, disk=disk, clock=clock)
-
-
-def _common(url: str, cluster_id: str, address: str, ports: dict[str, int]) -> tuple[str, ...]:
-    return (
-        "--coordination", url, "--cluster-id", cluster_id, "--host", address,
-        "--grpc-port", str(ports["grpc"]), "--http-port", str(ports["http"]),
-    )  # fmt: skip
+def _ports(*names: str) -> dict[str, int]:
+    """Ports of loopback that nobody has now; in namespaces of their own they are free as well."""
+    with ExitStack() as stack:
+        sockets = [stack.enter_context(socket.socket()) for _ in names]
+        for s in sockets:
+            s.bind(("127.0.0.1", 0))
+        return {name: int(s.getsockname()[1]) for name, s in zip(names, sockets, strict=True)}

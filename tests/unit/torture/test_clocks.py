@@ -20,7 +20,7 @@ def test_only_the_time_of_day_is_stepped(tmp_path: Path) -> None:
     (tmp_path / "tells.py").write_text(TELLS)
     clock = WallClock(tmp_path / "clock")
     clock.step(-86400.0)
-    command = [sys.executable, "-m", *clock.command, "tells"]
+    command = [sys.executable, "-m", "tests.torture.hosted", "", "", str(clock.file), "tells"]
 
     told = subprocess.run(
         command, check=True, capture_output=True, text=True, env={"PYTHONPATH": f"{tmp_path}:."}
