@@ -120,7 +120,7 @@ class Service:
 
     def submit(self, request: Request, answer: Answer) -> None:
         """Do the request; `answer` is called once, perhaps before this returns."""
-        if request.observed and VersionClock.too_far_ahead(request.observed, self._clock.wall_ms()):
+        if request.observed and self._unbelievable(request):
             answer([_too_far_ahead(request.observed)] * len(request.operations))
             return
         invalid = [invalid_operation(op) for op in request.operations]
@@ -150,6 +150,18 @@ class Service:
 
         self.submit(request, answer)
         return await done
+
+    def _unbelievable(self, request: Request) -> bool:
+        """Whether the observed version is too far ahead of this node's clock (rule 18).
+
+        Not one that is in the log: it was given here, by a leader whose clock was ahead. Nor that of a read of any age: it
+        changes nothing, and is answered by what this replica has.
+        """
+        if request.observed <= self._store.highest_version:
+            return False
+        if request.read_mode != ReadMode.LINEARIZABLE and all(op[0] == Kind.GET for op in request.operations):
+            return False
+        return VersionClock.too_far_ahead(request.observed, self._clock.wall_ms())
 
     def _refusal(self, request: Request) -> Outcome | None:
         """Why nothing of the request can be done here; what was done here before the slot moved is known all the same."""

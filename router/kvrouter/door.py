@@ -9,7 +9,7 @@ from grpc import aio
 
 from kvclient.aio import AsyncClient
 from kvclient.errors import ClientClosedError
-from kvclient.operations import CREATE, DELETE, GET, PUT, UPDATE, ReadProfile
+from kvclient.operations import CREATE, DELETE, GET, PUT, UPDATE, ReadMode, ReadProfile
 from kvclient.units import Call
 from kvcommon.clock import Clock
 from kvcoord.view import ClusterWatch
@@ -129,9 +129,7 @@ class KeyValueDoor(kv_pb2_grpc.KeyValueServicer):
         context: Context,
     ) -> kv_pb2.Record:
         await self._refuse(
-            wrong_key(request.key)
-            or wrong_value(sent)
-            or wrong_observed(request.observed_version, self._clock.wall_ms()),
+            wrong_key(request.key) or wrong_value(sent) or self._wrong_observed(request.observed_version, profile),
             context,
         )
         loop = asyncio.get_running_loop()
@@ -148,7 +146,19 @@ class KeyValueDoor(kv_pb2_grpc.KeyValueServicer):
         return kv_pb2.Record(version=version, value=value)
 
     def _wrong_batch(self, request: kv_pb2.BatchRequest) -> str:
-        return wrong_batch(request) or wrong_observed(request.observed_version, self._clock.wall_ms())
+        reads = all(operation.kind == kv_pb2.OPERATION_KIND_GET for operation in request.operations)
+        return wrong_batch(request) or self._wrong_observed(
+            request.observed_version, profile_of(request) if reads else None
+        )
+
+    def _wrong_observed(self, version: int, profile: ReadProfile | None) -> str:
+        """Rule 18, for writes (no profile) and linearizable reads.
+
+        For others the replica judges by what it has: the version may be of a leader whose clock was ahead.
+        """
+        if profile is not None and profile.mode is not ReadMode.LINEARIZABLE:
+            return ""
+        return wrong_observed(version, self._clock.wall_ms())
 
     async def _refuse(self, wrong: str, context: Context) -> None:
         if wrong:

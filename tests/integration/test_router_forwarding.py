@@ -282,6 +282,16 @@ async def test_a_call_that_is_wrong_is_refused(scene: Scene) -> None:
     assert "more than 1 s ahead" in await message(lambda: scene.stub.Get(ahead))
 
 
+async def test_a_session_reads_on_after_a_leaders_clock_was_ahead(scene: Scene) -> None:
+    """The version that it saw is a day ahead of the router's clock, too: whether a replica has it is the replica's to say."""
+    future = pack_version(SystemClock().wall_ms() - EPOCH_MS + 86_400_000, 0, 0)
+    request = kv_pb2.GetRequest(key=b"k", read_mode=kv_pb2.READ_MODE_ANY, observed_version=future)
+
+    await scene.stub.Put(kv_pb2.PutRequest(key=b"k", value=b"v"))
+
+    assert (await scene.stub.Get(request)).value == b"v"
+
+
 async def test_a_session_read_takes_its_observed_version_along_and_no_one_elses(scene: Scene) -> None:
     put = await scene.stub.Put(kv_pb2.PutRequest(key=b"k", value=b"v"))
     for observed in (put.version, 0):

@@ -460,6 +460,28 @@ async def test_an_observed_version_far_ahead_is_refused(host: FakeHost, service:
     assert ask(service, Request([put(b"k")], observed=observed)).codes == [Code.INVALID_ARGUMENT]
 
 
+async def test_what_a_leader_wrote_while_its_clock_was_ahead_can_be_read_and_followed(
+    host: FakeHost, service: Service
+) -> None:
+    """The clock is set right; a session that saw the version reads on, at whoever has it, and writes on."""
+    host.clock.wall += 86_400_000
+    write = ask(service, Request([put(b"k")]))
+    await turn()
+    host.commit()
+    seen = write.outcomes[0].version
+    host.clock.wall -= 86_400_000
+
+    after = ask(service, Request([put(b"k")], observed=seen))
+    await turn()
+    host.commit()
+    assert after.codes == [Code.OK]
+    assert after.outcomes[0].version > seen
+    host.core.role, host.core.lease_until = Role.FOLLOWER, float("-inf")
+    assert ask(service, Request([get(b"k")], read_mode=ReadMode.ANY, observed=seen)).codes == [Code.OK]
+    behind = after.outcomes[0].version + 1  # of a write that this follower has not got yet
+    assert ask(service, Request([get(b"k")], read_mode=ReadMode.ANY, observed=behind)).codes == [Code.TOO_STALE]
+
+
 async def test_later_versions_are_above_the_observed(host: FakeHost, service: Service) -> None:
     """A writer's own order is that of its versions."""
     observed = pack_version(1_000_000 + 500, 3, 7)
