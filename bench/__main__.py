@@ -3,6 +3,7 @@
 import argparse
 import asyncio
 import os
+import subprocess
 import sys
 import tempfile
 from collections.abc import Callable, Sequence
@@ -12,23 +13,36 @@ from datetime import UTC, datetime
 from importlib.metadata import version
 from pathlib import Path
 
+from bench import goals
+from bench.chart import chart
 from bench.compaction import compaction
+from bench.cost import costs, scale
+from bench.disturbed import disturbed
 from bench.etcd import EtcdMissingError, etcd_cluster, etcd_version, find_etcd
 from bench.failover import failovers
 from bench.footprint import memory, starts
+from bench.goals import goals_table
 from bench.limits import limits
 from bench.machine import this_machine
 from bench.measure import Outcome, interleaved
-from bench.ours import one_partition
+from bench.native import build
+from bench.native_series import Native, native_series, unary_series
+from bench.ours import another_router, one_partition
 from bench.plan import FULL, QUICK, Plan
+from bench.redis_peer import RedisPy, find_redis, redis_server
 from bench.report import as_json, markdown, put_into
-from bench.throughput import all_batches, all_gets, all_puts, fill_all
+from bench.steps import steps
+from bench.throughput import all_batches, all_gets, all_puts, by_column, fill_all
 from kvcommon.server import loop_factory
 
 DOCUMENT = Path(__file__).parent.parent / "docs" / "benchmarks.md"
-NAMES = ("limits", "puts", "gets", "batches", "failover", "memory", "start", "compaction")
-TITLES = {"puts": "Puts of 256 B", "gets": "Linearizable gets of 256 B", "batches": "Batches of 100 puts of 256 B"}
-GOAL = 5.0  # times etcd's puts through Python at 128 tasks
+CHART = DOCUMENT.with_name("benchmarks.svg")
+NAMES = (
+    "limits", "puts", "gets", "batches", "native", "unary", "disturbed", "cost", "steps", "scale", "failover", "memory",
+    "start", "compaction",
+)  # fmt: skip
+TITLES = {"puts": goals.PYTHON_PUTS, "gets": goals.PYTHON_GETS, "batches": goals.BATCHES}
+WITH_CLUSTERS = (*TITLES, "native", "unary")
 
 Say = Callable[[str], None]
 
@@ -49,19 +63,45 @@ def parse(argv: Sequence[str]) -> argparse.Namespace:
 
 
 async def throughput(names: Sequence[str], folder: Path, plan: Plan, say: Say) -> list[Outcome]:
-    """Puts, gets and batches, with both clusters up."""
+    """Everything that is measured beside the peers, with all of them up."""
     outcomes: list[Outcome] = []
-    wanted = [name for name in TITLES if name in names]
-    if not wanted:
+    if not set(names) & set(WITH_CLUSTERS):
         return outcomes
     async with AsyncExitStack() as stack:
         doors = await stack.enter_async_context(one_partition(folder / "ours"))
         etcd = await stack.enter_async_context(etcd_cluster(folder / "etcd")) if plan.with_etcd else None
-        await fill_all(doors, etcd, plan)
-        for name in wanted:
-            series = {"puts": all_puts, "gets": all_gets, "batches": all_batches}[name](doors, etcd, plan)
+        redis_port = await stack.enter_async_context(redis_server(folder / "redis")) if find_redis() else None
+        redis = RedisPy(redis_port) if redis_port else None
+        if redis:
+            stack.push_async_callback(redis.close)
+        await fill_all(doors, etcd, redis, plan)
+        for name in [name for name in TITLES if name in names]:
+            series = {"puts": all_puts, "gets": all_gets, "batches": all_batches}[name](doors, etcd, redis, plan)
             outcomes += await interleaved(TITLES[name], series, plan.rounds, say)
+        routers = [doors.cluster.router_address]
+        if "unary" in names:
+            routers.append(await stack.enter_async_context(another_router(doors.cluster)))
+        native = Native(
+            doors,
+            doors.cluster.port(doors.leader, "redis"),
+            tuple(routers),
+            await build(folder),
+            etcd.address if etcd else None,
+            redis_port,
+        )
+        for name, title, operation, make in NATIVE:
+            if name in names:
+                series = by_column(make(native, plan, operation))
+                outcomes += await interleaved(title, series, plan.rounds, say)
     return outcomes
+
+
+NATIVE = (
+    ("native", goals.NATIVE_PUTS, "put", native_series),
+    ("native", goals.NATIVE_GETS, "get", native_series),
+    ("unary", goals.UNARY_PUTS, "put", unary_series),
+    ("unary", goals.UNARY_GETS, "get", unary_series),
+)
 
 
 async def measure(names: Sequence[str], folder: Path, plan: Plan, say: Say, into: list[Outcome]) -> None:
@@ -69,19 +109,35 @@ async def measure(names: Sequence[str], folder: Path, plan: Plan, say: Say, into
     if "limits" in names:
         into += await limits(folder, plan, say)
     into += await throughput(names, folder, plan, say)
-    for name, one in (("failover", failovers), ("memory", memory), ("start", starts), ("compaction", compaction)):
+    if "steps" in names:
+        into += steps(folder, plan, say)
+    for name, one in (
+        ("disturbed", disturbed),
+        ("cost", costs),
+        ("scale", scale),
+        ("failover", failovers),
+        ("memory", memory),
+        ("start", starts),
+        ("compaction", compaction),
+    ):
         if name in names:
             (folder / name).mkdir()
             into += await one(folder / name, plan, say)
 
 
-def verdict(outcomes: Sequence[Outcome]) -> str:
-    """Ours beside etcd's puts at 128 tasks; empty when not both were measured."""
-    puts = {o.row: o.median for o in outcomes if o.group == TITLES["puts"] and o.column == "128 tasks"}
-    ours, etcd = puts.get("KVCluster, kvclient"), puts.get("etcd, grpc.aio")
-    if not ours or not etcd:
-        return ""
-    return f"{ours / etcd:.1f} times etcd's puts through Python at 128 tasks (goal: {GOAL:.0f})"
+def panels(outcomes: Sequence[Outcome]) -> list[tuple[str, list[Outcome]]]:
+    """What the chart shows."""
+    wanted = (
+        (goals.PYTHON_PUTS, "128 tasks"),
+        (goals.PYTHON_GETS, "128 tasks"),
+        (goals.NATIVE_PUTS, "128 callers"),
+        (goals.NATIVE_GETS, "128 callers"),
+        (goals.BATCHES, "8 tasks"),
+    )
+    return [
+        (f"{group}, {column}: per second", [o for o in outcomes if (o.group, o.column) == (group, column)])
+        for group, column in wanted
+    ]
 
 
 def plan_of(arguments: argparse.Namespace) -> Plan:
@@ -101,6 +157,9 @@ def facts_of(plan: Plan, arguments: argparse.Namespace) -> dict[str, str]:
     }
     if plan.with_etcd:
         facts["etcd"] = f"{etcd_version(find_etcd())}, three members, default fsync"
+    if redis := find_redis():
+        said = subprocess.run([redis, "--version"], capture_output=True, text=True, check=True).stdout
+        facts["Redis"] = f"{said.split('v=')[1].split()[0]}, one server, appendfsync always"
     return facts
 
 
@@ -125,14 +184,13 @@ def main() -> None:
             runner.run(measure(names, Path(folder), plan, lambda line: print(line, flush=True), outcomes))
         except KeyboardInterrupt:
             print("interrupted: what follows was measured before")
-    text = markdown(outcomes, machine, facts)
+    text = markdown(outcomes, machine, facts, goals_table(outcomes))
     print("\n" + text)
-    if said := verdict(outcomes):
-        print("\n" + said)
     if arguments.json:
         arguments.json.write_text(as_json(outcomes, machine, facts))
     if arguments.write_docs:
         put_into(DOCUMENT, text)
+        CHART.write_text(chart(panels(outcomes)))
 
 
 if __name__ == "__main__":

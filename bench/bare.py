@@ -116,7 +116,7 @@ def fdatasync(folder: Path, seconds: float, size: int = 4096) -> Sample:
     finally:
         os.close(descriptor)
         path.unlink()
-    return Sample(len(latencies) / (time.perf_counter() - begin), *percentiles(latencies, 0.5, 0.99))
+    return Sample(len(latencies) / (time.perf_counter() - begin), *percentiles(latencies, 0.5, 0.99, 0.999))
 
 
 if __name__ == "__main__":

@@ -9,8 +9,12 @@ from bench import ours
 from bench.measure import Outcome, Sample, load
 from bench.plan import Plan
 from bench.throughput import BATCH, key_of
+from kvclient import AsyncClient
+from kvlocal.cluster import LocalCluster, Settings
+from kvlocal.shape import Shape
 
 APPLICATION = "application"
+GROUP = "CPU time per operation"
 _TICKS = os.sysconf("SC_CLK_TCK")
 
 Request = Callable[[int, int], Awaitable[object]]
@@ -40,12 +44,7 @@ async def costs(folder: Path, plan: Plan, say: Callable[[str], None]) -> list[Ou
     value = os.urandom(plan.value_bytes)
     outcomes: list[Outcome] = []
     async with ours.one_partition(folder) as doors:
-        leader = await doors.cluster.leader(0)
-        pids: dict[str, int] = {}
-        for pod in doors.cluster.shape.pods:
-            pid = doors.cluster.pid(pod)
-            assert pid is not None, pod
-            pids["leader" if pod == leader else "follower" if "follower" not in pids else "other follower"] = pid
+        pids = doors.pids()
         pairs = [[(key_of(task, i, BATCH), value) for i in range(BATCH)] for task in range(8)]
 
         def put(task: int, count: int) -> Awaitable[object]:
@@ -65,7 +64,28 @@ async def costs(folder: Path, plan: Plan, say: Callable[[str], None]) -> list[Ou
             ("put in batches of 100, 8 tasks", 8, many, BATCH),
         )
         for row, tasks, request, weight in shapes:
-            found = await measure_cost(pids, tasks, plan.seconds, request, weight)
+            found = await measure_cost(pids, tasks, 2 * plan.seconds, request, weight)
             say(f"{row}: " + ", ".join(f"{name} {sample.value:.1f} us" for name, sample in found.items()))
-            outcomes += [Outcome("CPU per operation", row, name, "us", [sample]) for name, sample in found.items()]
+            outcomes += [Outcome(GROUP, row, name, "us", [sample]) for name, sample in found.items()]
+    return outcomes
+
+
+async def scale(folder: Path, plan: Plan, say: Callable[[str], None]) -> list[Outcome]:
+    """CPU of all processes per put, with one and with two partitions on the same cores."""
+    value = os.urandom(plan.value_bytes)
+    outcomes = []
+    for partitions in (1, 2):
+        shape = Shape("bench", partitions=partitions, replicas=3, min_in_sync=2)
+        async with LocalCluster(shape, folder / str(partitions), Settings(with_router=False)) as cluster:
+            pids = {pod: pid for pod in cluster.shape.pods if (pid := cluster.pid(pod))}
+            async with await AsyncClient.connect([cluster.address(pod) for pod in cluster.shape.pods]) as client:
+                tasks = 128 * partitions
+                found = await measure_cost(
+                    pids, tasks, 2 * plan.seconds, lambda t, n: client.put(key_of(t, n, plan.keys_per_task), value)
+                )
+        nodes = sum(sample.value for name, sample in found.items() if name != APPLICATION)
+        row = f"{partitions} partition{'s' * (partitions > 1)} x 3 replicas, {tasks} tasks"
+        say(f"{row}: nodes {nodes:.1f} us, application {found[APPLICATION].value:.1f} us per put")
+        outcomes.append(Outcome("CPU per put by number of partitions", row, "all nodes", "us", [Sample(nodes)]))
+        outcomes.append(Outcome("CPU per put by number of partitions", row, APPLICATION, "us", [found[APPLICATION]]))
     return outcomes

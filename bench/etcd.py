@@ -74,6 +74,7 @@ class EtcdClient:
     """Stubs on one channel."""
 
     def __init__(self, address: str) -> None:
+        self.address = address
         self.channel = grpc.aio.insecure_channel(address)
         self.put = self._stub("KV/Put", "PutResponse")
         self.range = self._stub("KV/Range", "RangeResponse")

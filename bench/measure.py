@@ -18,6 +18,7 @@ class Sample:
     value: float
     p50: float | None = None
     p99: float | None = None
+    p999: float | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -66,6 +67,11 @@ class Outcome:
         """Median over the rounds of each round's 99th percentile, in seconds."""
         return self._latency(lambda s: s.p99)
 
+    @property
+    def p999(self) -> float | None:
+        """The same of the 99.9th."""
+        return self._latency(lambda s: s.p999)
+
 
 async def interleaved(group: str, series: Sequence[Series], rounds: int, say: Callable[[str], None]) -> list[Outcome]:
     """Measure every series once per round, in turn."""
@@ -106,7 +112,7 @@ async def load(
         for w in workers:
             w.cancel()
     took = clock() - begin
-    return Sample(len(latencies) * weight / took, *percentiles(latencies, 0.5, 0.99))
+    return Sample(len(latencies) * weight / took, *percentiles(latencies, 0.5, 0.99, 0.999))
 
 
 def percentiles(values: Sequence[float], *fractions: float) -> tuple[float, ...]:

@@ -7,12 +7,13 @@ from dataclasses import dataclass
 class Plan:
     """One run's measures."""
 
-    rounds: int = 5
-    seconds: float = 3.0  # per series and round
+    rounds: int = 3
+    seconds: float = 2.0  # per series and round
     tasks: tuple[int, ...] = (1, 32, 128)
-    kills: int = 30
+    kills: int = 10
     keys: int = 1_000_000  # loaded, for the memory they take
-    starts: int = 3
+    starts: int = 1
+    missed: int = 200_000  # records that a follower has to catch up with
     value_bytes: int = 256
     with_etcd: bool = True
 
@@ -22,5 +23,5 @@ class Plan:
         return 50
 
 
-QUICK = Plan(rounds=1, seconds=0.7, kills=3, keys=50_000, starts=1)
+QUICK = Plan(rounds=1, seconds=0.7, kills=3, keys=50_000, missed=5000)
 FULL = Plan()

@@ -26,6 +26,8 @@ def cell(outcome: Outcome) -> str:
         text += f"<br>p50 {number(outcome.p50 * 1e3)} ms"
     if outcome.p99 is not None:
         text += f", p99 {number(outcome.p99 * 1e3)} ms"
+    if outcome.p999 is not None:
+        text += f", p99.9 {number(outcome.p999 * 1e3)} ms"
     return text
 
 
@@ -41,13 +43,15 @@ def table(outcomes: Sequence[Outcome]) -> str:
     return "\n".join(lines)
 
 
-def markdown(outcomes: Sequence[Outcome], machine: Machine, facts: Mapping[str, str]) -> str:
-    """All groups, the machine and the facts."""
+def markdown(outcomes: Sequence[Outcome], machine: Machine, facts: Mapping[str, str], goals: str) -> str:
+    """The machine and the facts, the table of goals, then all groups."""
     parts = [
         f"Measured on {machine.date}: {machine.cpu}, {machine.cores} cores, {machine.memory_gib} GiB, {machine.kernel}, "
         f"Python {machine.python}, data on {machine.file_system}. "
         + " ".join(f"{name}: {value}." for name, value in facts.items())
     ]
+    if goals:
+        parts += ["### Goals", goals, "![rates](benchmarks.svg)"]
     for group in dict.fromkeys(o.group for o in outcomes):
         parts += [f"### {group}", table([o for o in outcomes if o.group == group])]
     return "\n\n".join(parts)
@@ -66,6 +70,7 @@ def as_json(outcomes: Sequence[Outcome], machine: Machine, facts: Mapping[str, s
             "high": o.high,
             "p50_seconds": o.p50,
             "p99_seconds": o.p99,
+            "p999_seconds": o.p999,
             "rounds": [s.value for s in o.samples],
         }
         for o in outcomes

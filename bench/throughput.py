@@ -8,6 +8,7 @@ from bench import ours
 from bench.etcd import EtcdClient
 from bench.measure import Sample, Series, load
 from bench.plan import Plan
+from bench.redis_peer import RedisPy
 
 BATCH = 100
 BATCH_TASKS = (1, 8)
@@ -71,37 +72,45 @@ def by_column(series: Sequence[Series]) -> list[Series]:
     return sorted(series, key=lambda s: columns.index(s.column))
 
 
-def all_puts(doors: ours.Doors, etcd: EtcdClient | None, plan: Plan) -> list[Series]:
+def all_puts(doors: ours.Doors, etcd: EtcdClient | None, redis: RedisPy | None, plan: Plan) -> list[Series]:
     """Every way to put."""
     series = put_series("KVCluster, kvclient", doors.direct.put, plan)
     series += put_series("KVCluster, kvclient through the router", doors.routed.put, plan)
     series += put_series("KVCluster, unary gRPC through the router", ours.unary_put(doors.unary), plan)
     if etcd:
         series += put_series("etcd, grpc.aio", etcd.put_one, plan)
+    if redis:
+        series += put_series("Redis, redis-py", redis.put, plan)
     return by_column(series)
 
 
-def all_gets(doors: ours.Doors, etcd: EtcdClient | None, plan: Plan) -> list[Series]:
+def all_gets(doors: ours.Doors, etcd: EtcdClient | None, redis: RedisPy | None, plan: Plan) -> list[Series]:
     """Every way to get, linearizably."""
     series = get_series("KVCluster, kvclient", doors.direct.get, plan)
     series += get_series("KVCluster, kvclient through the router", doors.routed.get, plan)
     series += get_series("KVCluster, unary gRPC through the router", ours.unary_get(doors.unary), plan)
     if etcd:
         series += get_series("etcd, grpc.aio", etcd.get_one, plan)
+    if redis:
+        series += get_series("Redis, redis-py", redis.get, plan)
     return by_column(series)
 
 
-def all_batches(doors: ours.Doors, etcd: EtcdClient | None, plan: Plan) -> list[Series]:
+def all_batches(doors: ours.Doors, etcd: EtcdClient | None, redis: RedisPy | None, plan: Plan) -> list[Series]:
     """Every way to put a hundred at once."""
     series = batch_series("KVCluster, kvclient batch", partial(ours.put_many, doors.direct), plan)
     series += batch_series("KVCluster, kvclient batch through the router", partial(ours.put_many, doors.routed), plan)
     if etcd:
         series += batch_series("etcd, grpc.aio, transaction", etcd.put_many, plan)
+    if redis:
+        series += batch_series("Redis, redis-py, MSET", redis.put_many, plan)
     return by_column(series)
 
 
-async def fill_all(doors: ours.Doors, etcd: EtcdClient | None, plan: Plan) -> None:
-    """Keys for the gets, in both."""
+async def fill_all(doors: ours.Doors, etcd: EtcdClient | None, redis: RedisPy | None, plan: Plan) -> None:
+    """Keys for the gets, in all."""
     await fill(partial(ours.put_many, doors.direct), plan)
     if etcd:
         await fill(etcd.put_many, plan)
+    if redis:
+        await fill(redis.put_many, plan)

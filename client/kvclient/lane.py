@@ -105,6 +105,11 @@ class Lane:
         if self.profile is not None:
             self._read_bytes = sum(len(value) for _, value, _ in results) // batch.count + OPERATION_OVERHEAD
         seen = self._distribute(batch, results)
+        if seen is Seen.FINAL:
+            self._failures = 0
+            if (self.queue or self.resend) and not self._scheduled:
+                self._schedule()
+            return
         what = after_answer(seen, writes=self.profile is None, maybe=batch.maybe, foreign=batch.foreign)
         if what is Next.DONE:
             self._failures = 0
@@ -290,6 +295,8 @@ class Lane:
         if highest:
             self._engine.observe(self.partition, highest)
         self._engine.release(final)
+        if seen is Seen.NOTHING:  # joining flags costs as much as all of the above does for one get
+            return Seen.FINAL
         return seen | Seen.FINAL if final else seen
 
     def _after(self, batch: Batch, what: Next, *, unknown: bool) -> None:

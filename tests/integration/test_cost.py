@@ -1,0 +1,57 @@
+"""What a batch costs in writes, syncs and frames, counted at the seams of three real nodes in this process."""
+
+from collections import Counter
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from kvclient import AsyncClient, Operation
+from kvnode.core.messages import Append, Message
+from kvnode.shell.transport import Connection
+from kvproto import pipeline
+from kvstore.files import OsFile
+from tests.support.node_cluster import node_cluster
+
+BATCHES, EACH, REPLICAS = 20, 100, 3
+
+
+async def test_a_batch_is_one_write_and_one_sync_per_replica_and_one_frame_per_follower(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """However many operations are in it; and one frame from the client, and one back."""
+    counted: Counter[str] = Counter()
+
+    def count(owner: Any, name: str) -> None:
+        real = getattr(owner, name)
+
+        def counting(*args: Any) -> Any:
+            counted[name] += 1
+            return real(*args)
+
+        monkeypatch.setattr(owner, name, counting)
+
+    send = Connection.send
+
+    def counting_send(connection: Connection, message: Message) -> None:
+        counted["frames with batches"] += isinstance(message, Append) and bool(message.batches)
+        send(connection, message)
+
+    async with node_cluster(tmp_path, pods=REPLICAS) as cluster:
+        await cluster.put(b"ready", b"")
+        address = (await cluster.member(cluster.pods[0])).grpc_address
+        async with await AsyncClient.connect(address) as client:
+            await client.put(b"connected", b"")
+            for owner, name in ((OsFile, "append"), (OsFile, "sync")):
+                count(owner, name)
+            for name in ("encode_request", "decode_request", "encode_answer", "decode_answer"):
+                count(pipeline, name)
+            monkeypatch.setattr(Connection, "send", counting_send)
+            for n in range(BATCHES):
+                await client.batch([Operation.put(b"%d-%d" % (n, i), bytes(256)) for i in range(EACH)])
+            monkeypatch.undo()
+    assert counted["append"] <= REPLICAS * BATCHES
+    assert counted["sync"] <= REPLICAS * BATCHES
+    assert counted["frames with batches"] <= (REPLICAS - 1) * BATCHES
+    for name in ("encode_request", "decode_request", "encode_answer", "decode_answer"):
+        assert counted[name] == BATCHES, name
