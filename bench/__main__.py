@@ -14,6 +14,7 @@ from importlib.metadata import version
 from pathlib import Path
 
 from bench import goals
+from bench.bare import empty_server
 from bench.chart import chart
 from bench.compaction import compaction
 from bench.cost import costs, scale
@@ -78,9 +79,12 @@ async def throughput(names: Sequence[str], folder: Path, plan: Plan, say: Say) -
         for name in [name for name in TITLES if name in names]:
             series = {"puts": all_puts, "gets": all_gets, "batches": all_batches}[name](doors, etcd, redis, plan)
             outcomes += await interleaved(TITLES[name], series, plan.rounds, say)
-        routers = [doors.cluster.router_address]
+        routers, bare = [doors.cluster.router_address], list[tuple[str, str]]()
         if "unary" in names:
             routers.append(await stack.enter_async_context(another_router(doors.cluster)))
+            for name, threads in (("Python server, empty answers: grpc.aio", False), ("the same: synchronous", True)):
+                address, _ = await stack.enter_async_context(empty_server(threads=threads))
+                bare.append((name, address))
         native = Native(
             doors,
             doors.cluster.port(doors.leader, "redis"),
@@ -88,6 +92,7 @@ async def throughput(names: Sequence[str], folder: Path, plan: Plan, say: Say) -
             await build(folder),
             etcd.address if etcd else None,
             redis_port,
+            tuple(bare),
         )
         for name, title, operation, make in NATIVE:
             if name in names:

@@ -5,6 +5,7 @@ import os
 import sys
 import time
 from collections.abc import AsyncIterator
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -46,15 +47,29 @@ async def _serve(port: int) -> None:
     await server.wait_for_termination()
 
 
+def _serve_in_threads(port: int) -> None:
+    """The synchronous server, with one method."""
+    serialize = kv_pb2.Record.SerializeToString
+    answer = grpc.unary_unary_rpc_method_handler(
+        lambda _request, _context: kv_pb2.Record(), kv_pb2.GetRequest.FromString, serialize
+    )
+    server = grpc.server(ThreadPoolExecutor(8))
+    server.add_generic_rpc_handlers((grpc.method_handlers_generic_handler(_SERVICE, {"Get": answer}),))
+    server.add_insecure_port(f"127.0.0.1:{port}")
+    server.start()
+    server.wait_for_termination()
+
+
 @asynccontextmanager
-async def empty_server() -> AsyncIterator[grpc.aio.Channel]:
-    """A Python gRPC server in its own process that answers at once, and a channel to it."""
+async def empty_server(*, threads: bool = False) -> AsyncIterator[tuple[str, grpc.aio.Channel]]:
+    """A Python gRPC server in its own process that answers at once: its address, and a channel to it."""
     port = free_ports(1)[0]
-    process = await asyncio.create_subprocess_exec(sys.executable, "-m", "bench.bare", str(port))
+    arguments = [str(port), *(["threads"] if threads else [])]
+    process = await asyncio.create_subprocess_exec(sys.executable, "-m", "bench.bare", *arguments)
     try:
         async with grpc.aio.insecure_channel(f"127.0.0.1:{port}") as channel:
             await asyncio.wait_for(channel.channel_ready(), 30)
-            yield channel
+            yield f"127.0.0.1:{port}", channel
     finally:
         process.terminate()
         await process.wait()
@@ -120,4 +135,7 @@ def fdatasync(folder: Path, seconds: float, size: int = 4096) -> Sample:
 
 
 if __name__ == "__main__":
-    asyncio.run(_serve(int(sys.argv[1])))
+    if sys.argv[2:] == ["threads"]:
+        _serve_in_threads(int(sys.argv[1]))
+    else:
+        asyncio.run(_serve(int(sys.argv[1])))

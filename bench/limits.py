@@ -13,7 +13,7 @@ from bench.throughput import by_column
 
 async def limits(folder: Path, plan: Plan, say: Callable[[str], None]) -> list[Outcome]:
     """Empty calls and batches by the same numbers of tasks, and fdatasync from one."""
-    async with empty_server() as channel:
+    async with empty_server() as (_, channel):
         series = [
             Series(
                 "fdatasync of a 4 KiB append",

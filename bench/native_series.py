@@ -25,6 +25,7 @@ class Native:
     program: Path | None  # the Go client
     etcd: str | None
     redis: int | None
+    bare: tuple[tuple[str, str], ...] = ()  # name and address of servers with nothing behind them
 
 
 def _redis(to: Native, plan: Plan, command: str, unit: str) -> list[Series]:
@@ -66,6 +67,8 @@ def unary_series(to: Native, plan: Plan, operation: str) -> list[Series]:
     if len(to.routers) > 1:
         rows.append((f"KVCluster, {len(to.routers)} routers", "kvcluster", to.routers))
     rows.append(("KVCluster, straight to the leader", "kvcluster", (to.doors.leader_address,)))
+    if operation == "get":
+        rows += [(name, "kvcluster", (address,)) for name, address in to.bare]
     return _grpc(to, plan, operation, rows)
 
 
