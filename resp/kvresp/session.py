@@ -8,12 +8,12 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Final, Protocol
 
-from kvresp import errors
-from kvresp.commands import COMMANDS, Command, command_of
+from kvresp import errors, introspection
+from kvresp.commands import COMMANDS, Command
 from kvresp.errors import CommandError
 from kvresp.glob import compile_glob
 from kvresp.meaning import integer_argument, parse_integer
-from kvresp.replies import SIMPLE_OK, Error, Reply, Set, Simple, Verbatim
+from kvresp.replies import SIMPLE_OK, Error, Reply, Simple, Verbatim
 
 REDIS_VERSION: Final = "7.2.0"
 """What the door says it is the like of: clients choose commands by it."""
@@ -257,101 +257,6 @@ def _client_id(text: bytes) -> int:
     return number
 
 
-# --- COMMAND ---------------------------------------------------------------------------------------------------------
-
-
-def _describe_command(command: Command) -> Reply:
-    return [
-        command.name,
-        command.arity,
-        Set(map(Simple, command.flags)),
-        command.first,
-        command.last,
-        command.step,
-        Set(map(Simple, command.categories)),
-        Set(),
-        Set([_key_specification(command)] if command.first else []),
-        [_describe_command(c) for c in command.subcommands],
-    ]
-
-
-def _key_specification(command: Command) -> Reply:
-    last = command.last - command.first if command.last > 0 else command.last
-    found = {"lastkey": last, "keystep": command.step, "limit": 0}
-    return {
-        "flags": Set(map(Simple, ("RW", "access", "update") if command.writes else ("RO", "access"))),
-        "begin_search": {"type": "index", "spec": {"index": command.first}},
-        "find_keys": {"type": "range", "spec": found},
-    }
-
-
-def _document(command: Command) -> Reply:
-    document: dict[str, Reply] = {"summary": command.summary, "since": command.since, "group": command.group}
-    if command.subcommands:
-        document["subcommands"] = {c.name: _document(c) for c in command.subcommands}
-    return document
-
-
-def _named(args: Sequence[bytes], server: Server) -> Iterable[tuple[bytes, Command | None]]:
-    for name in args[2:]:
-        container, _, rest = name.lower().decode("latin-1").partition("|")
-        command = server.commands.get(container)
-        if command is not None and rest:
-            command = next((c for c in command.subcommands if c.name == f"{container}|{rest}"), None)
-        yield name, command
-
-
-def _command(_: Sequence[bytes], __: Session, server: Server) -> Reply:
-    return [_describe_command(c) for c in server.commands.values()]
-
-
-def _command_info(args: Sequence[bytes], session: Session, server: Server) -> Reply:
-    if len(args) == 2:
-        return _command(args, session, server)
-    return [None if c is None else _describe_command(c) for _, c in _named(args, server)]
-
-
-def _command_docs(args: Sequence[bytes], _: Session, server: Server) -> Reply:
-    if len(args) == 2:
-        return {c.name: _document(c) for c in server.commands.values()}
-    return {c.name: _document(c) for _, c in _named(args, server) if c is not None}
-
-
-def _command_count(_: Sequence[bytes], __: Session, server: Server) -> Reply:
-    return len(server.commands)
-
-
-def _command_list(args: Sequence[bytes], _: Session, server: Server) -> Reply:
-    names = list(server.commands)
-    if len(args) == 2:
-        return names
-    if len(args) != 5 or args[2].lower() != b"filterby":
-        raise CommandError(errors.SYNTAX)
-    kind, value = args[3].lower(), args[4]
-    if kind == b"pattern":
-        matches = compile_glob(value.lower())
-        return [name for name in names if matches(name.encode())]
-    if kind == b"aclcat":
-        wanted = "@" + value.decode("latin-1").lower()
-        return [name for name in names if wanted in server.commands[name].categories]
-    if kind == b"module":
-        return []
-    raise CommandError(errors.SYNTAX)
-
-
-def _command_getkeys(args: Sequence[bytes], _: Session, __: Server) -> Reply:
-    try:
-        command = command_of(args[2:])
-    except CommandError as e:
-        if "wrong number" in str(e):
-            raise CommandError("ERR Invalid number of arguments specified for command") from e
-        raise CommandError("ERR Invalid command specified") from e
-    keys = list(command.keys(args[2:]))
-    if not keys:
-        raise CommandError("ERR The command has no key arguments")
-    return keys
-
-
 # --- the server ------------------------------------------------------------------------------------------------------
 
 
@@ -442,13 +347,13 @@ ANSWERED: Final[dict[str, Answer]] = {
     "client|setinfo": _client_setinfo,
     "client|setname": _client_setname,
     "cluster|help": _help("cluster"),
-    "command": _command,
-    "command|count": _command_count,
-    "command|docs": _command_docs,
-    "command|getkeys": _command_getkeys,
+    "command": lambda _, __, server: introspection.everything(server.commands),
+    "command|count": lambda _, __, server: len(server.commands),
+    "command|docs": lambda args, _, server: introspection.documents(args, server.commands),
+    "command|getkeys": lambda args, _, __: introspection.keys_of(args),
     "command|help": _help("command"),
-    "command|info": _command_info,
-    "command|list": _command_list,
+    "command|info": lambda args, _, server: introspection.info(args, server.commands),
+    "command|list": lambda args, _, server: introspection.names(args, server.commands),
     "config": _bare("config"),
     "config|get": _config_get,
     "config|help": _help("config"),
