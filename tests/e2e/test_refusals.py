@@ -10,6 +10,7 @@ import pytest
 from kvcommon.numbers import MAX_KEY_BYTES, MAX_VALUE_BYTES
 from kvproto.v1 import kv_pb2, kv_pb2_grpc
 from tests.e2e.cluster import Cluster, partition_of
+from tests.e2e.experiment import WITHOUT_A_FOLLOWER, Experiment
 from tests.e2e.kube import Kube, KubeError, condition, wait_until
 from tests.e2e.namespaces import empty_namespace, remove_namespace
 from tests.e2e.platforms import Platform
@@ -88,8 +89,8 @@ def namespace(kube: Kube, operator: Release) -> Iterator[str]:
     remove_namespace(kube, NAMESPACE)
 
 
-def wait_degraded(cluster: Cluster, reason: str, named: str) -> str:
-    """Until Degraded has this reason and a message with these words; the message."""
+def wait_degraded(cluster: Cluster, reason: str, named: str, *, available: str = "False") -> str:
+    """Until Degraded has this reason and a message with these words; the message. Available is as given meanwhile."""
 
     def probe() -> str | None:
         found = condition(cluster.resource(), "Degraded")
@@ -99,9 +100,9 @@ def wait_degraded(cluster: Cluster, reason: str, named: str) -> str:
 
     message = wait_until(f"Degraded: {reason}, naming {named}", probe, 120, interval=0.5)
     print(f"\n{reason}: {message}")
-    available = condition(cluster.resource(), "Available")
-    assert available is not None
-    assert available["status"] == "False"
+    serving = condition(cluster.resource(), "Available")
+    assert serving is not None
+    assert serving["status"] == available
     return message
 
 
@@ -109,6 +110,30 @@ def test_an_image_that_does_not_exist_is_named_in_the_status(kube: Kube, platfor
     broken = Cluster(kube, platform, namespace, "imageless")
     kube.apply(small(broken.name, NO_SUCH_IMAGE, "Delete"), namespace)
     assert "correct spec.image" in wait_degraded(broken, "ImageCannotBePulled", NO_SUCH_IMAGE)
+
+
+def test_an_image_that_does_not_exist_stops_a_roll_before_it_harms_anybody(cluster: Cluster, example: Manifest) -> None:
+    """A running cluster is told to use it: one follower waits for it, the others go on, and the way back is at once."""
+    leaders = {state.leader for state in cluster.partitions()}
+    before = {pod["metadata"]["name"]: pod["metadata"]["uid"] for pod in cluster.node_pods()}
+    wrong = copy.deepcopy(example)
+    put_at("image", NO_SUCH_IMAGE)(wrong)
+    with Experiment(cluster, "wrong image") as experiment:
+        experiment.strike()
+        try:
+            cluster.kube.apply(wrong, cluster.namespace)
+            wait_degraded(cluster, "ImageCannotBePulled", NO_SUCH_IMAGE, available="True")
+            experiment.flow()
+        finally:
+            cluster.kube.apply(example, cluster.namespace)
+        cluster.wait_whole()
+        experiment.finish()
+    after = {pod["metadata"]["name"]: pod["metadata"]["uid"] for pod in cluster.node_pods()}
+    replaced = [name for name in before if before[name] != after[name]]
+    assert len(replaced) == 1, f"{replaced} were replaced"
+    assert replaced[0] not in leaders
+    assert {state.leader for state in cluster.partitions()} == leaders
+    assert max(map(experiment.gap, experiment.partitions)) <= WITHOUT_A_FOLLOWER
 
 
 def test_a_name_that_is_taken_is_left_to_its_owner_until_it_is_free(
