@@ -119,21 +119,25 @@ def machine_of_zookeepers_leader(cluster: Cluster) -> str:
     raise AssertionError("no member leads the ensemble")
 
 
-def a_machine(shared: Cluster, standings: list[Standing]) -> str:
-    """One to switch off: with a leader, a follower, and without anything of some partition.
+def a_machine(cluster: Cluster, sparse: Cluster) -> str:
+    """One to switch off: with a leader of `cluster`, and without anything of some partition of `sparse`.
 
-    If it can be, with a leader of the shared cluster, the first of `standings`, and with ZooKeeper's leader.
+    If it can be, ZooKeeper's leader is there too. If `cluster` leads nowhere where it should, a leader hands over.
     """
-    wanted = machine_of_zookeepers_leader(shared)
-    machines = sorted({standing.machine_of(pod) for standing in standings for pod in standing.pods})
-    for machine in sorted(machines, key=lambda one: (not standings[0].led_on(one), one != wanted)):
-        if all(
-            any(place(standing, machine) for standing in standings)
-            for place in (Standing.led_on, Standing.followed_on, Standing.apart_from)
-        ):
-            print(f"\n{machine} will lose power" + (", and with it ZooKeeper's leader" if machine == wanted else ""))
-            return machine
-    raise AssertionError(f"of {machines} none has a leader, a follower, and lacks a partition: {standings}")
+    machines = {pod["spec"]["nodeName"] for pod in cluster.node_pods()}
+    thin_there = sorted(machine for machine in machines if Standing.of(sparse).apart_from(machine))
+    before = cluster.partition(0)
+    led = [machine for machine in thin_there if Standing.of(cluster).led_on(machine)]
+    if not led:
+        cluster.kube.kubectl("delete", "pod", before.leader, "-n", cluster.namespace, "--wait=false")
+        cluster.wait_for_new_leader(0, before.epoch)
+        cluster.wait_whole()
+        led = [machine for machine in thin_there if Standing.of(cluster).led_on(machine)]
+    assert led, f"no leader of {cluster.name} on any of {thin_there}"
+    zookeeper = machine_of_zookeepers_leader(cluster)
+    machine = zookeeper if zookeeper in led else led[0]
+    print(f"\n{machine} will lose power" + (", and with it ZooKeeper's leader" if machine == zookeeper else ""))
+    return machine
 
 
 def test_a_cluster_on_somebody_elses_zookeeper_makes_none_of_its_own(sparse: Cluster, cluster: Cluster) -> None:
@@ -148,8 +152,8 @@ def test_a_machine_that_loses_power_takes_nothing_with_it(
     cluster: Cluster, sparse: Cluster, platform: Platform
 ) -> None:
     sparse.wait_whole()
+    machine = a_machine(cluster, sparse)
     standings = {each.name: Standing.of(each) for each in (cluster, sparse)}
-    machine = a_machine(cluster, list(standings.values()))
     with (
         under_load(cluster, machine, "power-off") as first,
         under_load(sparse, machine, "power-off, sparse") as second,
