@@ -1,7 +1,8 @@
 """Rolling changes: which pod of an older revision may go now, so that Kubernetes makes it anew.
 
-Followers before leaders, one pod of the whole cluster at a time, and only while the others of its partition are in sync
-and ready. A pod that does not run at all takes nothing away: it goes at once.
+Followers before leaders, one pod of the whole cluster at a time, the next only when the one before serves again, and only
+while the others of its partition are in sync and ready. So what is wrong with a new revision costs one follower. A pod that does
+not run at all takes nothing away: it goes at once.
 """
 
 from kvcoord.contract import PartitionState
@@ -42,11 +43,21 @@ def replacements(snapshot: Snapshot, spec: KVClusterSpec, changing: frozenset[Ob
     idle = [p for pods in old.values() for p in pods if not p.running and (p.waiting in IDLE or p.unschedulable)]
     if idle:
         return [_delete(p, "does not run, and is of an older revision") for p in idle]
+    if not all(_new_ones_serve(snapshot, spec, partition, pods) for partition, pods in old.items()):
+        return []
     for partition, pods in old.items():
         chosen = _next(snapshot, spec, partition, pods)
         if chosen is not None:
             return [_delete(chosen, "is of an older revision, and the others of its partition are in sync")]
     return []
+
+
+def _new_ones_serve(snapshot: Snapshot, spec: KVClusterSpec, partition: int, old: list[PodView]) -> bool:
+    """Whether the pods of a partition that have been replaced already are back, and serve."""
+    state = snapshot.coordination.partitions.get(partition) if snapshot.coordination else None
+    still = {pod.name for pod in old}
+    new = [name for name in snapshot.names.replicas(partition, spec.replicas) if name not in still]
+    return state is not None and all(_serves(snapshot, state, name) for name in new)
 
 
 def _next(snapshot: Snapshot, spec: KVClusterSpec, partition: int, old: list[PodView]) -> PodView | None:

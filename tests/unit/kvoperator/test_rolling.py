@@ -50,6 +50,23 @@ def test_nothing_goes_while_another_of_the_partition_is_not_ready() -> None:
     assert deleted(with_pods(healthy(), *old("c-p0-1"), pod("c-p0-2", ready=False))) == []
 
 
+def test_nothing_goes_while_one_of_another_partition_that_was_replaced_does_not_serve_yet() -> None:
+    """A new revision that can't start costs one follower, not one of each partition."""
+    stuck = pod("c-p0-1", running=False, ready=False, waiting="ErrImagePull")
+    catching_up = healthy(coordination=coordination({0: state(0, in_sync=(0, 2)), 1: state(1)}))
+
+    assert deleted(with_pods(healthy(), *old("c-p0-0", "c-p0-2", *all_pods()[3:]), stuck)) == []
+    assert deleted(with_pods(catching_up, *old("c-p1-1"))) == []
+    assert deleted(without_pods(with_pods(healthy(), *old("c-p1-1")), "c-p0-1")) == []
+
+
+def test_a_partition_that_can_not_be_rolled_now_does_not_hold_up_the_others() -> None:
+    """Nobody leads it, and all its pods are of the older revision: nothing of the new one is in doubt."""
+    snapshot = healthy(coordination=coordination({0: state(0, leader=None), 1: state(1)}))
+
+    assert deleted(with_pods(snapshot, *old("c-p0-0", "c-p0-1", "c-p0-2", "c-p1-1"))) == ["c-p1-1"]
+
+
 def test_nothing_goes_while_any_node_is_on_its_way_out() -> None:
     assert deleted(with_pods(healthy(), *old("c-p0-1"), pod("c-p1-2", deleting=True))) == []
 
