@@ -7,7 +7,7 @@ import pytest
 
 from kvcommon.server import loop_factory
 from tests.redis.ours import BlockingCluster, as_server, running_cluster
-from tests.redis.real import real_redis
+from tests.redis.real import ensure_installed, real_redis
 from tests.redis.servers import Server
 
 
@@ -47,6 +47,7 @@ def our_router(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
 
 @pytest.fixture(scope="session")
 def whole_cluster(tmp_path_factory: pytest.TempPathFactory) -> Iterator[BlockingCluster]:
-    """Two partitions of three nodes, and a router."""
+    """Two partitions of three nodes, and a router; and Redis's own tools are there."""
+    ensure_installed()
     with running_cluster(tmp_path_factory.mktemp("cluster"), partitions=2, replicas=3) as cluster:
         yield cluster

@@ -1,16 +1,13 @@
 """Builds the Go program in `go/`: a load from a cluster client that is not ours."""
 
-import os
 import shutil
 import subprocess
 from pathlib import Path
 
+from tests.support import apt
+
 SOURCE = Path(__file__).parent / "go"
 USUAL_PLACE = Path("/usr/local/go/bin/go")
-
-
-class GoMissingError(Exception):
-    """There is no Go compiler, and it can't be installed from here."""
 
 
 def find_go() -> str:
@@ -18,19 +15,9 @@ def find_go() -> str:
     found = shutil.which("go") or (str(USUAL_PLACE) if USUAL_PLACE.exists() else None)
     if found:
         return found
-    command = "apt-get install -y --no-install-recommends golang-go"
-    if os.geteuid() != 0:
-        raise GoMissingError(
-            f"these tests build a Go program and need Go 1.18 or later on PATH; run: sudo apt-get update && sudo {command}"
-        )
-    subprocess.run(["apt-get", "update", "-q"], check=False, stdout=subprocess.DEVNULL)
-    environment = {**os.environ, "DEBIAN_FRONTEND": "noninteractive"}
-    done = subprocess.run(command.split(), check=False, capture_output=True, text=True, env=environment)
+    apt.install(["golang-go"], "these tests build a Go program and need Go 1.18 or later, on PATH or in /usr/local/go")
     installed = shutil.which("go")
-    if done.returncode != 0 or installed is None:
-        raise GoMissingError(
-            f"`{command}` failed: {done.stderr[-500:]}; unpack Go from go.dev to /usr/local/go instead"
-        )
+    assert installed is not None, "Debian's golang-go is installed, but no `go` is on PATH"
     return installed
 
 

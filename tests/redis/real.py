@@ -1,6 +1,5 @@
 """A real Redis server, Debian's package, as a local process: the one that ours is compared with."""
 
-import os
 import re
 import shutil
 import socket
@@ -13,6 +12,7 @@ from pathlib import Path
 from tests.redis.notation import version
 from tests.redis.servers import Server
 from tests.redis.wire import RawConnection
+from tests.support import apt
 
 PROGRAMS = ("redis-server", "redis-cli", "redis-benchmark")
 PACKAGES = ("redis-server", "redis-tools")
@@ -20,22 +20,10 @@ HOST = "127.0.0.1"
 READY_SECONDS = 20.0
 
 
-class RedisMissingError(Exception):
-    """Redis is not installed and can't be installed from here."""
-
-
 def ensure_installed() -> None:
     """Install Debian's Redis if it is missing, as root; otherwise say how."""
-    if all(shutil.which(program) for program in PROGRAMS):
-        return
-    command = f"apt-get install -y --no-install-recommends {' '.join(PACKAGES)}"
-    if os.geteuid() != 0:
-        raise RedisMissingError(f"these tests need a real Redis; run: sudo apt-get update && sudo {command}")
-    subprocess.run(["apt-get", "update", "-q"], check=False, stdout=subprocess.DEVNULL)
-    environment = {**os.environ, "DEBIAN_FRONTEND": "noninteractive"}
-    done = subprocess.run(command.split(), check=False, capture_output=True, text=True, env=environment)
-    if done.returncode != 0:
-        raise RedisMissingError(f"`{command}` failed: {done.stderr[-500:]}")
+    if not all(shutil.which(program) for program in PROGRAMS):
+        apt.install(PACKAGES, "these tests need a real Redis and its tools")
 
 
 def installed_version() -> tuple[int, ...]:

@@ -20,6 +20,8 @@ from typing import NamedTuple
 
 import pytest
 
+from tests.support import apt
+
 JAR = Path("/usr/share/java/zookeeper.jar")
 LOG_JAR = Path("/usr/share/java/slf4j-simple.jar")
 JAVA = Path("/usr/bin/java")
@@ -38,23 +40,13 @@ class Place(NamedTuple):
 HERE = Place("127.0.0.1")
 
 
-class ZookeeperMissingError(Exception):
-    """ZooKeeper is not installed and can't be installed from here."""
-
-
 def ensure_installed() -> None:
     """Install Debian's ZooKeeper and a Java runtime if they are missing, as root; otherwise say how."""
     if JAR.exists() and JAVA.exists() and LOG_JAR.exists():
         return
     packages = [package for package, there in zip(PACKAGES, (JAR.exists(), JAVA.exists()), strict=True) if not there]
     packages += [] if LOG_JAR.exists() else ["libslf4j-java"]
-    command = f"apt-get install -y --no-install-recommends {' '.join(packages)}"
-    if os.geteuid() != 0:
-        raise ZookeeperMissingError(f"these tests need a ZooKeeper server; run: sudo apt-get update && sudo {command}")
-    subprocess.run(["apt-get", "update", "-q"], check=False, stdout=subprocess.DEVNULL)
-    done = subprocess.run(command.split(), check=False, capture_output=True, text=True)
-    if done.returncode != 0:
-        raise ZookeeperMissingError(f"`{command}` failed: {done.stderr[-500:]}")
+    apt.install(packages, "these tests need a ZooKeeper server")
 
 
 class Member:
