@@ -11,7 +11,7 @@ from kvcoord.contract import PartitionState, ReplicaId, RunId
 from kvnode.core import events as ev
 from kvnode.core.messages import Ack, Append, Go, Welcome
 from kvnode.core.types import START, Batch, Meta, Position
-from kvstore.batch import RecordType
+from kvstore.batch import Record, RecordType
 from tests.simulation.disk import Disk
 from tests.simulation.loop import Loop
 
@@ -29,6 +29,7 @@ class Checker:
         self.disks: dict[ReplicaId, Disk] = {}
         self.writers: dict[int, RunId] = {}  # of each epoch
         self.batches: dict[tuple[int, int], tuple[bytes, Position]] = {}  # by (epoch, first): bytes, what it follows
+        self.records: dict[tuple[int, int], Record] = {}  # by (epoch, index), where logs may be compacted
         self.committed: list[int] = [0]  # the epoch of each committed index
         self.committed_at: list[float] = [0.0]
         self.promises: dict[ReplicaId, dict[RunId, float]] = {}  # true time until which each promise holds
@@ -73,9 +74,30 @@ class Checker:
             self.fail(process, 10, f"appends {batch.first}..{batch.last} to a log that ends at {end}")
         if batch.epoch < end.epoch:
             self.fail(process, 2, f"appends a batch of epoch {batch.epoch} after {end}")
+        if self.cluster.compacts:
+            self._same_records(process, batch)
+            return
         known = self.batches.setdefault((batch.epoch, batch.first), (batch.data, end))
         if known != (batch.data, end):
             self.fail(process, 3, f"epoch {batch.epoch} index {batch.first} follows {end} here, {known[1]} elsewhere")
+
+    def _same_records(self, process: "Process", batch: Batch) -> None:
+        """Batches of a compacted log are others; what is in them is not."""
+        for record in process.disk.payloads.of(batch).records:
+            known = self.records.setdefault((batch.epoch, record.index), record)
+            if known != record:
+                self.fail(process, 3, f"epoch {batch.epoch} index {record.index} is {record} here, {known} elsewhere")
+
+    def committed_state(self) -> dict[bytes, Record]:
+        """The fold of all that is committed; of a log that may be compacted, so `cluster.compacts`."""
+        state: dict[bytes, Record] = {}
+        for index, epoch in enumerate(self.committed):
+            record = self.records.get((epoch, index))
+            if record is not None and record.type == RecordType.PUT:
+                state[record.key] = record
+            elif record is not None and record.type == RecordType.DELETE:
+                state.pop(record.key, None)
+        return state
 
     def cuts(self, process: "Process", after: Position) -> None:
         disk = process.disk

@@ -23,6 +23,8 @@ HEALED_WITHIN = 30.0  # seconds of virtual time after the last fault
 class Cluster:
     """All parts of a run."""
 
+    compacts = False  # whether logs may be compacted
+
     def __init__(self, options: Options) -> None:
         self.options = options
         self.loop = Loop(options.seed, verbose=options.verbose)

@@ -15,6 +15,7 @@ from kvcoord import codec
 from kvcoord.cells import Cell, partition_cell
 from kvcoord.contract import ClusterIdentity, Death, Lost, PartitionState, ReplicaId, RunId, Won
 from kvcoord.memory import Call, Fate, MemoryCoordination, MemoryStore
+from kvnode.core import leading
 from kvnode.core.types import Role
 from tests.simulation.checks import Checker
 from tests.simulation.disk import Payloads
@@ -87,6 +88,8 @@ class Coordination(MemoryStore):
 class Partition:
     """One partition, and what the checks of the core's simulation ask of a cluster."""
 
+    compacts = True
+
     def __init__(self, cluster: "WholeCluster", number: int, pods: list[str]) -> None:
         self.cluster, self.number, self.pods = cluster, number, pods
         self.timing = cluster.timing
@@ -146,7 +149,7 @@ class WholeCluster:
         self.timing = Timing()
         self.cluster_id = "6d1b3c52-0000-4000-8000-000000000001"
         self.window = rng.choice([2000, 10_000, 1 << 20])
-        self.segment_bytes = rng.choice([2000, 20_000, 64 << 20])
+        self.segment_bytes = rng.choice([1000, 20_000, 64 << 20])
         net = self.loop.net
         if "network" not in options.calm:
             net.base = rng.choice([0.0003, 0.001, 0.005])
@@ -288,6 +291,21 @@ class WholeCluster:
             process = partition.machines[leader.replica.pod].process
             assert process is not None
             partition.checker.check_log(process.disk)
+            self._compare_states(partition)
+        self._judge_history()
+
+    def _compare_states(self, partition: Partition) -> None:
+        """Invariants 11, 12 and 13: every replica shows the fold of all that is committed, compacted or not."""
+        state = partition.checker.committed_state()
+        for process in partition.processes():
+            if process.core.commit < partition.checker.top or process.disk.destroyed:
+                continue
+            for key in self.keys:
+                found, wanted = process.host.store.get(key), state.get(key)
+                if found != wanted:
+                    self.loop.fail(process.who, 12, f"shows {found} for {key!r}, committed is {wanted}")
+
+    def _judge_history(self) -> None:
         operations = self.history.operations
         last = len(self.clients)
         final = {o.key: o.outcome.version or 0 for o in operations if o.client == last and o.outcome.value}
@@ -296,6 +314,17 @@ class WholeCluster:
         problems += lost_writes([o for o in operations if o.client < last], final)
         if problems:
             self.loop.fail("history", 15, "\n".join(problems))
+
+
+@contextmanager
+def _words_sooner() -> Iterator[None]:
+    """How far every replica is, which deletes wait for before they are purged, is told each second."""
+    before = leading.PASSED_EVERY
+    leading.PASSED_EVERY = 1.0
+    try:
+        yield
+    finally:
+        leading.PASSED_EVERY = before
 
 
 @contextmanager
@@ -321,7 +350,7 @@ def simulate(options: Options) -> Report:
     """One whole run."""
     cluster = WholeCluster(options)
     loop, failure, took = cluster.loop, None, 0.0
-    with _logs_in(loop):
+    with _logs_in(loop), _words_sooner():
         try:
             took = loop.run_until_complete(cluster.run())
             failure = loop.failure

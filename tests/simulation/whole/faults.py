@@ -14,6 +14,7 @@ from kvnode.core.types import Role
 from kvstore.errors import StoreError
 from tests.simulation.schedule import Struck
 from tests.simulation.timeline import Mark
+from tests.support.faulty_files import CrashError
 
 if TYPE_CHECKING:
     from tests.simulation.whole.cluster import WholeCluster
@@ -151,6 +152,10 @@ class Faults:
             process.machine.files.crash_in = self.rng.randint(1, 5)
             with suppress(Exception):
                 process.host.store.flush()
+        elif process.serving and self.rng.random() < 0.3:
+            process.machine.files.crash_in = self.rng.randint(1, 12)
+            with suppress(Exception, CrashError):
+                process.host.store.maintain()
 
     def kill(self) -> None:
         """The process dies, the page cache stays."""

@@ -24,7 +24,7 @@ from kvnode.service import Service
 from kvnode.shell.disk import Disk
 from kvnode.shell.host import TICK, Host
 from kvnode.shell.transport import TcpNetwork
-from kvstore.batch import iter_batches
+from kvstore.batch import iter_batches, iter_records
 from kvstore.errors import CorruptionError, StoreError, StoreFailedError
 from kvstore.meta import read_meta
 from kvstore.store import Store, StoreOptions
@@ -199,7 +199,13 @@ class NodeProcess:
             partition=self.partition.number,
             pod=self.pod,
             files=machine.files,
-            options=StoreOptions(segment_bytes=cluster.segment_bytes, new_incarnation=machine.new_incarnation),
+            options=StoreOptions(
+                segment_bytes=cluster.segment_bytes,
+                compaction_bytes_per_second=0,
+                compaction_reserve_bytes=0,
+                tombstone_ms=0,
+                new_incarnation=machine.new_incarnation,
+            ),
         )
         try:
             return opening()
@@ -257,10 +263,12 @@ class NodeProcess:
             empty=store.end.index == 0,
         )
         registering = asyncio.create_task(self._register(member), name="register")
+        upkeep = asyncio.create_task(self._upkeep(), name="upkeep")
         try:
             return await self._until_over(service)
         finally:
             registering.cancel()
+            upkeep.cancel()
             door.close()
             await self.watch.close()
             await host.close()
@@ -270,6 +278,25 @@ class NodeProcess:
             await self.session.register_member(member)
         except CoordinationUnavailableError as e:
             self.note(f"is not registered yet: {e}")
+
+    async def _upkeep(self) -> None:
+        """As `kvnode.shell.upkeep` has it, whose thread is the one thing that is not here."""
+        store = self.host.store
+        while True:
+            await asyncio.sleep(self.machine.rng.uniform(0.2, 1.0))
+            try:
+                store.allow_purge(self.core.passed)
+                before, purged = store.horizon, store.purged_to
+                if store.maintain() and store.horizon != before:
+                    self.note(f"has compacted its log below {store.horizon}", Mark.DISK, detail=True)
+                    self.checker.count("compactions")
+                    if store.purged_to != purged:
+                        self.checker.count("purges of deletes")
+            except StoreError as e:
+                self.host.damaged(e)
+                return
+            except OSError as e:
+                self.note(f"can't compact its log now: {e}", Mark.DISK)
 
     async def _until_over(self, service: Service) -> str | None:
         stopped = asyncio.ensure_future(self.stop.wait())
@@ -293,10 +320,19 @@ class NodeProcess:
         kept = [batch for batch in shadow.log if batch.last <= end]
         if shadow.durable.index > end and not shadow.destroyed:
             self.checker.fail(self, 22, f"finds a log to {end} at its start, {shadow.durable} was durable")  # type: ignore[arg-type]
-        found = b"".join(data for _, data in iter_batches(store.read(0, ALL)))
-        if not shadow.destroyed and found != b"".join(batch.data for batch in kept):
-            self.checker.fail(self, 3, f"finds other bytes in its log to {end} than were written")  # type: ignore[arg-type]
+        if not shadow.destroyed:
+            self._compare_records(store, kept)
         shadow.restore(len(kept))
+
+    def _compare_records(self, store: Store, kept: Sequence[Batch]) -> None:
+        """Above the horizon every record that was written is there; below it, none that was not."""
+        written = {r.index: r for batch in kept for r in self.disk.payloads.of(batch).records}
+        found = {r.index: r for _, data in iter_batches(store.read(0, ALL)) for r in iter_records(data)}
+        missing = [i for i in written if i > store.horizon and i not in found]
+        other = [i for i, r in found.items() if written.get(i) != r]
+        if missing or other:
+            what = f"misses {missing[:5]} of its log to {store.end.index} at its start, and has others at {other[:5]}"
+            self.checker.fail(self, 3, what)  # type: ignore[arg-type]
 
     def _observe(self, host: Host) -> None:
         """Put the checks between the core and the shell."""

@@ -51,5 +51,12 @@ def test_seeds_try_every_kind_of_fault_on_whole_clusters_and_the_faults_bite() -
     assert len([what for what in counts if what.startswith("fault ")]) == 21
     for what in ("epochs", "claims", "rebuilds", "hand-overs", "in-sync changes", "acknowledged", "read"):
         assert counts[what] > 5, counts
-    for what in ("cuts", "damage found at a start", "old copies", "ends with an error"):
+    for what in (
+        "cuts",
+        "damage found at a start",
+        "old copies",
+        "ends with an error",
+        "compactions",
+        "purges of deletes",
+    ):
         assert counts[what] > 0, counts
