@@ -4,6 +4,7 @@ from collections.abc import Iterator, Sequence
 from typing import Final, NamedTuple
 
 MERGE: Final = 4  # so many small segments are made one, garbage or not
+LONGEST: Final = 16  # segments in a run, so that a crash or a new start loses no hours of work
 
 
 class Weight(NamedTuple):
@@ -43,7 +44,7 @@ def choose(weights: Sequence[Weight], *, segment_bytes: int, garbage: float) -> 
 def _stops(weights: Sequence[Weight], start: int, segment_bytes: int) -> Iterator[int]:
     """Where a run from `start` may stop, so that its output is one segment."""
     live = 0
-    for stop in range(start + 1, len(weights) + 1):
+    for stop in range(start + 1, min(start + LONGEST, len(weights)) + 1):
         live += weights[stop - 1].live
         if live > segment_bytes and stop - start > 1:
             return
