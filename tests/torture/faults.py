@@ -118,7 +118,7 @@ async def cut(scene: Scene, rng: Random) -> str:
         pairs |= network.pairs(others, some)
     with network.hurt(pairs, CUT) as touched:
         lasted = await _pause(rng, 2.5, 8.0)
-    _check(touched, CUT, others)
+    _check(scene, touched, CUT, others)
     return f"{text} cut {way} for {lasted:.1f} s ({touched.lost} packets lost)"
 
 
@@ -129,16 +129,16 @@ async def slow(scene: Scene, rng: Random) -> str:
     how = Impairment(rng.choice((0.0, 0.02, 0.1)), rng.choice((0.02, 0.1, 0.4)), rng.choice((0.0, 0.05, 0.3)))
     with network.hurt(network.pairs(some, others) | network.pairs(others, some), how) as touched:
         lasted = await _pause(rng, 2.5, 8.0)
-    _check(touched, how, others)
+    _check(scene, touched, how, others)
     return (
         f"{text} slowed by {how.kept * 1000:.0f} to {(how.kept + how.jitter) * 1000:.0f} ms, losing {how.lost:.0%}, "
         f"for {lasted:.1f} s ({touched.kept} packets kept, {touched.lost} lost)"
     )
 
 
-def _check(touched: Touched, how: Impairment, others: Sequence[str]) -> None:
-    """Who is hurt towards clients or everybody has traffic; two followers may have nothing to say to each other."""
-    if CLIENTS in others:
+def _check(scene: Scene, touched: Touched, how: Impairment, others: Sequence[str]) -> None:
+    """Who is cut off from everybody has traffic; two followers, or a follower and clients, may have nothing to say."""
+    if {CLIENTS, ROUTER, *scene.members} <= set(others):
         touched.check(how)
     elif not touched.lost + touched.kept:
         raise NoVictimError

@@ -71,6 +71,8 @@ class Screen:
             f"after {one.whole_after:.1f} s, {len(one.breaches)} violations"
         )
         self._breaches(one.breaches)
+        for text in one.nemesis.failures:
+            self.say(f"NOT SHOWN to have happened: {text}")
 
     def _breaches(self, breaches: Sequence[str]) -> None:
         for breach in breaches[:SHOWN]:
@@ -87,6 +89,7 @@ class Screen:
         self.say(f"{'faults':<22}{done.total()}")
         for name, number in done.most_common():
             self.say(f"  {name:<20}{number}")
+        self.say(f"{'faults not shown':<22}{sum(len(one.nemesis.failures) for one in rounds)}")
         self.say(f"{'failovers':<22}{sum(one.failovers for one in rounds)}")
         self.say(f"{'unknown outcomes':<22}{sum(one.count(Result.UNKNOWN) for one in rounds)}")
         self.say(f"{'refused':<22}{sum(one.count(Result.FAILED) for one in rounds)}")
