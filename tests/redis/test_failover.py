@@ -64,6 +64,12 @@ class GoLoad:
                     self.told.append(event)
                 self.changed.notify_all()
 
+    @property
+    def total(self) -> int:
+        """Acknowledged writes of all workers, so far as told."""
+        with self.changed:
+            return self.acknowledged.total()
+
     def flow(self, count: int) -> None:
         """Until, from now on, every worker has so many more writes acknowledged."""
         with self.changed:
@@ -103,10 +109,11 @@ def struck(whole_cluster: BlockingCluster, tmp_path_factory: pytest.TempPathFact
     program = build_load(tmp_path_factory.mktemp("go"))
     with go_load(program, cluster) as go, BackgroundWorkload(lambda: _workload(cluster)) as load:
         go.flow(FLOW)
+        began, told = load.clock(), go.total
         _flow(load)
         leader, epoch = cluster.leader(0), cluster.epoch(0)
         at = load.clock()
-        rate = load.timeline.rate(at - 1.0, at)
+        rate = load.timeline.rate(began, at) + (go.total - told) / (at - began)
 
         cluster.kill(leader)
         followed, _ = cluster.wait_next_leader(0, epoch)
