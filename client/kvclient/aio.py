@@ -3,6 +3,7 @@
 import asyncio
 import random
 from collections.abc import Awaitable, Sequence
+from operator import itemgetter
 from typing import Literal, Self
 
 import grpc
@@ -216,6 +217,8 @@ class AsyncClient:
                 for p, at in chosen
             ]
             answers = [await started[0]] if len(started) == 1 else await asyncio.gather(*started)
+            if len(answers) == 1 and len(left) == len(results) and not any(map(_ERROR, answers[0])):
+                return answers[0]  # as most are: whole, of one partition, without an error
             left = []
             for (p, at), answer in zip(chosen, answers, strict=True):
                 for i, result in zip(at, answer, strict=True):
@@ -291,6 +294,7 @@ class AsyncClient:
         raise exception_of(result[2])
 
 
+_ERROR = itemgetter(2)  # of a result
 _NOTHING: ResultTuple = (0, b"", kv_pb2.Error())
 
 

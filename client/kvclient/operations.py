@@ -107,7 +107,15 @@ def check_operations(operations: Sequence[Operation]) -> None:
         raise InvalidArgumentError(
             f"a batch has at most {MAX_BATCH_OPERATIONS} operations; got {len(operations)}: split it"
         )
-    for position, operation in enumerate(operations):
+    sound = all(
+        type(key) is bytes
+        and 0 < len(key) <= MAX_KEY_BYTES
+        and type(value) is bytes
+        and len(value) <= MAX_VALUE_BYTES
+        and expected is None
+        for _, key, value, expected in operations
+    )
+    for position, operation in () if sound else enumerate(operations):  # finds out which is not, and why
         try:
             check_key(operation.key)
             check_value(operation.value)
