@@ -4,8 +4,6 @@ import asyncio
 from collections.abc import Callable, Mapping
 from pathlib import Path
 
-import pytest
-
 from kvclient import AsyncClient
 from kvcommon.errors import KVClusterError
 from kvcoord.contract import MemberInfo, PartitionState, ReplicaId
@@ -122,18 +120,14 @@ async def test_a_followers_log_is_damaged_while_it_runs(tmp_path: Path) -> None:
         await check(cluster)
 
 
-@pytest.mark.parametrize("file", ["log", "meta"])
-async def test_a_leaders_file_is_damaged_while_it_is_down(tmp_path: Path, file: str) -> None:
-    """It does not start on it, says so, and is rebuilt once the others have taken it out."""
+async def test_a_leaders_disk_does_not_know_whose_it_is(tmp_path: Path) -> None:
+    """It does not start on it, says so, and begins anew once the others have taken every disk of its pod out."""
     async with local_cluster(tmp_path) as cluster:
         await fill(cluster)
         leader, _ = await healthy(cluster)
         seen = asyncio.create_task(told(cluster, leader.pod, "ReplicaDamaged: "))
         await cluster.kill(leader.pod)
-        if file == "log":
-            flip_value(segment(cluster, leader.pod))
-        else:
-            flip(cluster.folder.data(leader.pod) / file, 40)
+        flip(cluster.folder.data(leader.pod) / "meta", 40)
         cluster.restart(leader.pod)
         await rebuilt(cluster, leader)
         assert "at offset" in await seen
