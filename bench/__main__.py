@@ -6,6 +6,7 @@ import os
 import subprocess
 import sys
 import tempfile
+import traceback
 from collections.abc import Callable, Sequence
 from contextlib import AsyncExitStack
 from dataclasses import replace
@@ -54,6 +55,7 @@ def parse(argv: Sequence[str]) -> argparse.Namespace:
     parser.add_argument("--only", action="append", choices=NAMES, help="measure this; may be given again")
     parser.add_argument("--without-etcd", action="store_true", help="leave the peer out")
     parser.add_argument("--rounds", type=int, help="rounds of each series")
+    parser.add_argument("--seconds", type=float, help="of each series in each round")
     parser.add_argument(
         "--asyncio-loop", action="store_true", help="asyncio's own event loop in the application, not uvloop"
     )
@@ -63,11 +65,10 @@ def parse(argv: Sequence[str]) -> argparse.Namespace:
     return parser.parse_args(argv)
 
 
-async def throughput(names: Sequence[str], folder: Path, plan: Plan, say: Say) -> list[Outcome]:
+async def throughput(names: Sequence[str], folder: Path, plan: Plan, say: Say, into: list[Outcome]) -> None:
     """Everything that is measured beside the peers, with all of them up."""
-    outcomes: list[Outcome] = []
     if not set(names) & set(WITH_CLUSTERS):
-        return outcomes
+        return
     async with AsyncExitStack() as stack:
         doors = await stack.enter_async_context(one_partition(folder / "ours"))
         etcd = await stack.enter_async_context(etcd_cluster(folder / "etcd")) if plan.with_etcd else None
@@ -78,7 +79,7 @@ async def throughput(names: Sequence[str], folder: Path, plan: Plan, say: Say) -
         await fill_all(doors, etcd, redis, plan)
         for name in [name for name in TITLES if name in names]:
             series = {"puts": all_puts, "gets": all_gets, "batches": all_batches}[name](doors, etcd, redis, plan)
-            outcomes += await interleaved(TITLES[name], series, plan.rounds, say)
+            into += await interleaved(TITLES[name], series, plan.rounds, say)
         routers, bare = [doors.cluster.router_address], list[tuple[str, str]]()
         if "unary" in names:
             routers.append(await stack.enter_async_context(another_router(doors.cluster)))
@@ -97,8 +98,7 @@ async def throughput(names: Sequence[str], folder: Path, plan: Plan, say: Say) -
         for name, title, operation, make in NATIVE:
             if name in names:
                 series = by_column(make(native, plan, operation))
-                outcomes += await interleaved(title, series, plan.rounds, say)
-    return outcomes
+                into += await interleaved(title, series, plan.rounds, say)
 
 
 NATIVE = (
@@ -113,7 +113,7 @@ async def measure(names: Sequence[str], folder: Path, plan: Plan, say: Say, into
     """All that was asked for, in the table's order; `into` keeps what was measured should the rest be interrupted."""
     if "limits" in names:
         into += await limits(folder, plan, say)
-    into += await throughput(names, folder, plan, say)
+    await throughput(names, folder, plan, say, into)
     if "steps" in names:
         into += steps(folder, plan, say)
     for name, one in (
@@ -149,6 +149,8 @@ def plan_of(arguments: argparse.Namespace) -> Plan:
     plan = QUICK if arguments.quick else FULL
     if arguments.rounds:
         plan = replace(plan, rounds=arguments.rounds)
+    if arguments.seconds:
+        plan = replace(plan, seconds=arguments.seconds)
     return replace(plan, with_etcd=not arguments.without_etcd)
 
 
@@ -185,10 +187,14 @@ def main() -> None:
         if os.getloadavg()[0] > machine.cores / 2:
             print(f"load average is {os.getloadavg()[0]:.1f}: others use this machine, the figures will be too low\n")
         outcomes: list[Outcome] = []
+        failed = False
         try:
             runner.run(measure(names, Path(folder), plan, lambda line: print(line, flush=True), outcomes))
         except KeyboardInterrupt:
             print("interrupted: what follows was measured before")
+        except Exception:  # what was measured before is not lost with it
+            traceback.print_exc()
+            failed = True
     text = markdown(outcomes, machine, facts, goals_table(outcomes))
     print("\n" + text)
     if arguments.json:
@@ -196,6 +202,7 @@ def main() -> None:
     if arguments.write_docs:
         put_into(DOCUMENT, text)
         CHART.write_text(chart(panels(outcomes)))
+    sys.exit(int(failed))
 
 
 if __name__ == "__main__":
