@@ -4,11 +4,11 @@ import argparse
 import asyncio
 import random
 import sys
-import tempfile
 from pathlib import Path
 
 from kvcommon.logging import configure_logging
 from tests.torture import sandbox
+from tests.torture.disks import run_folder
 from tests.torture.faults import KINDS
 from tests.torture.report import Screen, keep
 from tests.torture.run import Plans, torture
@@ -67,12 +67,12 @@ def _run(plans: Plans, arguments: argparse.Namespace, screen: Screen) -> int:
     screen.say(
         f"seed {plans.seed}: {plans.rounds} rounds of {plans.seconds:.0f} s of faults on {plans.partitions} x {plans.replicas} nodes"
     )
-    with tempfile.TemporaryDirectory(prefix="torture-", ignore_cleanup_errors=True) as folder:
+    with run_folder() as folder:
         try:
-            outcome = asyncio.run(torture(plans, Path(folder), screen))
+            outcome = asyncio.run(torture(plans, folder, screen))
         except TimeoutError as error:
             kept = arguments.failures / f"seed-{plans.seed}"
-            keep(Path(folder), kept, ())
+            keep(folder, kept, ())
             screen.say(f"the cluster did not come up: {error or 'no partition was born'}; its logs are in {kept}")
             return 1
         screen.summary(outcome.rounds, outcome.breaches)
@@ -80,7 +80,7 @@ def _run(plans: Plans, arguments: argparse.Namespace, screen: Screen) -> int:
             return 0
         seed = outcome.rounds[-1].seed
         kept = arguments.failures / f"seed-{seed}"
-        keep(Path(folder), kept, outcome.rounds)
+        keep(folder, kept, outcome.rounds)
         more = f" --kinds {arguments.kinds}" if arguments.kinds else ""
         more += " --sabotage" * arguments.sabotage + " --no-namespaces" * arguments.no_namespaces
         screen.say(f"\nlogs, disks, faults and history are in {kept}; the same faults again (times are the machine's):")

@@ -3,10 +3,14 @@
 import errno
 import os
 import subprocess
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
+from tempfile import TemporaryDirectory
 
 from tests.torture.network import NothingHappenedError
 
+FOLDER = "disks"  # below a run's folder
 SIZE = 1 << 30
 PAGE = 4096
 
@@ -51,3 +55,15 @@ class Disk:
     def _resize(self, size: int) -> bool:
         command = ["mount", "-o", f"remount,size={size // PAGE * PAGE}", str(self.folder)]
         return subprocess.run(command, capture_output=True, check=False).returncode == 0
+
+
+@contextmanager
+def run_folder() -> Iterator[Path]:
+    """A folder for a run, removed at the end, after what is mounted in it was let go of."""
+    with TemporaryDirectory(prefix="torture-") as name:
+        folder = Path(name)
+        try:
+            yield folder
+        finally:
+            for disk in (folder / FOLDER).glob("*"):
+                subprocess.run(["umount", "--lazy", str(disk)], capture_output=True, check=False)

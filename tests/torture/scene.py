@@ -21,7 +21,7 @@ from kvlocal.processes import Child, Exit
 from kvlocal.shape import Shape
 from tests.support.zookeeper import Ensemble, Place, ensure_installed
 from tests.torture.clocks import WallClock
-from tests.torture.disks import Disk
+from tests.torture.disks import FOLDER, Disk
 from tests.torture.network import Loopback, Network, Switched
 from tests.torture.nodes import HostLauncher, Node, Server, exit_teller
 
@@ -182,7 +182,7 @@ class _Builder:
 
     def _node(self, pod: str) -> Node:
         partition = int(pod.removeprefix(f"{self.shape.name}-p").partition("-")[0])
-        disk = Disk(self.folder / "disks" / pod, mounted=self.network.can_hurt)
+        disk = Disk(self.folder / FOLDER / pod, mounted=self.network.can_hurt)
         clock, ports, exits = self._clock(pod), _ports("grpc", "replication", "pipeline", "http"), list[Exit]()
         own = (
             "--pod", pod, "--partition", str(partition), "--data-dir", str(disk.folder / "data"),
