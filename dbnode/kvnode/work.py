@@ -1,13 +1,14 @@
-"""What waits in the service's queue besides a batch of a client that gathers: single writes and atomic groups.
+"""What waits in the service's queue: batches of clients that gather, single writes, atomic groups.
 
-A door makes one of these per command and is told by `settle` what came of it; that may be before the call that took it
+A door of single commands makes one of these per command and is told by `settle` what came of it; that may be before the call that took it
 in returns. Plain classes with slots: a node makes tens of thousands of them a second.
 """
 
 from collections.abc import Callable, Sequence
 from typing import Any
 
-from kvnode.operations import Code, Outcome
+from kvnode.operations import Code, Outcome, Request
+from kvnode.requests import Answer
 
 Read = Callable[[bytes], bytes | None]
 Write = tuple[bytes, bytes | None]
@@ -31,6 +32,25 @@ class Work:
     def settle(self, refused: Outcome | None) -> None:
         """It is over, called once. None: committed and applied; else nothing was done, unless the code says unknown."""
         raise NotImplementedError
+
+
+class Pending(Work):
+    """A client's batch, with everyone who waits for what comes of it."""
+
+    __slots__ = ("answers", "outcomes", "request")
+
+    def __init__(self, request: Request, answer: Answer) -> None:
+        super().__init__(request.size, request.deadline)
+        self.request, self.answers = request, [answer]
+        self.outcomes: list[Outcome] = []
+
+    def settle(self, refused: Outcome | None) -> None:
+        """Tell all: the outcomes, the refusal for each operation, or that they are unknown."""
+        outcomes: Sequence[Outcome] | None = self.outcomes
+        if refused is not None:
+            outcomes = None if refused is LOST else [refused] * len(self.request.operations)
+        for answer in self.answers:
+            answer(outcomes)
 
 
 class Puts(Work):

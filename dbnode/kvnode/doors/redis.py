@@ -20,7 +20,8 @@ from kvnode.doors.redis_cluster import ClusterPicture, lines
 from kvnode.doors.redis_info import node_info
 from kvnode.doors.redis_scan import Scans
 from kvnode.operations import Code, Outcome
-from kvnode.service import DamagedError, Service
+from kvnode.reading import DamagedError
+from kvnode.service import Service
 from kvnode.shell.host import Host
 from kvnode.work import LOST
 from kvresp import errors

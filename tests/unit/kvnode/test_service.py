@@ -13,7 +13,8 @@ from kvcommon.versions import pack_version
 from kvnode import service as service_module
 from kvnode.core.types import Role
 from kvnode.operations import Code, Kind, Operation, ReadMode, Request
-from kvnode.service import MAX_ANSWER_BYTES, MAX_IN_FLIGHT, UNKNOWN_AFTER, Service
+from kvnode.reading import MAX_ANSWER_BYTES
+from kvnode.service import MAX_IN_FLIGHT, UNKNOWN_AFTER, Service
 from kvstore.batch import RecordType
 from kvstore.errors import CorruptionError
 from tests.unit.kvnode.fake_host import FakeHost, ask, make_service

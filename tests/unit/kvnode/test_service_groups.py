@@ -8,8 +8,10 @@ import pytest
 from kvcommon.slotmap import SlotMap
 from kvnode import service as service_module
 from kvnode.core.types import Role
+from kvnode.evaluation import MAX_LOG_BATCH_BYTES
 from kvnode.operations import Code, Kind, Outcome, Request
-from kvnode.service import MAX_LOG_BATCH_BYTES, DamagedError, Service
+from kvnode.reading import DamagedError
+from kvnode.service import Service
 from kvnode.work import LOST, Puts, Read, Transaction, Write
 from kvstore.errors import CorruptionError
 from tests.unit.kvnode.fake_host import FakeHost, ask, make_service
