@@ -2,7 +2,6 @@
 
 import asyncio
 import errno
-import secrets
 import sys
 import uuid
 from collections.abc import Callable
@@ -27,10 +26,7 @@ from kvcoord.view import ClusterWatch
 from kvnode.core.events import DiskSpace, LeaveRequested
 from kvnode.core.types import Config, Role
 from kvnode.damage import Damaged, put_aside, remedy
-from kvnode.doors.answers import Errors
-from kvnode.doors.grpc import ClusterDoor, GrpcServer, KeyValueDoor
-from kvnode.doors.pipeline import PipelineDoor
-from kvnode.doors.redis import RedisDoor, RedisSettings
+from kvnode.doors.front import Doors
 from kvnode.registration import DAMAGED, DISK_FULL, SLOW_DISK, keep_registered, trouble_of
 from kvnode.service import Service
 from kvnode.settings import NodeSettings
@@ -39,7 +35,6 @@ from kvnode.shell.host import TICK, Host
 from kvnode.shell.transport import TcpNetwork
 from kvnode.shell.upkeep import Upkeep
 from kvnode.status import Reporter, sync_histogram
-from kvresp.counts import RedisCollector
 from kvstore.errors import CorruptionError, StoreFailedError
 from kvstore.files import SyncError
 from kvstore.store import Store
@@ -89,42 +84,23 @@ class Node:
             host=settings.host,
             port=settings.http_port,
         )
-        errors = Errors(watch, settings.partition)
-        grpc = GrpcServer(KeyValueDoor(service, self.clock, errors), ClusterDoor(watch, reporter.status))
-        pipeline = PipelineDoor(service, self.clock, errors)
-        redis = RedisDoor(
-            host,
-            service,
-            view=lambda: watch.view,
-            clock=self.clock,
-            number=secrets.randbelow,
-            settings=RedisSettings(
-                settings.cluster_id, settings.pod, settings.durability == "fsync", settings.redis_max_clients
-            ),
-        )
-        registry.register(RedisCollector(redis))
+        doors = Doors(settings, host, service, watch, clock=self.clock, status=reporter.status, registry=registry)
         background: list[asyncio.Task[None]] = []
         try:
             await http.start()
             watch.start()
             await host.start()
-            port = await grpc.start(settings.host, settings.grpc_port)
-            pipeline_port = await pipeline.start(settings.host, settings.pipeline_port)
-            at = settings.advertise_host
-            redis_address = ""
-            if settings.redis_port:
-                redis_port = await redis.start(settings.host, settings.redis_port)
-                redis_address = f"{settings.redis_announce_host or at}:{redis_port}"
+            at, addresses = settings.advertise_host, await doors.open()
             member = MemberInfo(
                 pod=settings.pod,
                 partition=settings.partition,
                 replica=me.replica,
                 run=run_id,
-                grpc_address=f"{at}:{port}",
+                grpc_address=addresses.grpc,
                 replication_address=f"{at}:{network.port}",
                 http_address=f"{at}:{http.port}",
-                pipeline_address=f"{at}:{pipeline_port}",
-                redis_address=redis_address,
+                pipeline_address=addresses.pipeline,
+                redis_address=addresses.redis,
                 dns_name=settings.dns_name,
                 boot_id=_boot_id(),
                 empty=empty,
@@ -133,11 +109,11 @@ class Node:
             background.append(asyncio.create_task(told, name="register"))
             background.append(asyncio.create_task(self._watch_disk(service, host), name="free disk"))
             background.append(asyncio.create_task(self._upkeep(host).run(), name="upkeep"))
-            await grpc.set_serving(serving=True)
+            await doors.set_serving(serving=True)
             log.info("serving", grpc=member.grpc_address, replication=member.replication_address)
             reason = await self._until_over(host, stop)
             if reason is None:
-                await grpc.set_serving(serving=False)
+                await doors.set_serving(serving=False)
                 await self._leave(host, service)
             else:
                 self.trouble = host.core.failure or reason
@@ -146,9 +122,7 @@ class Node:
             for task in background:
                 task.cancel()
             await asyncio.gather(*background, return_exceptions=True)
-            await grpc.close(0.2)
-            pipeline.close()
-            await redis.close()
+            await doors.close()
             await watch.close()
             await host.close()
             await http.close()
