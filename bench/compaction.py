@@ -16,6 +16,7 @@ from kvstore.store import Store, StoreOptions
 
 BATCH = 16
 SEGMENT_BYTES = 16 << 20
+COMPACTING_ROUNDS = 3  # times as long as at rest
 GROUP = "Store while its log is compacted"
 
 
@@ -61,10 +62,11 @@ class Client:
         return found
 
 
-def _compact(store: Store, over: threading.Event) -> None:
-    while store.maintain():
+def _compact(store: Store, enough: threading.Event) -> None:
+    """Compact on and on, as what is written meanwhile makes new garbage."""
+    while not enough.is_set() and store.maintain():
         pass
-    over.set()
+    enough.set()
 
 
 async def compaction(folder: Path, plan: Plan, say: Callable[[str], None]) -> list[Outcome]:
@@ -84,11 +86,12 @@ async def compaction(folder: Path, plan: Plan, say: Callable[[str], None]) -> li
         while time.monotonic() < until:
             await client.round(flusher)
         outcomes = client.outcomes("at rest", say)
-        before, over = store.log_bytes, threading.Event()
-        working = worker.submit(_compact, store, over)
+        before, enough = store.log_bytes, threading.Event()
+        working = worker.submit(_compact, store, enough)
         began = time.monotonic()
-        while not over.is_set():
+        while not enough.is_set() and time.monotonic() - began < COMPACTING_ROUNDS * plan.seconds * plan.rounds:
             await client.round(flusher)
+        enough.set()
         working.result()
         took = time.monotonic() - began
         outcomes += client.outcomes("compacting", say)
