@@ -2,6 +2,7 @@
 
 import asyncio
 import itertools
+import threading
 import time
 import uuid
 from collections.abc import AsyncIterator
@@ -90,11 +91,28 @@ async def test_a_watch_goes_on_over_a_lost_session(world: ZookeeperWorld) -> Non
 async def test_a_registration_removed_by_hand_is_made_again(world: ZookeeperWorld) -> None:
     node, other = await world.open(), await world.open()
     await node.register_member(member())
-    collector = Collector(other.watch_members())
-    await collector.until(lambda seen: bool(seen) and "c-p0-0" in seen[-1], world.patience)
     assert isinstance(other, ZookeeperCoordination)
-    await asyncio.to_thread(other._zk._client.delete, f"{world.root}/a/members/c-p0-0")
-    await collector.until(lambda seen: {} in seen and "c-p0-0" in seen[-1], world.patience)
+    client, path = other._zk._client, f"{world.root}/a/members/c-p0-0"
+    first = await asyncio.to_thread(client.get, path)
+
+    await asyncio.to_thread(client.delete, path)
+    again = await asyncio.to_thread(_when_made, client, path, first[1].czxid, world.patience)
+
+    assert again == first[0]
+    members = Collector(other.watch_members())  # a watch may skip what was so short
+    await members.until(lambda seen: bool(seen) and "c-p0-0" in seen[-1], world.patience)
+
+
+def _when_made(client: KazooClient, path: str, but: int, patience: float) -> bytes | None:
+    """The content of a node as soon as it is there, made by another transaction than this one; None: it was not in time."""
+    deadline = time.monotonic() + patience
+    while (left := deadline - time.monotonic()) > 0:
+        changed = threading.Event()
+        stat = client.exists(path, watch=lambda _, changed=changed: changed.set())
+        if stat is not None and stat.czxid != but:
+            return bytes(client.get(path)[0])
+        changed.wait(left)
+    return None
 
 
 async def test_nobody_there_means_start_returns_calls_fail_in_time_and_close_is_prompt() -> None:

@@ -5,14 +5,27 @@ import re
 import sys
 from pathlib import Path
 
-OPTIONS = ["--seed", "1", "--rounds", "1", "--seconds", "12", "--partitions", "1", "--progress", "5", "--verbose"]
 FAULTS = 4
+OPTIONS = [
+    "--seed",
+    "1",
+    "--rounds",
+    "1",
+    "--seconds",
+    "12",
+    "--faults",
+    str(FAULTS),
+    "--partitions",
+    "1",
+    "--progress",
+    "5",
+]
 
 
 async def test_real_processes_survive_what_is_done_to_them(tmp_path: Path) -> None:
     """Killed, frozen, cut off, slowed, filled, with their clocks stepped and ZooKeeper's members killed, under load."""
     process = await asyncio.create_subprocess_exec(
-        *(sys.executable, "-m", "tests.torture", *OPTIONS, "--failures", str(tmp_path)),
+        *(sys.executable, "-m", "tests.torture", *OPTIONS, "--verbose", "--failures", str(tmp_path)),
         stdout=asyncio.subprocess.PIPE,
         stderr=asyncio.subprocess.STDOUT,
     )

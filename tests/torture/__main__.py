@@ -21,6 +21,7 @@ def _arguments() -> argparse.Namespace:
     parser.add_argument("--seed", type=int, default=random.SystemRandom().randrange(1_000_000))
     parser.add_argument("--rounds", type=int, default=20, help="each has its own keys and is judged by itself")
     parser.add_argument("--seconds", type=float, default=60.0, help="of faults in a round")
+    parser.add_argument("--faults", type=int, default=0, help="at least so many in a round, if it takes longer")
     parser.add_argument("--partitions", type=int, default=2)
     parser.add_argument("--replicas", type=int, default=3)
     parser.add_argument("--kinds", default="", help=f"only these faults: {','.join(kind.name for kind in KINDS)}")
@@ -54,6 +55,7 @@ def main() -> int:
         arguments.seed,
         arguments.rounds,
         arguments.seconds,
+        arguments.faults,
         arguments.partitions,
         arguments.replicas,
         tuple(filter(None, arguments.kinds.split(","))),
@@ -85,7 +87,7 @@ def _run(plans: Plans, arguments: argparse.Namespace, screen: Screen) -> int:
         more += " --sabotage" * arguments.sabotage + " --no-namespaces" * arguments.no_namespaces
         screen.say(f"\nlogs, disks, faults and history are in {kept}; the same faults again (times are the machine's):")
         screen.say(
-            f"  {Path(sys.executable).name} -m tests.torture --seed {seed} --rounds 1 --seconds {plans.seconds:g} "
+            f"  {Path(sys.executable).name} -m tests.torture --seed {seed} --rounds 1 --seconds {plans.seconds:g} --faults {plans.faults} "
             f"--partitions {plans.partitions} --replicas {plans.replicas}{more}"
         )
         return 1

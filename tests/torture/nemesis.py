@@ -12,6 +12,7 @@ from tests.torture.scene import Scene
 
 AT_ONCE = 4
 GAPS = (0.1, 2.0)  # seconds between two faults, least and most
+LONGEST = 4  # times as long as asked for that a round goes on for want of faults
 
 
 @dataclass(slots=True)
@@ -45,14 +46,18 @@ class Nemesis:
         self._running: set[asyncio.Task[None]] = set()
         self._began = clock()
 
-    async def run(self, seconds: float) -> None:
-        """Strike for so long, then wait until everything is healed."""
+    async def run(self, seconds: float, least: int = 0) -> None:
+        """Strike for so long, and on until `least` faults were done; then wait until everything is healed.
+
+        A fault that finds no victim is none: after a kill, and with ZooKeeper away, there may be nobody to strike for seconds.
+        """
         self._began = self._clock()
         end = self._began + seconds
-        while self._clock() < end:
-            await asyncio.sleep(min(self._rng.uniform(*GAPS), max(end - self._clock(), 0.0)))
-            if len(self._running) < AT_ONCE and self._clock() < end:
+        last = end + LONGEST * seconds
+        while self._clock() < end or (self._clock() < last and self.log.done.total() < least):
+            if len(self._running) < AT_ONCE:
                 self._strike()
+            await asyncio.sleep(self._rng.uniform(*GAPS))
         if self._running:
             await asyncio.wait(self._running)
 

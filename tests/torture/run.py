@@ -34,6 +34,7 @@ class Plans:
     seed: int
     rounds: int
     seconds: float  # of faults, per round
+    faults: int  # at least so many in a round, if it takes longer
     partitions: int
     replicas: int
     kinds: tuple[str, ...]
@@ -87,7 +88,7 @@ async def _round(scene: Scene, seed: int, plans: Plans, screen: Screen) -> Round
         started = await _warm_up(workload, one)
         nemesis = Nemesis(scene, rng, time.monotonic, plans.kinds)
         one.nemesis = nemesis.log
-        await nemesis.run(plans.seconds)
+        await nemesis.run(plans.seconds, plans.faults)
         if plans.sabotage:
             await forget(scene, rng)
         one.whole_after = await scene.whole(WHOLE_SECONDS)
