@@ -5,7 +5,6 @@ A method is called where something happens, and fails the run at the first breac
 """
 
 from bisect import bisect_right
-from typing import TYPE_CHECKING
 
 from kvcoord.contract import PartitionState, ReplicaId, RunId
 from kvnode.core import events as ev
@@ -13,17 +12,14 @@ from kvnode.core.messages import Ack, Append, Go, Welcome
 from kvnode.core.types import START, Batch, Meta, Position
 from kvstore.batch import Record, RecordType
 from tests.simulation.disk import Disk
-from tests.simulation.loop import Loop
-
-if TYPE_CHECKING:
-    from tests.simulation.cluster import Cluster
-    from tests.simulation.node import Process
+from tests.simulation.record import Record as World
+from tests.simulation.watched import Partition, Process
 
 
 class Checker:
     """Everything that was ever promised, and who holds what."""
 
-    def __init__(self, loop: Loop, cluster: "Cluster") -> None:
+    def __init__(self, loop: World, cluster: Partition) -> None:
         self.loop = loop
         self.cluster = cluster
         self.disks: dict[ReplicaId, Disk] = {}
@@ -38,7 +34,7 @@ class Checker:
         self.fresh: dict[RunId, float] = {}
         self.counts: dict[str, int] = {}
 
-    def fail(self, process: "Process", invariant: int, what: str) -> None:
+    def fail(self, process: Process, invariant: int, what: str) -> None:
         self.loop.fail(process.who, invariant, what)
 
     def count(self, what: str) -> None:
@@ -61,14 +57,14 @@ class Checker:
 
     # --- logs --------------------------------------------------------------------------------------------------------
 
-    def proposes(self, process: "Process", batch: Batch) -> None:
+    def proposes(self, process: Process, batch: Batch) -> None:
         writer = self.writers.setdefault(batch.epoch, process.run)
         if writer != process.run:
             self.fail(process, 1, f"appends in epoch {batch.epoch}, which is {writer.run}'s")
         if self.gone.get(process.run) == batch.epoch:
             self.fail(process, 8, f"appends in epoch {batch.epoch} after it said Go")
 
-    def appends(self, process: "Process", batch: Batch) -> None:
+    def appends(self, process: Process, batch: Batch) -> None:
         end = process.disk.end
         if batch.first != end.index + 1:
             self.fail(process, 10, f"appends {batch.first}..{batch.last} to a log that ends at {end}")
@@ -81,7 +77,7 @@ class Checker:
         if known != (batch.data, end):
             self.fail(process, 3, f"epoch {batch.epoch} index {batch.first} follows {end} here, {known[1]} elsewhere")
 
-    def _same_records(self, process: "Process", batch: Batch) -> None:
+    def _same_records(self, process: Process, batch: Batch) -> None:
         """Batches of a compacted log are others; what is in them is not."""
         for record in process.disk.payloads.of(batch).records:
             known = self.records.setdefault((batch.epoch, record.index), record)
@@ -99,7 +95,7 @@ class Checker:
                 state.pop(record.key, None)
         return state
 
-    def cuts(self, process: "Process", after: Position) -> None:
+    def cuts(self, process: Process, after: Position) -> None:
         disk = process.disk
         if after.index and disk.epoch_at(after.index) != after.epoch:
             self.fail(process, 3, f"cuts after {after}, which it does not have")
@@ -111,14 +107,14 @@ class Checker:
                 self.fail(process, 9, f"cuts after {after}, but {index} is committed")
         self.count("cuts")
 
-    def persists(self, process: "Process", meta: Meta) -> None:
+    def persists(self, process: Process, meta: Meta) -> None:
         old = process.disk.meta
         if meta.accepted_epoch < old.accepted_epoch:
             self.fail(process, 2, f"accepted epoch falls from {old.accepted_epoch} to {meta.accepted_epoch}")
         if old.state is not None and (meta.state is None or meta.state.serial < old.state.serial):
             self.fail(process, 2, f"state falls from serial {old.state.serial}")
 
-    def rebuilds(self, process: "Process") -> None:
+    def rebuilds(self, process: Process) -> None:
         disk = process.disk
         counted = disk.replica in self.cluster.coordination.state.in_sync
         if process.disk_failed and not process.core.in_sync:
@@ -129,7 +125,7 @@ class Checker:
 
     # --- commit ------------------------------------------------------------------------------------------------------
 
-    def commits(self, process: "Process", index: int) -> None:
+    def commits(self, process: Process, index: int) -> None:
         """Everything up to `index` is committed, by this process's word."""
         disk = process.disk
         new = False
@@ -150,7 +146,7 @@ class Checker:
         if new:
             self.check_in_sync(process)
 
-    def check_in_sync(self, process: "Process") -> None:
+    def check_in_sync(self, process: Process) -> None:
         """Invariant 4: what is committed is durable on every member of the in-sync set."""
         top = self.top
         for replica in self.cluster.coordination.state.in_sync:
@@ -159,7 +155,7 @@ class Checker:
                 has = f"it has {disk.durable} durably"
                 self.fail(process, 4, f"{replica} is in sync without {self.committed[top]}:{top}, committed; {has}")
 
-    def acknowledged(self, process: "Process", index: int) -> None:
+    def acknowledged(self, process: Process, index: int) -> None:
         """A client is told OK for what ends at this index."""
         if index > self.top:
             self.fail(process, 16, "acknowledges a write that is not committed and applied")
@@ -171,14 +167,14 @@ class Checker:
         self._serves(process)
         self.count("acknowledged")
 
-    def answered(self, process: "Process", index: int) -> None:
+    def answered(self, process: Process, index: int) -> None:
         """A linearizable read is answered with the record at this index."""
         if index > self.top or process.disk.epoch_at(index or 1) != self.committed[index] != 0:
             self.fail(process, 16, f"shows a record (at {index}) that is not committed and applied")
         self._serves(process)
         self.count("read")
 
-    def _serves(self, process: "Process") -> None:
+    def _serves(self, process: Process) -> None:
         if not process.led:
             self.fail(process, 8, "serves and does not lead")
         elif self.gone.get(process.run) == process.led:
@@ -186,7 +182,7 @@ class Checker:
 
     # --- messages ----------------------------------------------------------------------------------------------------
 
-    def sends(self, process: "Process", conn: int, message: object) -> None:
+    def sends(self, process: Process, conn: int, message: object) -> None:
         if isinstance(message, Ack):
             self._acks(process, conn, message)
         elif isinstance(message, Go):
@@ -201,7 +197,7 @@ class Checker:
             if writer != process.run:
                 self.fail(process, 1, f"sends in epoch {message.epoch}, which is {writer.run}'s")
 
-    def _acks(self, process: "Process", conn: int, ack: Ack) -> None:
+    def _acks(self, process: Process, conn: int, ack: Ack) -> None:
         disk = process.disk
         if ack.durable > disk.durable.index:
             self.fail(process, 22, f"acknowledges {ack.durable}, has {disk.durable} durably")
@@ -214,7 +210,7 @@ class Checker:
             held = self.promises.setdefault(disk.replica, {})
             held[leader] = max(until, held.get(leader, 0.0))
 
-    def asks(self, process: "Process", state: PartitionState) -> None:
+    def asks(self, process: Process, state: PartitionState) -> None:
         """Invariant 7: nobody claims while a promise of its to another holds."""
         known = process.core.state
         if known is None or state.leader != process.run or state.epoch == known.epoch:
@@ -229,7 +225,7 @@ class Checker:
 
     # --- coordination ------------------------------------------------------------------------------------------------
 
-    def state_changed(self, process: "Process", before: PartitionState, after: PartitionState) -> None:
+    def state_changed(self, process: Process, before: PartitionState, after: PartitionState) -> None:
         if after.epoch < before.epoch or after.serial != before.serial + 1:
             self.fail(process, 2, f"epoch {before.epoch} serial {before.serial} becomes {after.epoch}, {after.serial}")
         if after.leader != before.leader and after.epoch == before.epoch:
@@ -243,7 +239,7 @@ class Checker:
         for other in self.cluster.processes():
             self._check_effective(other)
 
-    def _check_effective(self, process: "Process") -> None:
+    def _check_effective(self, process: Process) -> None:
         leading, state = process.core.leading, self.cluster.coordination.state
         if leading is not None and leading.epoch == state.epoch and not set(state.in_sync) <= set(leading.effective):
             effective = ",".join(map(str, leading.effective))
@@ -251,18 +247,18 @@ class Checker:
 
     # --- processes ---------------------------------------------------------------------------------------------------
 
-    def started(self, process: "Process") -> None:
+    def started(self, process: Process) -> None:
         self.check_in_sync(process)
 
-    def ended(self, process: "Process") -> None:
+    def ended(self, process: Process) -> None:
         self.cluster.ended[process.run] = self.loop.now
 
-    def stepped(self, process: "Process", event: ev.Event) -> None:
+    def stepped(self, process: Process, event: ev.Event) -> None:
         """After every step of a process."""
         core = process.core
         if not core.commit <= core.durable <= core.end.index:
             self.fail(process, 11, f"commit {core.commit}, durable {core.durable}, end {core.end} after {event}")
-        if core.durable > process.disk.durable.index and not process.effects and not process.disk_failed:
+        if core.durable > process.disk.durable.index and not process.waits and not process.disk_failed:
             self.fail(process, 22, f"believes {core.durable} durable, {process.disk.durable} is")
         if core.leading is not None:
             self._check_effective(process)
@@ -272,10 +268,10 @@ class Checker:
             self._check_fresh(process, process.clock.true(fresh_at))
         self.fresh[process.run] = fresh_at
 
-    def _holds(self, process: "Process") -> bool:
+    def _holds(self, process: Process) -> bool:
         return process.alive and process.clock.now() < process.core.lease_until
 
-    def _check_lease(self, process: "Process") -> None:
+    def _check_lease(self, process: Process) -> None:
         """Invariant 6, at true times: two valid leases never overlap."""
         if not self._holds(process):
             return
@@ -288,7 +284,7 @@ class Checker:
                     f"(epoch {other.core.epoch})",
                 )
 
-    def _check_fresh(self, process: "Process", at: float) -> None:
+    def _check_fresh(self, process: Process, at: float) -> None:
         """Invariant 17: what a follower calls fresh at a time holds what was committed then."""
         committed = bisect_right(self.committed_at, at) - 1
         if process.core.commit < committed:

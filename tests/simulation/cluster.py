@@ -8,9 +8,10 @@ from tests.simulation.clients import Client
 from tests.simulation.coordination import Coordination
 from tests.simulation.disk import Payloads
 from tests.simulation.faults import Faults
-from tests.simulation.loop import Loop, SimulationError
+from tests.simulation.loop import Loop
 from tests.simulation.network import Network
 from tests.simulation.node import Machine, Process
+from tests.simulation.record import SimulationError
 from tests.simulation.report import Report
 from tests.simulation.schedule import Asked, Options
 from tests.simulation.service import Call
@@ -42,7 +43,7 @@ class Cluster:
         self.history = History()
         self.load = True
         self.ended: dict[RunId, float] = {}
-        self.checker = Checker(self.loop, self)
+        self.checker: Checker = Checker(self.loop, self)
         self.machines = {pod: Machine(self, pod) for pod in self.pods}
         for machine in self.machines.values():
             self.checker.known_disk(machine.disk)
@@ -104,8 +105,8 @@ class Cluster:
             f"{p.core.in_sync} serving {p.clock.now() < p.core.lease_until}"
             for p in self.processes()
         )
-        self.loop.fail("cluster", 24, f"not whole {HEALED_WITHIN} s after the last fault: {state}; {cores}")
-        return 0.0
+        what = f"not whole {HEALED_WITHIN} s after the last fault: {state}; {cores}"
+        raise SimulationError(self.loop.broken("cluster", 24, what))
 
     def _served(self) -> int:
         return sum(c.served for c in self.clients)
@@ -159,6 +160,6 @@ def simulate(options: Options) -> Report:
         tuple(cluster.asked),
         len(cluster.history),
         sum(c.served for c in cluster.clients),
-        cluster.checker.counts,
+        cluster.checker.counts | cluster.faults.counted(),
         took,
     )

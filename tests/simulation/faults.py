@@ -1,30 +1,23 @@
-"""Trouble: which kinds a seed knows, when they strike, and how they end.
+"""Trouble for one partition's core: kills, pauses, hand-overs, failed and lost disks; the rest is `tests.simulation.trouble`."""
 
-Each seed has its own choice of kinds ("swarm testing", Groce et al., 2012): some runs have only pauses, some have
-everything. Half of the faults aim at the leader or at
-who is about to be. No fault destroys the last good copy: that is data loss by design.
-"""
-
-from collections.abc import Callable
-from random import Random
 from typing import TYPE_CHECKING
 
-from tests.simulation.schedule import Struck
 from tests.simulation.timeline import Mark
+from tests.simulation.trouble import Trouble
 
 if TYPE_CHECKING:
     from tests.simulation.cluster import Cluster
+    from tests.simulation.coordination import Coordination
+    from tests.simulation.network import Network
     from tests.simulation.node import Machine
 
 
-class Faults:
-    """Strikes until it is told to stop, then heals everything."""
+class Faults(Trouble["Machine"]):
+    """All kinds of a partition."""
 
     def __init__(self, cluster: "Cluster") -> None:
         self.cluster = cluster
-        self.loop = cluster.loop
-        rng = self.loop.stream("faults")
-        self.kinds: dict[str, Callable[[], None]] = {
+        kinds = {
             "kill": self.kill,
             "power_off": self.power_off,
             "all_down": self.all_down,
@@ -43,45 +36,28 @@ class Faults:
             "sigterm": self.sigterm,
             "hand_over": self.hand_over,
         }
-        names = list(self.kinds)
-        self.chosen = rng.sample(names, rng.choice([2, 4, 6, len(names)]))
-        self.often = rng.choice([0.3, 0.7, 1.5])
-        self.word_share = rng.choice([0.0, 0.5, 1.0])
-        self.over = False
-        self.heals: list[Callable[[], None]] = []
-        self.rng = rng  # of the fault that strikes
-        self.struck: list[Struck] = []
+        super().__init__(cluster.loop, cluster.options, kinds)
 
-    def start(self) -> None:
-        """Strike at the times that the seed gives, from now on for as long as the options say."""
-        kept = self.cluster.options.faults
-        self.loop.note("faults", f"one in {self.often} s of {', '.join(sorted(self.chosen))}")
-        rng = self.loop.stream("faults")
-        at, number = rng.expovariate(1 / self.often), 0
-        while at < self.cluster.options.seconds:
-            kind = rng.choice(self.chosen)
-            if kept is None or number in kept:
-                self.loop.after(at, self._strike, number, kind)
-            at += rng.expovariate(1 / self.often)
-            number += 1
+    @property
+    def network(self) -> "Network":
+        return self.cluster.network
 
-    def _strike(self, number: int, kind: str) -> None:
-        if not self.over:
-            self.rng = Random(f"{self.loop.seed} fault {number}")
-            self.struck.append(Struck(number, self.loop.now, kind))
-            self.cluster.checker.count(f"fault {kind}")
-            self.kinds[kind]()
+    @property
+    def coordination(self) -> "Coordination":
+        return self.cluster.coordination
 
-    def _note(self, what: str, mark: Mark = Mark.FAULT) -> None:
-        self.loop.note("faults", what, mark)
+    @property
+    def unreached(self) -> dict[str, int]:
+        return self.coordination.cut
 
-    def stop(self) -> None:
-        """End every fault; everything that is down comes up."""
-        self.over = True
-        self._note("all faults end; what is down comes up", Mark.HEAL)
-        for heal in self.heals:
-            heal()
-        self.heals.clear()
+    def _reach_changed(self, *, better: bool) -> None:
+        if better:
+            self.coordination.back()
+
+    def _others(self, machine: "Machine") -> list[str]:
+        return [pod for pod in self.cluster.pods if pod != machine.pod]
+
+    def _heal_machines(self) -> None:
         for machine in self.cluster.machines.values():
             machine.slow_disk = 0.0
             process = machine.process
@@ -90,23 +66,6 @@ class Faults:
                 machine.disk.kill(machine.rng)
             if machine.process is None:
                 self.cluster.plan_start(machine, machine.rng.random())
-
-    def _for(self, seconds: float, heal: Callable[[], None]) -> None:
-        """End a fault after a time, or at the end of all, whichever is first."""
-        done = False
-
-        def once() -> None:
-            nonlocal done
-            if not done:
-                done = True
-                heal()
-
-        self.heals.append(once)
-        self.loop.after(seconds, once)
-
-    def _length(self) -> float:
-        """Shorter than a heartbeat, about a lease, or much longer."""
-        return self.rng.choice([0.1, 0.7, 1.5, 2.5, 5.0]) * self.rng.uniform(0.5, 1.5)
 
     def _victim(self) -> "Machine":
         rng, leader = self.rng, self.cluster.coordination.state.leader
@@ -190,106 +149,13 @@ class Faults:
             self._note(f"ask {process.who} to hand over")
             process.hand_over()
 
-    # --- network -----------------------------------------------------------------------------------------------------
-
-    def _cut(self, ways: list[tuple[str, str]], length: float) -> None:
-        network = self.cluster.network
-        for source, target in ways:
-            network.cut(source, target)
-
-        def heal() -> None:
-            self._note(", ".join(f"{a} -> {b}" for a, b in ways), Mark.HEAL)
-            for source, target in ways:
-                network.heal(source, target)
-
-        self._for(length, heal)
-
-    def isolate(self) -> None:
-        """Both ways between one and all, or one, of the others."""
-        pod, rng = self._victim().pod, self.rng
-        others = [p for p in self.cluster.pods if p != pod]
-        if rng.random() < 0.5:
-            others = [rng.choice(others)]
-        length = self._length()
-        self._note(f"{pod} and {','.join(others)} cut off for {length:.2f} s")
-        self._cut([(pod, o) for o in others] + [(o, pod) for o in others], length)
-        if rng.random() < 0.3:
-            self._cut_coordination(pod, length)
-
-    def one_way(self) -> None:
-        pod, rng = self._victim().pod, self.rng
-        other = rng.choice([p for p in self.cluster.pods if p != pod])
-        way = (pod, other) if rng.random() < 0.5 else (other, pod)
-        length = self._length()
-        self._note(f"{way[0]} -> {way[1]} cut for {length:.2f} s")
-        self._cut([way], length)
-
-    def slow_way(self) -> None:
-        """What one says to another comes late, in order."""
-        pod, rng = self._victim().pod, self.rng
-        other = rng.choice([p for p in self.cluster.pods if p != pod])
-        way = (pod, other) if rng.random() < 0.5 else (other, pod)
-        seconds = rng.choice([0.2, 0.7, 1.5])
-        network = self.cluster.network
-        network.late[way] = seconds
-        self._note(f"{way[0]} -> {way[1]} takes {seconds} s")
-        self._for(self._length(), lambda: network.late.update({way: 0.0}))
-
     def break_connections(self) -> None:
         self._note("connections break")
         for connection in list(self.cluster.network.connections):
             if self.rng.random() < 0.5:
                 connection.break_()
 
-    # --- coordination ------------------------------------------------------------------------------------------------
-
-    def coordination_down(self) -> None:
-        coordination, length = self.cluster.coordination, self._length()
-        if coordination.down:
-            return
-        coordination.down = True
-        self._note(f"coordination away for {length:.2f} s")
-
-        def heal() -> None:
-            self._note("coordination is back", Mark.HEAL)
-            coordination.down = False
-            coordination.back()
-
-        self._for(length, heal)
-
-    def coordination_cut(self) -> None:
-        self._cut_coordination(self._victim().pod, self._length())
-
-    def _cut_coordination(self, pod: str, length: float) -> None:
-        coordination = self.cluster.coordination
-        coordination.cut[pod] = coordination.cut.get(pod, 0) + 1
-        self._note(f"{pod} does not reach coordination for {length:.2f} s")
-
-        def heal() -> None:
-            coordination.cut[pod] -= 1
-            coordination.back()
-
-        self._for(length, heal)
-
-    def coordination_slow(self) -> None:
-        coordination = self.cluster.coordination
-        coordination.slow = self.rng.choice([0.1, 1.0, 3.0])
-        self._note(f"coordination takes up to {coordination.slow} s")
-        self._for(self._length(), lambda: setattr(coordination, "slow", 0.0))
-
-    def maybe(self) -> None:
-        coordination = self.cluster.coordination
-        coordination.maybe = 0.5
-        self._note("half of all changes of state get no answer")
-        self._for(self._length(), lambda: setattr(coordination, "maybe", coordination.usual_maybe))
-
     # --- disks -------------------------------------------------------------------------------------------------------
-
-    def slow_disk(self) -> None:
-        machine = self._victim()
-        machine.slow_disk = self.rng.choice([0.05, 0.5, 3.0])
-        self._note(f"syncs of {machine.pod} take up to {machine.slow_disk} s")
-        self._for(self._length(), lambda: setattr(machine, "slow_disk", 0.0))
 
     def failed_disk(self) -> None:
         """A write fails, where others are in sync."""

@@ -10,9 +10,10 @@ from kvnode.core import events as ev
 from kvnode.core.messages import Append, Hello
 from kvnode.core.replica import Replica
 from kvnode.core.types import Batch, Config, Meta
+from tests.simulation.checks import Checker
 from tests.simulation.disk import Disk
-from tests.simulation.loop import Failure, SimulationError
 from tests.simulation.network import Connection, Side
+from tests.simulation.record import SimulationError
 from tests.simulation.service import Asked, GatheringService, HostModel
 from tests.simulation.timeline import Mark, describe_state
 
@@ -83,8 +84,10 @@ class Process:
 
     def __init__(self, machine: Machine) -> None:
         cluster = machine.cluster
-        self.machine, self.cluster, self.loop, self.checker = machine, cluster, cluster.loop, cluster.checker
-        self.pod, self.clock, self.disk, self.rng = machine.pod, machine.clock, machine.disk, machine.rng
+        self.machine, self.cluster, self.loop = machine, cluster, cluster.loop
+        self.checker: Checker = cluster.checker
+        self.pod, self.clock, self.rng = machine.pod, machine.clock, machine.rng
+        self.disk: Disk = machine.disk
         self.run = RunId(self.disk.replica, f"{machine.pod}-r{machine.runs}")
         self.who = self.run.run
         self.alive, self.paused, self.busy = True, False, False
@@ -100,9 +103,13 @@ class Process:
         self.heard: tuple[int, float] = (0, 0.0)  # newest Append of the leader: its number, when it was handled
         config = Config("cluster", 0, self.run, timing=cluster.timing, window=cluster.window, retry=0.1)
         log = self.disk.start()
-        self.core = Replica(config, self.disk.meta, log, self.clock.now())
+        self.core: Replica = Replica(config, self.disk.meta, log, self.clock.now())
         self.host = HostModel(self, log.commit)
         self.service = GatheringService(self.host)
+
+    @property
+    def waits(self) -> bool:
+        return bool(self.effects)
 
     def begin(self) -> None:
         self.note(f"starts as {self.disk.replica}, commit {self.core.commit}", Mark.START)
@@ -194,10 +201,7 @@ class Process:
         except SimulationError:
             raise
         except Exception as e:
-            self.loop.note(self.who, f"step({event}) raised {type(e).__name__}: {e}", Mark.BROKEN)
-            raise SimulationError(
-                Failure(0, self.loop.now, self.who, f"step({event}) raised {type(e).__name__}: {e}")
-            ) from e
+            self.loop.fail(self.who, 0, f"step({event}) raised {type(e).__name__}: {e}")
         self.led = self._leads() or led
         self.checker.stepped(self, event)
 

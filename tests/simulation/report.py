@@ -2,7 +2,7 @@
 
 from dataclasses import dataclass
 
-from tests.simulation.loop import Failure
+from tests.simulation.record import Failure
 from tests.simulation.schedule import Asked, Options, Struck
 from tests.simulation.timeline import Line
 

@@ -4,7 +4,8 @@ import pytest
 
 from kvnode.core.following import NEVER
 from kvnode.core.replica import Replica
-from tests.simulation.explore import Bounds, explore, settled
+from tests.simulation.explore.parts import Bounds
+from tests.simulation.explore.search import explore, settled
 
 
 @pytest.mark.parametrize(("replicas", "depth"), [(2, 6), (3, 4)])

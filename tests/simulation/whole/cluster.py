@@ -19,13 +19,14 @@ from kvnode.core import leading
 from kvnode.core.types import Role
 from tests.simulation.checks import Checker
 from tests.simulation.disk import Payloads
-from tests.simulation.loop import SimulationError
+from tests.simulation.record import SimulationError
 from tests.simulation.report import Report
 from tests.simulation.schedule import Asked, Options
 from tests.simulation.timeline import Mark, describe_state
 from tests.simulation.whole.clients import Client, DirectClient, RouterClient
 from tests.simulation.whole.faults import Faults
-from tests.simulation.whole.nodes import Machine, NodeProcess
+from tests.simulation.whole.machines import Machine
+from tests.simulation.whole.nodes import NodeProcess
 from tests.simulation.whole.routers import Router
 from tests.simulation.whole.world import ACTOR, Actor, VirtualLoop
 from tests.support.history import History, lost_writes, version_violations
@@ -97,7 +98,7 @@ class Partition:
         self.places: dict[int, int] = {}  # the index of each version
         self.ended: dict[RunId, float] = {}
         self.words: set[str] = set()
-        self.checker = Checker(cluster.loop, self)  # type: ignore[arg-type]
+        self.checker: Checker = Checker(cluster.loop, self)
         self.machines = {pod: Machine(cluster, self, pod) for pod in pods}
         self.state = PartitionState(
             epoch=0,
@@ -122,7 +123,7 @@ class Partition:
         self.cluster.loop.note(
             "coordination", f"p{self.number} now {describe_state(after)}", Mark.COORDINATION, epoch=after.epoch
         )
-        self.checker.state_changed(COORDINATION, before, after)  # type: ignore[arg-type]
+        self.checker.state_changed(COORDINATION, before, after)
 
     def whole(self) -> bool:
         """Someone leads and serves, and all are in sync."""
@@ -274,8 +275,8 @@ class WholeCluster:
             for partition in self.partitions
             for p in partition.processes()
         )
-        self.loop.fail("cluster", 24, f"not whole {HEALED_WITHIN} s after the last fault: {states}; {cores}")
-        return 0.0
+        what = f"not whole {HEALED_WITHIN} s after the last fault: {states}; {cores}"
+        raise SimulationError(self.loop.broken("cluster", 24, what))
 
     def _served(self) -> int:
         return sum(c.served for c in self.clients)
@@ -366,6 +367,6 @@ def simulate(options: Options) -> Report:
         tuple(cluster.asked),
         len(cluster.history),
         sum(c.served for c in cluster.clients),
-        cluster.counts() | {f"fault {kind}": n for kind, n in cluster.faults.counts.items()},
+        cluster.counts() | cluster.faults.counted(),
         took,
     )

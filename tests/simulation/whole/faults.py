@@ -1,36 +1,29 @@
-"""Trouble for a whole cluster: what a seed knows, when it strikes, how it ends. Cf. `tests.simulation.faults`.
+"""Trouble for a whole cluster: processes, sessions, connections and disks; the rest is `tests.simulation.trouble`."""
 
-No fault destroys the last good copy of a partition: that is data loss by design.
-"""
-
-from collections import Counter
-from collections.abc import Callable
 from contextlib import suppress
-from random import Random
 from typing import TYPE_CHECKING
 
 from kvnode.core.events import HandOverRequested, WriteFailed
 from kvnode.core.types import Role
 from kvstore.errors import StoreError
-from tests.simulation.schedule import Struck
-from tests.simulation.timeline import Mark
+from tests.simulation.trouble import Trouble
 from tests.support.faulty_files import CrashError
 
 if TYPE_CHECKING:
-    from tests.simulation.whole.cluster import WholeCluster
-    from tests.simulation.whole.nodes import Machine, NodeProcess
+    from tests.simulation.whole.cluster import Coordination, WholeCluster
+    from tests.simulation.whole.machines import Machine
+    from tests.simulation.whole.nodes import NodeProcess
+    from tests.simulation.whole.world import Net
 
 EXCLUDED_AFTER = 8.0  # seconds that a machine is away before an old copy of its disk is put in
 
 
-class Faults:
-    """Strikes at the times that the seed gives, then heals everything."""
+class Faults(Trouble["Machine"]):
+    """All kinds of a cluster."""
 
     def __init__(self, cluster: "WholeCluster") -> None:
         self.cluster = cluster
-        self.loop = cluster.loop
-        rng = self.loop.stream("faults")
-        self.kinds: dict[str, Callable[[], None]] = {
+        kinds = {
             "kill": self.kill,
             "power_off": self.power_off,
             "all_down": self.all_down,
@@ -53,69 +46,35 @@ class Faults:
             "empty_disk": self.empty_disk,
             "old_disk": self.old_disk,
         }
-        names = list(self.kinds)
-        self.chosen = rng.sample(names, rng.choice([2, 4, 6, len(names)]))
-        self.often = rng.choice([0.3, 0.7, 1.5])
-        self.word_share = rng.choice([0.0, 0.5, 1.0])
-        self.over = False
-        self.heals: list[Callable[[], None]] = []
-        self.rng = rng  # of the fault that strikes
-        self.struck: list[Struck] = []
-        self.counts: Counter[str] = Counter()
+        super().__init__(cluster.loop, cluster.options, kinds)
 
-    def start(self) -> None:
-        """Strike from now on, for as long as the options say."""
-        kept = self.cluster.options.faults
-        self.loop.note("faults", f"one in {self.often} s of {', '.join(sorted(self.chosen))}")
-        rng = self.loop.stream("faults")
-        at, number = rng.expovariate(1 / self.often), 0
-        while at < self.cluster.options.seconds:
-            kind = rng.choice(self.chosen)
-            if kept is None or number in kept:
-                self.loop.after(at, self._strike, number, kind)
-            at += rng.expovariate(1 / self.often)
-            number += 1
+    @property
+    def network(self) -> "Net":
+        return self.cluster.loop.net
 
-    def _strike(self, number: int, kind: str) -> None:
-        if not self.over:
-            self.rng = Random(f"{self.loop.seed} fault {number}")
-            self.struck.append(Struck(number, self.loop.now, kind))
-            self.counts[kind] += 1
-            self.kinds[kind]()
+    @property
+    def coordination(self) -> "Coordination":
+        return self.cluster.coordination
 
-    def _note(self, what: str, mark: Mark = Mark.FAULT) -> None:
-        self.loop.note("faults", what, mark)
+    @property
+    def unreached(self) -> dict[str, int]:
+        return self.cluster.unreached
 
-    def stop(self) -> None:
-        """End every fault; everything that is down comes up."""
-        self.over = True
-        self._note("all faults end; what is down comes up", Mark.HEAL)
-        for heal in self.heals:
-            heal()
-        self.heals.clear()
+    def _reach_changed(self, *, better: bool) -> None:
+        self.cluster.show_away()
+
+    def _others(self, machine: "Machine") -> list[str]:
+        """Whom a machine talks with: its partition's others, routers, clients."""
+        peers = [p for p in machine.partition.pods if p != machine.pod]
+        return [*peers, *(r.name for r in self.cluster.routers), *(c.actor.host for c in self.cluster.clients)]
+
+    def _heal_machines(self) -> None:
         for machine in self.cluster.machines.values():
             machine.slow_disk = 0.0
             machine.down_for_good = 0
             machine.files.failing_syncs = 0
             if machine.process is None:
                 self.cluster.plan_start(machine, machine.rng.random())
-
-    def _for(self, seconds: float, heal: Callable[[], None]) -> None:
-        """End a fault after a time, or at the end of all, whichever is first."""
-        done = False
-
-        def once() -> None:
-            nonlocal done
-            if not done:
-                done = True
-                heal()
-
-        self.heals.append(once)
-        self.loop.after(seconds, once)
-
-    def _length(self) -> float:
-        """Shorter than a heartbeat, about a lease, or much longer."""
-        return self.rng.choice([0.1, 0.7, 1.5, 2.5, 5.0]) * self.rng.uniform(0.5, 1.5)
 
     def _victim(self) -> "Machine":
         rng = self.rng
@@ -208,96 +167,11 @@ class Faults:
             self._note(f"ask {process.who} to hand over")
             self.loop.call_soon(process.host.step, HandOverRequested(), context=process.actor.context)
 
-    # --- network -----------------------------------------------------------------------------------------------------
-
-    def _cut(self, ways: list[tuple[str, str]], length: float) -> None:
-        net = self.loop.net
-        for source, target in ways:
-            net.cut(source, target)
-
-        def heal() -> None:
-            self._note(", ".join(f"{a} -> {b}" for a, b in ways), Mark.HEAL)
-            for source, target in ways:
-                net.heal(source, target)
-
-        self._for(length, heal)
-
-    def _others(self, machine: "Machine") -> list[str]:
-        """Whom a machine talks with: its partition's others, routers, clients."""
-        peers = [p for p in machine.partition.pods if p != machine.pod]
-        return [*peers, *(r.name for r in self.cluster.routers), *(c.actor.host for c in self.cluster.clients)]
-
-    def isolate(self) -> None:
-        """Both ways between one and all, or one, of the others."""
-        machine = self._victim()
-        others = self._others(machine)
-        if self.rng.random() < 0.5:
-            others = [self.rng.choice(others)]
-        length = self._length()
-        self._note(f"{machine.pod} and {','.join(others)} cut off for {length:.2f} s")
-        self._cut([(machine.pod, o) for o in others] + [(o, machine.pod) for o in others], length)
-        if self.rng.random() < 0.3:
-            self._cut_coordination(machine.pod, length)
-
-    def _way(self) -> tuple[str, str]:
-        machine = self._victim()
-        other = self.rng.choice(self._others(machine))
-        return (machine.pod, other) if self.rng.random() < 0.5 else (other, machine.pod)
-
-    def one_way(self) -> None:
-        way, length = self._way(), self._length()
-        self._note(f"{way[0]} -> {way[1]} cut for {length:.2f} s")
-        self._cut([way], length)
-
-    def slow_way(self) -> None:
-        """What one says to another comes late, in order."""
-        way, seconds = self._way(), self.rng.choice([0.2, 0.7, 1.5])
-        late = self.loop.net.late
-        late[way] = seconds
-        self._note(f"{way[0]} -> {way[1]} takes {seconds} s")
-        self._for(self._length(), lambda: late.update({way: 0.0}))
+    # --- network and coordination ------------------------------------------------------------------------------------
 
     def break_connections(self) -> None:
         self._note("connections break")
         self.loop.net.break_some(self.rng)
-
-    # --- coordination ------------------------------------------------------------------------------------------------
-
-    def coordination_down(self) -> None:
-        cluster, length = self.cluster, self._length()
-        if cluster.coordination.down:
-            return
-        cluster.coordination.down = True
-        cluster.show_away()
-        self._note(f"coordination away for {length:.2f} s")
-
-        def heal() -> None:
-            self._note("coordination is back", Mark.HEAL)
-            cluster.coordination.down = False
-            cluster.show_away()
-
-        self._for(length, heal)
-
-    def coordination_cut(self) -> None:
-        self._cut_coordination(self._victim().pod, self._length())
-
-    def _cut_coordination(self, pod: str, length: float) -> None:
-        cluster = self.cluster
-        cluster.unreached[pod] = cluster.unreached.get(pod, 0) + 1
-        cluster.show_away()
-        self._note(f"{pod} does not reach coordination for {length:.2f} s")
-
-        def heal() -> None:
-            cluster.unreached[pod] -= 1
-            cluster.show_away()
-
-        self._for(length, heal)
-
-    def coordination_slow(self) -> None:
-        coordination = self.cluster.coordination
-        coordination.slow = self.rng.choice([0.1, 1.0, 3.0])
-        self._note(f"coordination takes up to {coordination.slow} s")
-        self._for(self._length(), lambda: setattr(coordination, "slow", 0.0))
 
     def session_lost(self) -> None:
         process = self._running()
@@ -305,19 +179,7 @@ class Faults:
             self._note(f"the session of {process.who} ends")
             process.session.expire()
 
-    def maybe(self) -> None:
-        coordination = self.cluster.coordination
-        coordination.maybe = 0.5
-        self._note("half of all changes of coordination get no answer")
-        self._for(self._length(), lambda: setattr(coordination, "maybe", coordination.usual_maybe))
-
     # --- disks -------------------------------------------------------------------------------------------------------
-
-    def slow_disk(self) -> None:
-        machine = self._victim()
-        machine.slow_disk = self.rng.choice([0.05, 0.5, 3.0])
-        self._note(f"syncs of {machine.pod} take up to {machine.slow_disk} s")
-        self._for(self._length(), lambda: setattr(machine, "slow_disk", 0.0))
 
     def _expendable(self) -> "NodeProcess | None":
         """A process whose disk may be lost: its partition has another good one, and nothing is under way."""

@@ -20,7 +20,7 @@ from kvproto.v1 import kv_pb2
 from kvrouter.door import KeyValueDoor
 from kvrouter.metrics import RouterMetrics
 from kvrouter.topology import CoordinationSource
-from tests.simulation.whole.nodes import Clock
+from tests.simulation.whole.machines import Clock
 from tests.simulation.whole.world import Actor
 
 if TYPE_CHECKING:

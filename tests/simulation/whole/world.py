@@ -17,8 +17,7 @@ from types import SimpleNamespace
 from typing import Any, cast
 
 from kvstore.errors import StoreError
-from tests.simulation.loop import Failure, SimulationError
-from tests.simulation.timeline import Line, Mark, Timeline
+from tests.simulation.record import Record, SimulationError
 
 ACTOR: "ContextVar[Actor | None]" = ContextVar("actor", default=None)
 END = None  # in an outbox: the sender closed
@@ -65,55 +64,19 @@ class Actor:
             plug.orphan(silently=silently)
 
 
-class VirtualLoop(asyncio.BaseEventLoop):
+class VirtualLoop(asyncio.BaseEventLoop, Record):
     """Time passes when nothing is left to do. `failure` ends the run at the next turn."""
 
     def __init__(self, seed: int, *, verbose: bool = False) -> None:
-        super().__init__()
-        self.now = 0.0
-        self.seed = seed
-        self.verbose = verbose
-        self.timeline = Timeline(verbose=verbose)
-        self.failure: Failure | None = None
-        self.closing = False
+        asyncio.BaseEventLoop.__init__(self)
+        Record.__init__(self, seed, verbose=verbose)
         self.net = Net(self)
-        self._streams: dict[str, Random] = {}
         self._outside = copy_context()
         self.set_exception_handler(self._defect)
-
-    # --- what the models of the core's simulation ask of a loop ------------------------------------------------------
-
-    def stream(self, name: str) -> Random:
-        """The randomness of one part of the world."""
-        found = self._streams.get(name)
-        if found is None:
-            found = self._streams[name] = Random(f"{self.seed} {name}")
-        return found
 
     def after(self, delay: float, call: Callable[..., object], *args: Any) -> None:
         """Call it later, as the world: whoever is paused or dead then."""
         self.call_later(delay, call, *args, context=self._outside)
-
-    def note(
-        self,
-        who: str,
-        what: str,
-        mark: Mark = Mark.NOTE,
-        *,
-        epoch: int | None = None,
-        index: int | None = None,
-        link: int = 0,
-        detail: bool = False,
-    ) -> None:
-        """A line of the timeline."""
-        self.timeline.add(Line(self.now, who, mark, what, epoch, index, link, detail))
-
-    def fail(self, who: str, invariant: int, what: str) -> None:
-        """An invariant is broken. Raises SimulationError, now and from the loop."""
-        if self.failure is None and not self.closing:
-            self.note(who, what, Mark.BROKEN)
-            self.failure = Failure(invariant, self.now, who, what)
-        raise SimulationError(self.failure or Failure(invariant, self.now, who, what))
 
     def _defect(self, _: asyncio.AbstractEventLoop, context: dict[str, Any]) -> None:
         """An exception that nobody caught."""
@@ -122,9 +85,7 @@ class VirtualLoop(asyncio.BaseEventLoop):
             return
         actor = ACTOR.get()
         what = f"{context.get('message')}: {type(error).__name__}: {error}"
-        if self.failure is None:
-            self.note(actor.who if actor else "world", what, Mark.BROKEN)
-            self.failure = Failure(0, self.now, actor.who if actor else "world", what)
+        self.broken(actor.who if actor else "world", 0, what)
 
     # --- a loop ------------------------------------------------------------------------------------------------------
 

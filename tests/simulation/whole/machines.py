@@ -1,0 +1,70 @@
+"""A machine with its disk and clocks, which outlive a process, and the model of the log's thread."""
+
+from typing import TYPE_CHECKING, Any
+
+from kvcommon.versions import EPOCH_MS
+from kvcoord.contract import ReplicaId
+from tests.simulation import disk as shadows
+from tests.simulation.whole.nodes import NodeProcess
+from tests.support.faulty_files import FaultyFiles
+
+if TYPE_CHECKING:
+    from tests.simulation.whole.cluster import Partition, WholeCluster
+
+
+class Clock:
+    """A machine's clocks; the rate of the one is wrong by a constant within the assumed bound."""
+
+    def __init__(self, loop: Any, rate: float, offset: float, wall_offset: float) -> None:
+        self._loop, self.rate, self.offset, self._wall_offset = loop, rate, offset, wall_offset
+
+    def now(self) -> float:
+        return float(self.offset + self._loop.now * self.rate)
+
+    def wall_ms(self) -> int:
+        return EPOCH_MS + int((self._loop.now + 1000) * 1000 + self._wall_offset)
+
+    def true(self, local: float) -> float:
+        """The true time at which this clock shows `local`."""
+        return (local - self.offset) / self.rate
+
+
+class Machine:
+    """What outlives a process."""
+
+    def __init__(self, cluster: "WholeCluster", partition: "Partition", pod: str) -> None:
+        self.cluster, self.partition, self.pod = cluster, partition, pod
+        self.loop = cluster.loop
+        self.rng = rng = self.loop.stream(f"machine {pod}")
+        error = 0.0 if "clocks" in cluster.options.calm else cluster.timing.clock_rate_error
+        rate = 1 + rng.choice([-error, error, rng.uniform(-error, error)])
+        self.clock = Clock(self.loop, rate, rng.uniform(0, 1e6), rng.uniform(-300, 300))
+        self.files = FaultyFiles()
+        self.sync_base = 0.001 if "disks" in cluster.options.calm else rng.choice([0.0005, 0.003, 0.02])
+        self.slow_disk = 0.0  # seconds that a sync may take at most, above the usual
+        self.incarnations = 0
+        self.runs = 0
+        self.process: NodeProcess | None = None
+        self.down_for_good = 0  # reasons for which it is not to be started
+
+    def new_incarnation(self) -> str:
+        self.incarnations += 1
+        return f"{self.pod}-i{self.incarnations}"
+
+    def shadow(self, incarnation: str) -> shadows.Disk:
+        """The shadow of this incarnation's log."""
+        replica = ReplicaId(self.pod, incarnation)
+        known = self.partition.checker.disks.get(replica)
+        if known is None:
+            known = shadows.Disk(replica, self.partition.payloads)
+            self.partition.checker.known_disk(known)
+        return known
+
+    def sync_delay(self) -> float:
+        return self.rng.uniform(0.2, 2.0) * self.sync_base + self.rng.random() * self.slow_disk
+
+    def start(self) -> None:
+        if self.process is None and not self.down_for_good:
+            self.runs += 1
+            self.process = NodeProcess(self)
+            self.process.actor.spawn(self.process.main(), "main")
