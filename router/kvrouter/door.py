@@ -12,6 +12,7 @@ from kvclient.errors import ClientClosedError
 from kvclient.operations import CREATE, DELETE, GET, PUT, UPDATE, ReadMode, ReadProfile
 from kvclient.units import Call
 from kvcommon.clock import Clock
+from kvcoord.topology import topology_of
 from kvcoord.view import ClusterWatch
 from kvproto.errors import abort_with
 from kvproto.pipeline import ResultTuple
@@ -26,7 +27,6 @@ from kvrouter.requests import (
     wrong_read,
     wrong_value,
 )
-from kvrouter.topology import topology_of
 
 Context = aio.ServicerContext[Any, Any]
 

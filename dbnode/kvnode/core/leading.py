@@ -5,18 +5,10 @@ from dataclasses import replace
 from kvcoord.contract import Death, Lost, PartitionState, ReplicaId, RunId, Won
 from kvnode.core.common import Attempt, Common
 from kvnode.core.effects import Close, ReadState, Send
+from kvnode.core.events import LogRead
 from kvnode.core.feeding import Feeding
 from kvnode.core.follower import NEVER, Follower
-from kvnode.core.messages import (
-    Ack,
-    Go,
-    Hello,
-    Leave,
-    Message,
-    Passed,
-    RefuseReason,
-    Welcome,
-)
+from kvnode.core.messages import Ack, Go, Hello, Leave, Message, Passed, Refuse, RefuseReason, Welcome
 from kvnode.core.pace import Paces
 from kvnode.core.parting import parting
 from kvnode.core.types import Batch
@@ -26,7 +18,7 @@ PASSED_EVERY = 10.0  # seconds between two words about how far every replica is
 ALWAYS = float("inf")
 
 
-class Leading(Feeding):
+class Leading:
     """One epoch of leadership by this run."""
 
     def __init__(self, common: Common, state: PartitionState, now: float) -> None:
@@ -46,7 +38,7 @@ class Leading(Feeding):
         self.attempt: Attempt | None = None
         self.paces = Paces(now)
         self.passed_at = now
-        self.copies: dict[ReplicaId, int] = {}  # `purges` of the log when a follower began to copy it from empty
+        self.feeding = Feeding(common, self.epoch)
         self.handing_over = False
         self.hand_over_until = ALWAYS  # when a hand-over that nobody asked for is given up
         self.handed_over = False
@@ -86,12 +78,27 @@ class Leading(Feeding):
         assert (batch.epoch, batch.first) == (self.epoch, before.index + 1), (batch.epoch, batch.first, before)
         self.common.append(batch)
         self.paces.began(batch.last, now)
+        leased = self._leased(now)
         for follower in self.followers.values():
             if follower.live:
                 if follower.unacked_bytes < self.common.config.window:
-                    self._send_append(follower, (batch,), now)
+                    self.feeding.send(follower, (batch,), now, leased=leased)
                 else:
                     follower.live = False  # it is fed from the log again once it acknowledges
+
+    def log_read(self, read: LogRead, now: float) -> None:
+        """Batches for a follower that is not live came from the log."""
+        follower = self._follower(read.conn)
+        if follower is not None and not self.feeding.log_read(follower, read, now, leased=self._leased(now)):
+            self._turn_away(follower)
+
+    def _turn_away(self, follower: Follower) -> None:
+        """Have a follower rebuilt from empty."""
+        replica = follower.run.replica
+        if replica in self.effective:
+            self.gone.add(replica)
+        self._refuse(follower.conn, RefuseReason.STRANGER)
+        self.disconnected(follower.conn)
 
     def written(self, now: float) -> None:
         """More of the own log is durable."""
@@ -119,6 +126,14 @@ class Leading(Feeding):
         if replica is not None and self.followers[replica].conn == conn:
             del self.followers[replica]
             self._drop_joining(replica)
+
+    def _follower(self, conn: int) -> Follower | None:
+        replica = self.by_conn.get(conn)
+        return None if replica is None else self.followers[replica]
+
+    def _refuse(self, conn: int, reason: RefuseReason) -> None:
+        self.common.emit(Send(conn, Refuse(self.epoch, reason)))
+        self.common.emit(Close(conn))
 
     def _hello(self, conn: int, hello: Hello, now: float) -> None:
         common, config = self.common, self.common.config
@@ -159,7 +174,7 @@ class Leading(Feeding):
         follower = Follower(conn, hello.sender, shared, round_target=common.commit, round_started=now)
         self.followers[replica] = follower
         common.emit(Send(conn, Welcome(self.epoch, shared, common.commit)))
-        self._feed(follower)
+        self.feeding.go_on(follower)
 
     def _ack(self, conn: int, ack: Ack, now: float) -> None:
         follower = self._follower(conn)
@@ -184,7 +199,7 @@ class Leading(Feeding):
             self._measure_round(follower, ack.durable, now)
         self._renew_lease()
         self._advance()
-        self._feed(follower)
+        self.feeding.go_on(follower)
         self._hand_over_when_ready(now)
 
     def _measure_round(self, follower: Follower, durable: int, now: float) -> None:
@@ -203,6 +218,10 @@ class Leading(Feeding):
         index = min([durable, *(self.acked.get(r, 0) for r in self.effective if r != me)])
         if index >= self.first:
             self.common.commit_to(index, enough=self.enough)
+
+    def _leased(self, now: float) -> bool:
+        """Whether this run may serve reads of its own now, and followers those of what it tells."""
+        return self.opened and now < self.lease_until and not self.common.stopped
 
     def _renew_lease(self) -> None:
         me = self.common.replica
@@ -234,8 +253,8 @@ class Leading(Feeding):
         self._hand_over_if_slow(now)
         for follower in self.followers.values():
             if now - follower.sent_at >= heartbeat or follower.sent_commit < self.common.commit:
-                self._send_append(follower, (), now)
-            self._feed(follower)
+                self.feeding.send(follower, (), now, leased=self._leased(now))
+            self.feeding.go_on(follower)
         self._tell_passed(now)
         if self.attempt is not None:
             self.common.ask_again_when_due(self.attempt, now)

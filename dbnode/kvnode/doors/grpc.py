@@ -11,11 +11,11 @@ from grpc_reflection.v1alpha import reflection
 from kvcommon.clock import Clock
 from kvcommon.errors import KVClusterError
 from kvcommon.numbers import MAX_GRPC_MESSAGE_BYTES
+from kvcoord.topology import topology_of
 from kvcoord.view import ClusterWatch
 from kvnode.doors.answers import LEADERSHIP_ENDED, Errors, wrong_batch, wrong_freshness
 from kvnode.operations import Code, Kind, Operation, Outcome, ReadMode, Request
 from kvnode.service import Service
-from kvnode.topology import topology_of
 from kvproto.errors import abort_with
 from kvproto.v1 import cluster_pb2, cluster_pb2_grpc, kv_pb2, kv_pb2_grpc
 

@@ -6,8 +6,8 @@ from random import Random
 from typing import TYPE_CHECKING
 
 from kvclient.aio import AsyncClient
+from kvcoord.topology import topology_of
 from kvproto.v1 import cluster_pb2, kv_pb2
-from kvrouter.topology import topology_of
 from tests.simulation import schedule
 from tests.simulation.timeline import Mark
 from tests.simulation.whole.nodes import NodeProcess
