@@ -15,10 +15,10 @@ class SyncError(OSError):
 
 
 class File(Protocol):
-    """An open file that grows at its end. `pread` may run in another thread than the rest."""
+    """An open file. `pread` may run in another thread than the rest."""
 
-    def append(self, data: bytes) -> None:
-        """Write all of it at the end. Raises OSError; then any part of it may have been written."""
+    def write(self, data: bytes, offset: int) -> None:
+        """Write all of it there, at most at the end. Raises OSError; then any part of it may have been written."""
         ...
 
     def pread(self, length: int, offset: int) -> bytes:
@@ -78,12 +78,12 @@ class OsFile:
     _fd = -1  # until it is open
 
     def __init__(self, path: Path, flags: int) -> None:
-        self._fd = os.open(path, flags | os.O_RDWR | os.O_APPEND | os.O_CLOEXEC, 0o640)
+        self._fd = os.open(path, flags | os.O_RDWR | os.O_CLOEXEC, 0o640)
 
-    def append(self, data: bytes) -> None:
-        written = os.write(self._fd, data)
+    def write(self, data: bytes, offset: int) -> None:
+        written = os.pwrite(self._fd, data, offset)
         while written < len(data):  # a short write is no failure; the rest says why
-            written += os.write(self._fd, memoryview(data)[written:])
+            written += os.pwrite(self._fd, memoryview(data)[written:], offset + written)
 
     def pread(self, length: int, offset: int) -> bytes:
         data = os.pread(self._fd, length, offset)
@@ -197,7 +197,7 @@ def replace_file(files: Files, path: Path, data: bytes) -> None:
         files.remove(temporary)
     file = files.open(temporary, create=True)
     try:
-        file.append(data)
+        file.write(data, 0)
         file.sync()
     except OSError:
         with contextlib.suppress(OSError):

@@ -25,10 +25,9 @@ class Incoming(NamedTuple):
     highest_version: int
 
 
-def split(data: bytes, end: Position, *, trusted: bool, allow_gap: bool) -> Incoming:
-    """The batches that `data` is, which follow `end`.
+def split(data: bytes, end: Position, *, trusted: bool) -> Incoming:
+    """The batches that `data` is, which follow `end`. `trusted`: their checksums need not be verified.
 
-    `trusted`: their checksums need not be verified. `allow_gap`: one may begin beyond the index after the last.
     Raises CorruptionError, FormatVersionError, NotAdjoiningError.
     """
     batches: list[LogBatch] = []
@@ -38,17 +37,16 @@ def split(data: bytes, end: Position, *, trusted: bool, allow_gap: bool) -> Inco
         if header.length > len(data) - offset:
             raise CorruptionError(BYTES, offset, f"a batch of {header.length} bytes, cut off")
         highest = max(highest, check_records(data, header, offset))
-        _check_follows(header, end, allow_gap=allow_gap)
+        _check_follows(header, end)
         behind = offset + header.length
         whole = data if header.length == len(data) else data[offset:behind]
-        batches.append(LogBatch(header, whole, gap=header.first != end.index + 1))
+        batches.append(LogBatch(header, whole))
         end, offset = Position(header.epoch, header.last), behind
     return Incoming(batches, end, highest)
 
 
-def _check_follows(header: BatchHeader, end: Position, *, allow_gap: bool) -> None:
-    adjoins = header.first > end.index if allow_gap else header.first == end.index + 1
-    if not adjoins or header.epoch < end.epoch or not header.epoch:
+def _check_follows(header: BatchHeader, end: Position) -> None:
+    if header.first != end.index + 1 or header.epoch < end.epoch or not header.epoch:
         msg = (
             f"a batch {header.first}..{header.last} of epoch {header.epoch} does not follow "
             f"index {end.index} of epoch {end.epoch}, where the log ends"

@@ -1,8 +1,12 @@
 """The log: segments in a directory, written at the end, read anywhere, cut at a batch's end.
 
+The last segment has zeros behind its end, on the disk, into which the next batches are written: a sync of bytes in
+place waits for no change of the file's size, which a file system puts through its journal, one file after the other.
+
 Nothing here is decided twice: an OSError means that the caller must stop using the log (rule 4).
 """
 
+import errno
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -16,18 +20,15 @@ from kvstore.segment import HEADER_BYTES, Segment, segment_header, segment_name
 
 MAX_SEGMENT_BYTES: Final = MAX_OFFSET
 _PUT: Final = int(RecordType.PUT)  # a plain number is compared faster
+_NO_ROOM: Final = frozenset({errno.ENOSPC, errno.EDQUOT})
 
 
 @dataclass(slots=True, eq=False)
 class LogBatch:
-    """A batch on its way into the log. `segment` and `offset` say where it is, once it is written.
-
-    `gap`: it doesn't follow the batch before, because compaction took what was between.
-    """
+    """A batch on its way into the log. `segment` and `offset` say where it is, once it is written."""
 
     header: BatchHeader
     data: bytes
-    gap: bool = False
     segment: int = -1
     offset: int = -1
 
@@ -35,13 +36,23 @@ class LogBatch:
 class Log:
     """The segments of one directory. One thread writes (`write`), others may `read` and `pread` what was written."""
 
-    def __init__(self, files: Files, directory: Path, segment_bytes: int, segments: Sequence[Segment] = ()) -> None:
+    def __init__(
+        self,
+        files: Files,
+        directory: Path,
+        segment_bytes: int,
+        segments: Sequence[Segment] = (),
+        *,
+        preallocate_bytes: int = 0,
+    ) -> None:
+        """`preallocate_bytes`: zeros that are written behind the end, each time that those before are used up."""
         if not HEADER_BYTES < segment_bytes <= MAX_SEGMENT_BYTES:
             msg = f"segment_bytes is {segment_bytes}; it must be above {HEADER_BYTES} and at most {MAX_SEGMENT_BYTES}"
             raise ValueError(msg)
         self._files = files
         self._directory = directory
         self._limit = segment_bytes
+        self._ahead = preallocate_bytes
         self._segments = tuple(segments)  # ascending; replaced, never changed, so that readers need no lock
         self._by_number = {s.number: s for s in segments}
         self._next_number = max(self._by_number, default=-1) + 1
@@ -63,7 +74,7 @@ class Log:
         size = segment.size if segment else 0
         for batch in batches:
             full = size > HEADER_BYTES and size + len(batch.data) > self._limit
-            if segment is None or full or batch.gap or segment.clean_to:
+            if segment is None or full or segment.clean_to:
                 self._append(segment, parts, size, sync=sync)
                 segment, parts = self._roll(batch, sync=sync), []
                 size = segment.size
@@ -73,21 +84,45 @@ class Log:
             size += len(batch.data)
         self._append(segment, parts, size, sync=sync)
 
-    @staticmethod
-    def _append(segment: Segment | None, parts: list[bytes], size: int, *, sync: bool) -> None:
+    def _append(self, segment: Segment | None, parts: list[bytes], size: int, *, sync: bool) -> None:
         if segment is None or not parts:
             return
-        segment.file.append(parts[0] if len(parts) == 1 else b"".join(parts))
+        segment.file.write(parts[0] if len(parts) == 1 else b"".join(parts), segment.size)
         if sync:
+            if size > segment.allocated:
+                self._allocate(segment, size)
             segment.file.sync()
         segment.size = size
 
+    def _allocate(self, segment: Segment, size: int) -> None:
+        """Write zeros behind what was written; a disk without room for them may have room for the log all the same."""
+        segment.allocated, ahead = size, min(self._ahead, self._limit - size)
+        if ahead <= 0:
+            return
+        try:
+            segment.file.write(bytes(ahead), size)
+        except OSError as e:
+            if e.errno not in _NO_ROOM:
+                raise
+        else:
+            segment.allocated += ahead
+
+    def seal(self, *, sync: bool) -> None:
+        """Let the last segment end where its batches end: nothing will be written to it for a while, or any more."""
+        segment = self._segments[-1] if self._segments else None
+        if segment is not None and segment.allocated > segment.size:
+            segment.file.truncate(segment.size)
+            if sync:
+                segment.file.sync()
+            segment.allocated = segment.size
+
     def _roll(self, batch: LogBatch, *, sync: bool) -> Segment:
         """A new segment, which is on the disk before anything is written to it."""
+        self.seal(sync=sync)
         first = batch.header.first
         path = self._directory / segment_name(first)
         file = self._files.open(path, create=True)
-        file.append(segment_header(first, gap=batch.gap))
+        file.write(segment_header(first), 0)
         if sync:
             file.sync()
             self._files.sync_directory(self._directory)
@@ -206,7 +241,7 @@ class Log:
             segment.file.truncate(end)
             segment.file.sync()
             segment.forget_from(end)
-            segment.size = end
+            segment.size = segment.allocated = end
         return header
 
     def _remove_last(self) -> None:

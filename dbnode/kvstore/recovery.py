@@ -85,7 +85,7 @@ class _Recovery:
     def _take(self, segment: Segment, *, is_last: bool) -> None:
         header = read_segment_header(segment.file.pread(COMPACTED_HEADER_BYTES, 0), segment.path)
         segment.first, segment.clean_to, segment.start = header.first, header.clean_to, header.length
-        if segment.first != self.last + 1 and not (header.gap and segment.first > self.last):
+        if segment.first != self.last + 1:
             what = f"begins at index {segment.first}, but the log before it ends at {self.last}"
             raise CorruptionError(str(segment.path), 0, what)
         may_be_torn = is_last and not segment.clean_to
@@ -107,7 +107,7 @@ class _Recovery:
         return hint if hint is not None and hint.is_of(segment) else None
 
     def _scan(self, segment: Segment, *, may_be_torn: bool) -> None:
-        """Verify a whole segment. What is torn is left out of `segment.size`."""
+        """Verify a whole segment. What is torn, and zeros behind its end, are left out of `segment.size`."""
         data = segment.file.pread(segment.size, 0)
         name = str(segment.path)
         if len(data) != segment.size:
@@ -117,11 +117,11 @@ class _Recovery:
             try:
                 header = check_batch(data, offset, file=name)
             except CorruptionError:
+                torn = len(data[offset:].rstrip(b"\0"))  # zeros were there before anything was written
                 committed = self.visitor.known_commit >= expected or committed_behind(data, offset, expected)
                 if not may_be_torn or committed:
                     raise
-                self.torn = len(data) - offset
-                segment.size = offset
+                self.torn, segment.size = torn, offset
                 return
             if header.first != expected:
                 raise CorruptionError(name, offset, f"a batch from index {header.first} where {expected} must follow")
@@ -136,24 +136,25 @@ class _Recovery:
         if not may_be_torn and offset == segment.start:
             raise CorruptionError(name, offset, "a segment without batches before the last one")
 
-    def repair(self, segment_bytes: int) -> Log:
+    def repair(self, segment_bytes: int, preallocate_bytes: int) -> Log:
         """Cut what is torn, remove what is left over, then make sure that what is left is on the disk."""
         for path in self.leftovers:
             self.files.remove(path)
         segments = self.segments
         if segments and segments[-1].size <= HEADER_BYTES:
-            # Nothing in it: the next batch begins a segment of its own, with a gap before it or not.
             segment = segments.pop()
             segment.file.close()
             self.files.remove(segment.path)
         elif segments and segments[-1].size < segments[-1].file.size():
             segments[-1].file.truncate(segments[-1].size)
-        recovered = Log(self.files, self.directory, segment_bytes, segments)
+        recovered = Log(self.files, self.directory, segment_bytes, segments, preallocate_bytes=preallocate_bytes)
         recovered.sync()
         return recovered
 
 
-def recover(files: Files, directory: Path, segment_bytes: int, visitor: Visitor) -> Recovered:
+def recover(
+    files: Files, directory: Path, segment_bytes: int, visitor: Visitor, *, preallocate_bytes: int = 0
+) -> Recovered:
     """The directory's log, synced (rule 3).
 
     A bad batch in the last segment is a write that a crash tore, with all that was written behind it, unless it is
@@ -163,7 +164,7 @@ def recover(files: Files, directory: Path, segment_bytes: int, visitor: Visitor)
     recovery = _Recovery(files, directory, visitor)
     try:
         recovery.read()
-        return Recovered(recovery.repair(segment_bytes), recovery.torn, tuple(recovery.hinted))
+        return Recovered(recovery.repair(segment_bytes, preallocate_bytes), recovery.torn, tuple(recovery.hinted))
     except BaseException:
         for segment in recovery.segments:
             segment.file.close()

@@ -83,7 +83,7 @@ class Rewriter:
             self._write()
 
     def _write(self) -> None:
-        self._file.append(b"".join(self._unwritten))
+        self._file.write(b"".join(self._unwritten), self.segment.size - self._unwritten_bytes)
         self._unsynced += self._unwritten_bytes
         self._unwritten, self._unwritten_bytes = [], 0
         if self._unsynced >= _SYNC_BYTES:

@@ -21,7 +21,6 @@ WRITTEN: Final = 1  # format version of a segment as it was written
 COMPACTED: Final = 2  # format version of a compaction's output
 MAGIC: Final = b"KVC-LOG\n"
 SUFFIX: Final = ".log"
-GAP: Final = 1  # header flag: compaction took what lies between the segment before and this one
 _HEADER = struct.Struct("<8sHHQI")  # magic, format version, flags, first index, crc of what is before it
 HEADER_BYTES: Final = _HEADER.size
 _UNCHECKED = struct.Struct("<8sHHQ")
@@ -40,9 +39,9 @@ def segment_name(first_index: int) -> str:
     return f"{first_index:020d}{SUFFIX}"
 
 
-def segment_header(first_index: int, *, gap: bool) -> bytes:
+def segment_header(first_index: int) -> bytes:
     """The first bytes of a segment that is going to be written."""
-    return _with_crc(_UNCHECKED.pack(MAGIC, WRITTEN, GAP if gap else 0, first_index))
+    return _with_crc(_UNCHECKED.pack(MAGIC, WRITTEN, 0, first_index))
 
 
 def compacted_header(first_index: int, clean_to: int) -> bytes:
@@ -58,12 +57,10 @@ def _with_crc(head: bytes) -> bytes:
 class SegmentHeader(NamedTuple):
     """What a segment says at its start. `length`: bytes until the first batch.
 
-    `gap`: what lies before is not adjacent. `clean_to`: what records up to this index superseded is gone from the
-    segment; 0 for one that was never compacted.
+    `clean_to`: what records up to this index superseded is gone from the segment; 0 for one that was never compacted.
     """
 
     first: int
-    gap: bool
     clean_to: int
     length: int
 
@@ -85,10 +82,10 @@ def read_segment_header(data: bytes, path: Path) -> SegmentHeader:
             raise CorruptionError(str(path), 0, f"{len(data)} bytes where the header alone has {length}")
         clean_to, crc = _CLEAN_TO.unpack_from(data, HEADER_BYTES)
         _check_crc(data, length, crc, path)
-    impossible = bool(flags & ~GAP if version == WRITTEN else flags or not clean_to)
-    if not version or impossible or not first or path.name != segment_name(first):
+    impossible = flags or not version or (version == COMPACTED and not clean_to)
+    if impossible or not first or path.name != segment_name(first):
         raise CorruptionError(str(path), 8, f"an impossible header: version {version}, flags {flags}, first {first}")
-    return SegmentHeader(first, bool(flags & GAP), clean_to, length)
+    return SegmentHeader(first, clean_to, length)
 
 
 def _check_crc(data: bytes, length: int, crc: int, path: Path) -> None:
@@ -116,7 +113,7 @@ class Segment:
     """An open segment. `size` counts what was written; `number` names it in packed places, in this run only.
 
     `start` is where its batches begin, `clean_to` as in its header: above 0 it is a compaction's output, which is
-    complete, and nothing is appended to it.
+    complete, and nothing is appended to it. `allocated`: where the zeros behind `size` end, if there are any.
 
     One thread appends (size, marks), others read at the same time: a mark is one tuple, so a reader sees it or not.
     """
@@ -129,6 +126,7 @@ class Segment:
     marks: list[tuple[int, int]] = field(default_factory=list)  # (a batch's first index, its offset), every 64 KiB
     start: int = HEADER_BYTES
     clean_to: int = 0
+    allocated: int = 0
 
     def note(self, first: int, offset: int) -> None:
         """Remember, now and then, where a batch is."""

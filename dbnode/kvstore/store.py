@@ -67,7 +67,10 @@ class Store(Facts):
         self._reset()
 
     def _reset(self) -> None:
-        self._log = Log(self._home.files, self._home.path, self._options.segment_bytes)
+        options = self._options
+        self._log = Log(
+            self._home.files, self._home.path, options.segment_bytes, preallocate_bytes=options.preallocate_bytes
+        )
         self._queue = Handover()
         self._recent = RecentBatches(self._options.read_cache_bytes)
         self._applier.clear()
@@ -144,15 +147,14 @@ class Store(Facts):
 
     # Writing
 
-    def append(self, data: bytes, *, trusted: bool = False, allow_gap: bool = False) -> Position:
+    def append(self, data: bytes, *, trusted: bool = False) -> Position:
         """Queue whole batches behind the end; no I/O. All or none are taken. Returns the new end.
 
-        `trusted` leaves the checksum out, for bytes made by this process. `allow_gap` takes a batch that begins
-        beyond end + 1, from a log that was compacted. Raises CorruptionError for bytes that aren't valid batches,
-        NotAdjoiningError, FormatVersionError, StoreFailedError, StoreClosedError.
+        `trusted` leaves the checksum out, for bytes made by this process. Raises CorruptionError for bytes that
+        aren't valid batches, NotAdjoiningError, FormatVersionError, StoreFailedError, StoreClosedError.
         """
         self._check()
-        batches, end, highest = split(data, self._end, trusted=trusted, allow_gap=allow_gap)
+        batches, end, highest = split(data, self._end, trusted=trusted)
         for batch in batches:
             self._recent.add(batch, self._durable.index)
             self._applier.add(batch)
@@ -386,7 +388,10 @@ class Store(Facts):
         epochs = home.load_epochs()
         horizon = home.load_horizon()
         opening = Opening(home.path, epochs, self._applier)
-        found = recover(home.files, home.path, self._options.segment_bytes, opening)
+        options = self._options
+        found = recover(
+            home.files, home.path, options.segment_bytes, opening, preallocate_bytes=options.preallocate_bytes
+        )
         self._log, self.torn_bytes = found.log, found.torn
         self._end, self._highest_version = opening.end, opening.highest_version
         opening.know_committed(min(horizon.index, self._end.index))
@@ -422,6 +427,7 @@ class Store(Facts):
         try:
             if self._failure is None:
                 self.flush()
+                self._log.seal(sync=False)
                 if self._options.durability == "memory":
                     with self._io:
                         self._log.sync()

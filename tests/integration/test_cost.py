@@ -42,7 +42,7 @@ async def test_a_batch_is_one_write_and_one_sync_per_replica_and_one_frame_per_f
         address = (await cluster.member(cluster.pods[0])).grpc_address
         async with await AsyncClient.connect(address) as client:
             await client.put(b"connected", b"")
-            for owner, name in ((OsFile, "append"), (OsFile, "sync")):
+            for owner, name in ((OsFile, "write"), (OsFile, "sync")):
                 count(owner, name)
             for name in ("encode_request", "decode_request", "encode_answer", "decode_answer"):
                 count(pipeline, name)
@@ -50,7 +50,7 @@ async def test_a_batch_is_one_write_and_one_sync_per_replica_and_one_frame_per_f
             for n in range(BATCHES):
                 await client.batch([Operation.put(b"%d-%d" % (n, i), bytes(256)) for i in range(EACH)])
             monkeypatch.undo()
-    assert counted["append"] <= REPLICAS * BATCHES
+    assert counted["write"] <= REPLICAS * BATCHES
     assert counted["sync"] <= REPLICAS * BATCHES
     assert counted["frames with batches"] <= (REPLICAS - 1) * BATCHES
     for name in ("encode_request", "decode_request", "encode_answer", "decode_answer"):

@@ -7,11 +7,13 @@ import pytest
 from grpc import StatusCode, aio
 
 from kvproto.v1 import kv_pb2
+from kvstore.store import StoreOptions
 from tests.support.faulty_files import FaultyFiles
 from tests.support.node_cluster import NodeCluster, node_cluster
 
 MIB = 1 << 20
 SMALL = 8 * MIB  # as long as the test wants it so
+EXACT = StoreOptions(preallocate_bytes=0)  # a write finds no zeros to go into
 
 
 def small_disks(*pods: str) -> dict[str, FaultyFiles]:
@@ -77,7 +79,8 @@ async def test_a_follower_leaves_before_its_disk_is_full_and_comes_back(tmp_path
 
 async def test_a_follower_whose_write_finds_no_space_does_not_stop_the_partition(tmp_path: Path) -> None:
     """It happened too fast for it to leave: it is taken out as broken, begins from empty, and joins."""
-    async with node_cluster(tmp_path, files=small_disks("c-p0-0", "c-p0-1", "c-p0-2")) as nodes:
+    disks = small_disks("c-p0-0", "c-p0-1", "c-p0-2")
+    async with node_cluster(tmp_path, files=disks, options=EXACT) as nodes:
         await write(nodes, 0)
         before = await nodes.all_in_sync()
         leader = await nodes.leader()
@@ -91,7 +94,7 @@ async def test_a_follower_whose_write_finds_no_space_does_not_stop_the_partition
 
 async def test_the_only_replica_whose_write_found_no_space_opens_its_disk_again(tmp_path: Path) -> None:
     """Nobody else has the data, and what is on the disk is known: as after a crash."""
-    async with node_cluster(tmp_path, pods=1, files=small_disks("c-p0-0")) as nodes:
+    async with node_cluster(tmp_path, pods=1, files=small_disks("c-p0-0"), options=EXACT) as nodes:
         await write(nodes, 0)
         (pod,) = nodes.pods
         before = await nodes.all_in_sync()

@@ -1,25 +1,35 @@
 """A file system in memory that does what disks do at their worst: forgets what wasn't synced, tears, fills, rots.
 
 What a directory holds and what files hold are each kept twice: as the running system sees it and as the disk has it.
-`crash` throws the first away. Between the two it may keep, for each file, any prefix of what was appended since the
-last sync (its last bytes spoiled or not), and for the directory any of the names changed since its last sync.
+`crash` throws the first away. Between the two it may keep, for each file, the first of the writes since the last sync
+(the last one torn, its last bytes spoiled or not), or any of their sectors; and for the directory any of the names
+changed since its last sync.
 """
 
 import errno
 from dataclasses import dataclass, field
+from itertools import pairwise
 from pathlib import Path
 from random import Random
 
 from kvstore.errors import LockedError
 from kvstore.files import SyncError
 
+SECTOR = 512  # bytes that reach the disk together or not at all
+
 
 @dataclass(eq=False)
 class Inode:
-    """A file's bytes, as seen and as on the disk."""
+    """A file's bytes, as seen and as on the disk; what was written since the last sync, and whether it was cut."""
 
     data: bytearray = field(default_factory=bytearray)
     synced: bytes = b""
+    writes: list[tuple[int, bytes]] = field(default_factory=list)
+    cut: bool = False
+
+    def settle(self) -> None:
+        """All that is seen is on the disk."""
+        self.synced, self.writes, self.cut = bytes(self.data), [], False
 
 
 @dataclass(eq=False)
@@ -34,11 +44,15 @@ class FaultyFile:
         if self.boot != self.files.boot:
             raise OSError(errno.EBADF, "the machine this file was open on is gone")
 
-    def append(self, data: bytes) -> None:
+    def write(self, data: bytes, offset: int) -> None:
         self._alive()
-        room = self.files.write_step(len(data))
-        self.inode.data += data[:room]
-        if room < len(data):
+        seen = self.inode.data
+        assert offset <= len(seen), "a hole"
+        room = self.files.write_step(offset + len(data) - len(seen))
+        part = data[: len(seen) + room - offset]
+        seen[offset : offset + len(part)] = part
+        self.inode.writes.append((offset, bytes(part)))
+        if len(part) < len(data):
             raise OSError(errno.ENOSPC, "No space left on device")
 
     def pread(self, length: int, offset: int) -> bytes:
@@ -49,12 +63,13 @@ class FaultyFile:
     def sync(self) -> None:
         self._alive()
         self.files.sync_step()
-        self.inode.synced = bytes(self.inode.data)
+        self.inode.settle()
 
     def truncate(self, size: int) -> None:
         self._alive()
         self.files.step("truncate")
         del self.inode.data[size:]
+        self.inode.cut = True
 
     def size(self) -> int:
         self._alive()
@@ -129,14 +144,14 @@ class FaultyFiles:
                         names.pop(path, None)
         for inode in {id(i): i for i in names.values()}.values():
             inode.data = bytearray(_after_crash(inode, random))
-            inode.synced = bytes(inode.data)
+            inode.settle()
         self.seen, self.durable = dict(names), dict(names)
 
     def flip(self, path: Path, offset: int, bit: int = 0) -> None:
         """Turn one bit, on the disk and as seen."""
         inode = self.seen[path]
         inode.data[offset] ^= 1 << bit
-        inode.synced = bytes(inode.data)
+        inode.settle()
 
     def snapshot(self) -> dict[Path, bytes]:
         """Every file's bytes as seen."""
@@ -154,12 +169,11 @@ class FaultyFiles:
             if self.crash_in <= 0:
                 raise CrashError
 
-    def write_step(self, length: int) -> int:
-        """How much of a write of `length` there is room for."""
-        self.step("append")
-        if self.capacity is None:
-            return length
-        return max(0, min(length, self._room()))
+    def write_step(self, grows: int) -> int:
+        """By how much of `grows` bytes a file can grow."""
+        self.step("write")
+        grows = max(0, grows)
+        return grows if self.capacity is None else max(0, min(grows, self._room()))
 
     def sync_step(self) -> None:
         self.step("sync")
@@ -221,15 +235,35 @@ class FaultyFiles:
 
 
 def _after_crash(inode: Inode, random: Random | None) -> bytes:
-    """What of a file is found: the synced bytes, and of later appends a prefix, its end spoiled or not."""
+    """What of a file is found: the synced bytes, and of what was done later some."""
     if not random:
         return inode.synced
-    seen = bytes(inode.data)
-    if not seen.startswith(inode.synced):  # cut since the last sync: done or not
-        return seen if random.random() < 0.5 else inode.synced
-    extra = bytearray(seen[len(inode.synced) :])
-    del extra[random.randint(0, len(extra)) :]
-    if extra and random.random() < 0.5:
-        spoiled = random.randint(1, min(len(extra), 40))
-        extra[-spoiled:] = bytes(spoiled) if random.random() < 0.5 else random.randbytes(spoiled)
-    return inode.synced + bytes(extra)
+    if inode.cut:  # cut since the last sync: done or not
+        return bytes(inode.data) if random.random() < 0.5 else inode.synced
+    found = bytearray(inode.synced)
+    for offset, data in _torn(inode.writes, random) if random.random() < 0.5 else _sectors(inode.writes, random):
+        found.extend(bytes(max(0, offset - len(found))))
+        found[offset : offset + len(data)] = data
+    return bytes(found)
+
+
+def _torn(writes: list[tuple[int, bytes]], random: Random) -> list[tuple[int, bytes]]:
+    """The first of the writes, the last one perhaps not to its end, its last bytes spoiled or not."""
+    kept = writes[: random.randint(0, len(writes))]
+    if kept:
+        offset, data = kept.pop()
+        part = bytearray(data[: random.randint(0, len(data))])
+        if part and random.random() < 0.5:
+            spoiled = random.randint(1, min(len(part), 40))
+            part[-spoiled:] = bytes(spoiled) if random.random() < 0.5 else random.randbytes(spoiled)
+        kept.append((offset, bytes(part)))
+    return kept
+
+
+def _sectors(writes: list[tuple[int, bytes]], random: Random) -> list[tuple[int, bytes]]:
+    """Any of the sectors that were written to: a disk may write them in any order."""
+    kept = []
+    for offset, data in writes:
+        bounds = [0, *range(SECTOR - offset % SECTOR, len(data), SECTOR), len(data)]
+        kept += [(offset + at, data[at:end]) for at, end in pairwise(bounds) if random.random() < 0.5]
+    return kept

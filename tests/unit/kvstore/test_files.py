@@ -25,14 +25,14 @@ def directory(files: Files, tmp_path: Path) -> Path:
     return path
 
 
-def test_what_is_appended_is_read(files: Files, directory: Path) -> None:
+def test_what_is_written_is_read(files: Files, directory: Path) -> None:
     file = files.open(directory / "x", create=True)
-    file.append(b"hello ")
-    file.append(b"world")
+    file.write(b"hello ", 0)
+    file.write(b"world", 6)
     file.sync()
     assert (file.size(), file.pread(5, 6), file.pread(99, 6), file.pread(9, 99)) == (11, b"world", b"world", b"")
     file.truncate(4)
-    file.append(b"!")
+    file.write(b"!", 4)
     assert files.read(directory / "x") == b"hell!"
     file.close()
     file.close()
@@ -96,10 +96,10 @@ def test_a_real_sync_that_fails_is_a_sync_error(tmp_path: Path, monkeypatch: pyt
 
 
 def test_a_real_short_write_is_completed(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    write = os.write
-    monkeypatch.setattr(os, "write", lambda fd, data: write(fd, bytes(data[:3])))
+    write = os.pwrite
+    monkeypatch.setattr(os, "pwrite", lambda fd, data, offset: write(fd, bytes(data[:3]), offset))
     file = OsFiles().open(tmp_path / "x", create=True)
-    file.append(b"0123456789")
+    file.write(b"0123456789", 0)
     assert file.pread(99, 0) == b"0123456789"
     file.close()
 
@@ -107,7 +107,7 @@ def test_a_real_short_write_is_completed(tmp_path: Path, monkeypatch: pytest.Mon
 def test_a_real_short_read_is_completed(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     pread = os.pread
     file = OsFiles().open(tmp_path / "x", create=True)
-    file.append(b"0123456789")
+    file.write(b"0123456789", 0)
     monkeypatch.setattr(os, "pread", lambda fd, length, offset: pread(fd, min(length, 3), offset))
     assert file.pread(8, 1) == b"12345678"
     assert file.pread(99, 1) == b"123456789"
@@ -122,51 +122,66 @@ DATA = Path("/d")
 def test_a_crash_takes_what_was_not_synced() -> None:
     files = FaultyFiles()
     file = files.open(DATA / "x", create=True)
-    file.append(b"synced")
+    file.write(b"synced", 0)
     file.sync()
     files.open(DATA / "nameless", create=True).sync()
     files.sync_directory(DATA)
     files.open(DATA / "later", create=True).sync()
-    file.append(b"lost")
+    file.write(b"lost", 6)
     files.remove(DATA / "nameless")
     files.crash()
     assert (files.list(DATA), files.read(DATA / "x")) == (["nameless", "x"], b"synced")
     with pytest.raises(OSError, match="gone"):
-        file.append(b"from the grave")
+        file.write(b"from the grave", 6)
 
 
-def test_a_crash_may_keep_or_tear_what_was_not_synced() -> None:
+def after_crashes(synced: bytes, *writes: tuple[bytes, int]) -> set[tuple[bytes, int]]:
+    """A file's bytes and the number of names in its directory, after each of many crashes."""
     found = set()
-    for seed in range(200):
+    for seed in range(400):
         files = FaultyFiles()
         file = files.open(DATA / "x", create=True)
-        file.append(b"ab")
+        file.write(synced, 0)
         file.sync()
         files.sync_directory(DATA)
-        file.append(b"cd")
+        for data, offset in writes:
+            file.write(data, offset)
         files.open(DATA / "y", create=True)
         files.crash(Random(seed))
         found.add((files.read(DATA / "x"), len(files.list(DATA))))
+    return found
+
+
+def test_a_crash_may_keep_or_tear_what_was_not_synced() -> None:
+    found = after_crashes(b"ab", (b"cd", 2))
     assert {(b"ab", 1), (b"abc", 2), (b"abcd", 1), (b"abcd", 2), (b"abc\0", 1), (b"ab\0\0", 2)} <= found
     assert all(data.startswith(b"ab") for data, _ in found)
+
+
+def test_a_crash_may_keep_any_of_the_sectors_that_were_written() -> None:
+    old, new = b"-" * 2048, b"+" * 1024
+    found = {data for data, _ in after_crashes(old, (new, 300), (new, 1324))}
+    kept = {tuple(data[at : at + 1] == b"+" for at in (300, 512, 1024, 1324, 1536, 2048)) for data in found}
+    assert {(False, True, False, False, True, False), (True, False, True, False, False, False)} <= kept
+    assert all(data[:300] == old[:300] for data in found)
 
 
 def test_a_crash_comes_at_the_operation_named() -> None:
     files = FaultyFiles()
     files.crash_in = 3
     file = files.open(DATA / "x", create=True)
-    file.append(b"ab")
+    file.write(b"ab", 0)
     with pytest.raises(CrashError):
-        file.append(b"cd")
-    assert files.operations == ["create", "append", "append"]
+        file.write(b"cd", 2)
+    assert files.operations == ["create", "write", "write"]
 
 
 def test_a_full_disk_takes_what_it_has_room_for() -> None:
     files = FaultyFiles(capacity=5)
     file = files.open(DATA / "x", create=True)
-    file.append(b"abc")
+    file.write(b"abc", 0)
     with pytest.raises(OSError, match="No space left"):
-        file.append(b"def")
+        file.write(b"def", 3)
     assert file.pread(9, 0) == b"abcde"
 
 
@@ -174,7 +189,7 @@ def test_a_failing_sync_writes_nothing() -> None:
     files = FaultyFiles()
     file = files.open(DATA / "x", create=True)
     files.sync_directory(DATA)
-    file.append(b"abc")
+    file.write(b"abc", 0)
     files.failing_syncs = 1
     with pytest.raises(SyncError):
         file.sync()

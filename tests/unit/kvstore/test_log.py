@@ -36,9 +36,9 @@ class Seen:
         raise AssertionError(segment, hint)
 
 
-def log_batch(first: int, count: int = 1, *, size: int = 20, gap: bool = False) -> LogBatch:
+def log_batch(first: int, count: int = 1, *, size: int = 20) -> LogBatch:
     data = batch(first, *[put(b"k%d" % (first + i), bytes(size)) for i in range(count)])
-    return LogBatch(read_header(data), data, gap=gap)
+    return LogBatch(read_header(data), data)
 
 
 def make(files: FaultyFiles, segment_bytes: int = 330, batches: int = 10) -> tuple[Log, list[LogBatch]]:
@@ -68,17 +68,66 @@ def test_one_group_is_one_write_and_one_sync() -> None:
     log, _ = make(files, 5000, 1)
     files.operations.clear()
     log.write([log_batch(3), log_batch(4), log_batch(5)], sync=True)
-    assert files.operations == ["append", "sync"]
+    assert files.operations == ["write", "sync"]
     files.operations.clear()
     log.write([log_batch(6)], sync=False)
-    assert files.operations == ["append"]
+    assert files.operations == ["write"]
 
 
 def test_a_segment_is_on_the_disk_before_the_next_begins() -> None:
     files = FaultyFiles()
     make(files, 330, 3)
-    birth = ["create", "append", "sync", "sync directory"]
-    assert files.operations == [*birth, "append", "sync", *birth, "append", "sync"]
+    birth = ["create", "write", "sync", "sync directory"]
+    assert files.operations == [*birth, "write", "sync", *birth, "write", "sync"]
+
+
+def test_zeros_are_written_ahead_of_the_end_and_the_next_batches_into_them() -> None:
+    files = FaultyFiles()
+    log = Log(files, DATA, 10_000, preallocate_bytes=500)
+    path = DATA / segment_name(1)
+    log.write([log_batch(1)], sync=True)
+    allocated = len(files.read(path))
+    assert allocated == log.size + 500
+    files.operations.clear()
+    log.write([log_batch(2)], sync=True)
+    assert (files.operations, len(files.read(path))) == (["write", "sync"], allocated), "nothing but bytes in place"
+    log.write([log_batch(i) for i in range(3, 9)], sync=True)
+    assert files.operations[2:] == ["write", "write", "sync"]
+    assert files.read(path)[log.size :] == bytes(500)
+    assert bounds(log.read(0, 10_000)) == [(i, i) for i in range(1, 9)]
+
+
+def test_a_segment_that_is_left_ends_where_its_batches_end() -> None:
+    files = FaultyFiles()
+    log = Log(files, DATA, 330, preallocate_bytes=500)
+    log.write([log_batch(1)], sync=True)
+    assert len(files.read(DATA / segment_name(1))) == 330, "no further than a segment goes"
+    log.write([log_batch(2, size=250)], sync=True)
+    files.crash()
+    assert files.list(DATA) == [segment_name(1), segment_name(2)]
+    assert len(files.read(DATA / segment_name(1))) == HEADER_BYTES + len(log_batch(1).data)
+    assert recover(files, DATA, 330, Seen()).torn == 0
+
+
+def test_a_disk_too_full_for_zeros_takes_the_batch() -> None:
+    files = FaultyFiles(capacity=300)
+    log = Log(files, DATA, 10_000, preallocate_bytes=500)
+    log.write([log_batch(1)], sync=True)
+    log.write([log_batch(2)], sync=True)
+    assert bounds(log.read(0, 10_000)) == [(1, 1), (2, 2)]
+
+
+def test_zeros_behind_the_end_are_no_torn_tail_and_what_was_torn_inside_them_is() -> None:
+    files = FaultyFiles()
+    log = Log(files, DATA, 10_000, preallocate_bytes=500)
+    log.write([log_batch(1), log_batch(2)], sync=True)
+    files.crash()
+    killed = files.copy()
+    seen = Seen()
+    assert (recover(killed, DATA, 10_000, seen).torn, len(seen.batches)) == (0, 2)
+    file = files.open(DATA / segment_name(1))
+    file.write(b"+" * 20, log.size + 40)  # its second part reached the disk, its first did not
+    assert recover(files, DATA, 10_000, Seen()).torn == 60
 
 
 def test_a_batch_larger_than_a_segment_has_one_of_its_own() -> None:
@@ -87,15 +136,6 @@ def test_a_batch_larger_than_a_segment_has_one_of_its_own() -> None:
     log.write([log_batch(1, size=900), log_batch(2, size=900)], sync=True)
     assert log.segment_count == 2
     assert bounds(log.read(0, 10_000)) == [(1, 1), (2, 2)]
-
-
-def test_a_gap_begins_a_segment_which_says_so() -> None:
-    files = FaultyFiles()
-    log = Log(files, DATA, 10_000)
-    log.write([log_batch(1), log_batch(50, gap=True), log_batch(51)], sync=True)
-    headers = [read_segment_header(d, p) for p, d in files.snapshot().items()]
-    assert [(h.first, h.gap) for h in headers] == [(1, False), (50, True)]
-    assert bounds(log.read(1, 10_000)) == bounds(log.read(30, 10_000)) == [(50, 50), (51, 51)]
 
 
 @pytest.mark.parametrize("size", [0, HEADER_BYTES, MAX_SEGMENT_BYTES + 1])
@@ -173,13 +213,6 @@ def test_a_cut_inside_a_batch_is_refused_and_changes_nothing() -> None:
     assert files.snapshot() == before
 
 
-def test_a_cut_in_a_gap_is_refused() -> None:
-    log = Log(FaultyFiles(), DATA, 10_000)
-    log.write([log_batch(1), log_batch(50, gap=True)], sync=True)
-    with pytest.raises(BatchBoundaryError, match="no batch of the log ends at index 30"):
-        log.cut(30)
-
-
 def test_a_failed_sync_is_told() -> None:
     files = FaultyFiles()
     log, _ = make(files, 330, 1)
@@ -190,8 +223,8 @@ def test_a_failed_sync_is_told() -> None:
 
 def test_a_segment_header_is_checked() -> None:
     path = DATA / segment_name(7)
-    good = segment_header(7, gap=False)
-    assert read_segment_header(good, path) == SegmentHeader(7, gap=False, clean_to=0, length=HEADER_BYTES)
+    good = segment_header(7)
+    assert read_segment_header(good, path) == SegmentHeader(7, clean_to=0, length=HEADER_BYTES)
     for at in range(HEADER_BYTES):
         with pytest.raises(CorruptionError):
             read_segment_header(good[:at] + bytes([good[at] ^ 2]) + good[at + 1 :], path)
@@ -202,7 +235,7 @@ def test_a_segment_header_is_checked() -> None:
 def test_a_newer_segment_is_refused_as_newer(monkeypatch: pytest.MonkeyPatch) -> None:
     with monkeypatch.context() as newer:
         newer.setattr("kvstore.segment.WRITTEN", 3)
-        header = segment_header(7, gap=False)
+        header = segment_header(7)
     with pytest.raises(FormatVersionError, match="version 3; this release knows versions up to 2"):
         read_segment_header(header, DATA / segment_name(7))
 

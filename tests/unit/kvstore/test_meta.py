@@ -13,7 +13,7 @@ MINE = Meta(CLUSTER, 3, "i1", "c-p3-0", replication={"epoch": 4, "in_sync": ["a"
 
 def with_file(name: str, data: bytes) -> FaultyFiles:
     files = FaultyFiles()
-    files.open(DATA / name, create=True).append(data)
+    files.open(DATA / name, create=True).write(data, 0)
     return files
 
 

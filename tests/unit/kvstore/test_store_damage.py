@@ -174,7 +174,8 @@ def test_a_tail_torn_at_every_length_is_cut_at_the_last_whole_batch() -> None:
 def test_what_was_cut_is_told() -> None:
     files = written()
     last = logs(files)[-1]
-    files.open(last).append(b"half a batch")
+    file = files.open(last)
+    file.write(b"half a batch", file.size())
     store = open_store(files)
     assert (store.torn_bytes, store.end.index) == (12, COUNT)
     store.close()
@@ -207,7 +208,7 @@ def test_batches_of_one_flush_that_reached_the_disk_out_of_order_are_a_torn_tail
     files = FaultyFiles()
     with open_store(files, segment_bytes=10_000) as store:
         fill(store, 3)
-        size = len(files.seen[DATA / segment_name(1)].data)
+        size = store.log_bytes
         for index in (4, 5):  # neither is durable, so neither can have been committed
             store.append(batch(index, put(b"new", b"%d" % index), commit=3))
         store.flush()
@@ -230,7 +231,7 @@ def test_a_missing_segment_is_corruption(which: int) -> None:
 def test_a_segment_twice_is_corruption() -> None:
     files = written()
     first = files.seen[logs(files)[0]]
-    files.open(DATA / segment_name(COUNT + 1), create=True).append(bytes(first.data))
+    files.open(DATA / segment_name(COUNT + 1), create=True).write(bytes(first.data), 0)
     with pytest.raises(CorruptionError):
         open_store(files)
 
@@ -250,7 +251,7 @@ def test_batches_in_the_wrong_order_are_corruption() -> None:
     with open_store(FaultyFiles()) as other:
         fill(other, 1)
         header = other._log.pread(0, 0, HEADER_BYTES)
-    log.append(header + batch(1, put(b"a", b"")) + batch(3, put(b"a", b"")))
+    log.write(header + batch(1, put(b"a", b"")) + batch(3, put(b"a", b"")), 0)
     with pytest.raises(CorruptionError, match="a batch from index 3 where 2 must follow"):
         open_store(files)
 
@@ -258,7 +259,7 @@ def test_batches_in_the_wrong_order_are_corruption() -> None:
 @pytest.mark.parametrize("size", [0, 10, HEADER_BYTES])
 def test_a_segment_whose_birth_was_torn_is_removed(size: int) -> None:
     files = written()
-    files.open(DATA / segment_name(COUNT + 1), create=True).append(bytes(size))
+    files.open(DATA / segment_name(COUNT + 1), create=True).write(bytes(size), 0)
     store = open_store(files)
     assert (store.end.index, store.torn_bytes) == (COUNT, size)
     fill(store, 5, epoch=3, commit=False)
