@@ -4,7 +4,7 @@ from typing import Literal
 
 from pydantic import Field
 
-from kvcommon.numbers import GRPC_PORT, HTTP_PORT, PIPELINE_PORT, REPLICATION_PORT, Timing
+from kvcommon.numbers import GRPC_PORT, HTTP_PORT, PIPELINE_PORT, REPLICATION_PORT, SEGMENT_BYTES, Timing
 from kvcommon.settings import Settings
 from kvresp.connection import MAX_CLIENTS
 from kvstore.options import StoreOptions
@@ -33,6 +33,9 @@ class NodeSettings(Settings):
     pipeline_port: int = Field(default=PIPELINE_PORT, ge=0, le=65535, description="port for clients' batches as frames")
     http_port: int = Field(default=HTTP_PORT, ge=0, le=65535, description="port of probes and metrics")
     durability: Literal["fsync", "memory"] = Field(default="fsync", description="what a write waits for")
+    segment_bytes: int = Field(
+        default=SEGMENT_BYTES, ge=4096, le=SEGMENT_BYTES, description="bytes of a file of the log; smaller: more files"
+    )
     compaction: bool = Field(default=True, description="rewrite the log without what no longer counts")
     compaction_garbage: float = Field(
         default=0.4, gt=0, le=1, description="share of the log's segments that must be garbage to rewrite them"
@@ -70,6 +73,7 @@ class NodeSettings(Settings):
         """How the store is to work."""
         return StoreOptions(
             durability=self.durability,
+            segment_bytes=self.segment_bytes,
             compaction=self.compaction,
             compaction_garbage=self.compaction_garbage,
             compaction_bytes_per_second=self.compaction_rate,

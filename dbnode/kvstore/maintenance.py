@@ -239,7 +239,7 @@ class Maintenance:
             self._swap(taken, output)
         finally:
             self.purges = purges + (sieve.purged_to > 0)
-        self._settle_in(taken, output, as_of)
+        self._settle_in(taken, output, as_of, purged_to=sieve.purged_to)
         return True
 
     def _begin(self, first: Segment) -> Rewriter:
@@ -290,7 +290,7 @@ class Maintenance:
             files.sync_directory(self._home.path)
             self._log.replace(sources, segment)
 
-    def _settle_in(self, sources: Sequence[Segment], output: Rewriter, as_of: int) -> None:
+    def _settle_in(self, sources: Sequence[Segment], output: Rewriter, as_of: int, *, purged_to: int) -> None:
         """Have everything found in the output, and let go of the sources."""
         files, segment = self._home.files, output.segment
         hint = output.hint.build(segment, as_of)
@@ -319,6 +319,7 @@ class Maintenance:
             segments=len(sources),
             bytes_before=before,
             bytes_after=segment.size,
+            purged_to=purged_to,
         )
 
     def _move(self, hint: Hint, number: int, sources: frozenset[int]) -> None:

@@ -7,8 +7,9 @@ import sys
 from pathlib import Path
 
 from kvcommon.logging import configure_logging
+from tests.support.zookeeper import ensure_installed
 from tests.torture import sandbox
-from tests.torture.disks import run_folder
+from tests.torture.disks import best_disk, run_folder
 from tests.torture.faults import KINDS
 from tests.torture.report import Screen, keep
 from tests.torture.run import Plans, torture
@@ -27,6 +28,9 @@ def _arguments() -> argparse.Namespace:
     parser.add_argument("--kinds", default="", help=f"only these faults: {','.join(kind.name for kind in KINDS)}")
     parser.add_argument(
         "--no-namespaces", action="store_true", help="all on 127.0.0.1: no fault of network, disk, boot clock"
+    )
+    parser.add_argument(
+        "--durability", default="fsync", help="memory: a write waits for no sync, and is lost where power fails"
     )
     parser.add_argument(
         "--sabotage", action="store_true", help="lose acknowledged writes on purpose: the run must fail"
@@ -48,9 +52,13 @@ def main() -> int:
     screen = Screen(every=arguments.progress, verbose=arguments.verbose)
     obstacle = "not asked for" if arguments.no_namespaces else sandbox.obstacle()
     if not sandbox.inside():
+        ensure_installed()  # inside there is no network to get it by
         if not obstacle:
             return sandbox.enter([*sys.argv[1:], f"--seed={arguments.seed}"])
         screen.say(f"without namespaces ({obstacle}): no faults of networks, disks and boot-time clocks in this run")
+    disks, why = best_disk(namespaces=sandbox.inside())
+    if why:
+        screen.say(f"disks are not real in this run, so none hangs or loses power: {why}")
     plans = Plans(
         arguments.seed,
         arguments.rounds,
@@ -60,6 +68,8 @@ def main() -> int:
         arguments.replicas,
         tuple(filter(None, arguments.kinds.split(","))),
         namespaces=sandbox.inside(),
+        disks=disks,
+        durability=arguments.durability,
         sabotage=arguments.sabotage,
     )
     return _run(plans, arguments, screen)
@@ -84,6 +94,7 @@ def _run(plans: Plans, arguments: argparse.Namespace, screen: Screen) -> int:
         kept = arguments.failures / f"seed-{seed}"
         keep(folder, kept, outcome.rounds)
         more = f" --kinds {arguments.kinds}" if arguments.kinds else ""
+        more += f" --durability {plans.durability}" if plans.durability != "fsync" else ""
         more += " --sabotage" * arguments.sabotage + " --no-namespaces" * arguments.no_namespaces
         screen.say(f"\nlogs, disks, faults and history are in {kept}; the same faults again (times are the machine's):")
         screen.say(

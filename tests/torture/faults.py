@@ -9,19 +9,17 @@ from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import dataclass
 from random import Random
 
+from tests.torture.choice import NoVictimError, partition, pause, victim
+from tests.torture.clocks import RATE_ERROR
+from tests.torture.disk_faults import fill_disk, hang_disk, power_off, power_off_partition
 from tests.torture.network import CUT, Impairment, NothingHappenedError, Switched, Touched
-from tests.torture.nodes import Node, stopped
+from tests.torture.nodes import stopped
 from tests.torture.scene import CLIENTS, ROUTER, Scene
 
 LEASE = 2.0
-WORKING_ONLY = 0.85  # of the times a partition that takes no writes at the moment is left in peace
 SERVING_SECONDS = 90.0  # for ZooKeeper to be back; a busy machine takes long to start three Javas
 
 Deed = Callable[[Scene, Random], Awaitable[str]]
-
-
-class NoVictimError(Exception):
-    """Nobody was there to be hurt: whom it was meant for is being hurt already, or had nothing to do. It does not count."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -31,7 +29,7 @@ class Kind:
     name: str
     weight: float
     deed: Deed
-    needs_network: bool = False
+    needs: Callable[[Scene], bool] = lambda _: True
 
 
 # --- processes -------------------------------------------------------------------------------------------------------
@@ -39,17 +37,17 @@ class Kind:
 
 async def kill(scene: Scene, rng: Random) -> str:
     """SIGKILL one node; its successor's boot-time clock began at another time."""
-    node = _victim(scene, rng)
+    node = victim(scene, rng)
     async with node.busy:
         await node.kill()
-        down = await _pause(rng, 0.0, 5.0)
+        down = await pause(rng, 0.0, 5.0)
         node.start()
     return f"{node.name} killed, down for {down:.1f} s"
 
 
 async def kill_partition(scene: Scene, rng: Random) -> str:
     """SIGKILL all replicas of a partition at once, and start them in any order."""
-    nodes = scene.of(_partition(scene, rng))
+    nodes = scene.of(partition(scene, rng))
     if any(node.busy.locked() for node in nodes):
         raise NoVictimError
     for node in nodes:
@@ -57,7 +55,7 @@ async def kill_partition(scene: Scene, rng: Random) -> str:
     try:
         await asyncio.gather(*(node.kill() for node in nodes))
         for node in rng.sample(nodes, len(nodes)):
-            await _pause(rng, 0.0, 1.5)
+            await pause(rng, 0.0, 1.5)
             node.start()
     finally:
         for node in nodes:
@@ -67,21 +65,21 @@ async def kill_partition(scene: Scene, rng: Random) -> str:
 
 async def terminate(scene: Scene, rng: Random) -> str:
     """SIGTERM: it hands over and leaves, as far as it can."""
-    node = _victim(scene, rng)
+    node = victim(scene, rng)
     async with node.busy:
         await node.terminate()
-        down = await _pause(rng, 0.0, 3.0)
+        down = await pause(rng, 0.0, 3.0)
         node.start()
     return f"{node.name} told to end, down for {down:.1f} s"
 
 
 async def freeze(scene: Scene, rng: Random) -> str:
     """SIGSTOP, half of the times past the lease."""
-    node = _victim(scene, rng)
+    node = victim(scene, rng)
     async with node.busy:
         node.freeze()
         try:
-            lasted = await (_pause(rng, 0.2, LEASE) if rng.random() < 0.5 else _pause(rng, LEASE, 4 * LEASE))
+            lasted = await (pause(rng, 0.2, LEASE) if rng.random() < 0.5 else pause(rng, LEASE, 4 * LEASE))
             stopped(node.child.pid)
         finally:
             node.thaw()
@@ -90,17 +88,38 @@ async def freeze(scene: Scene, rng: Random) -> str:
 
 async def step_clock(scene: Scene, rng: Random) -> str:
     """Step a node's time of day, a little or a lot, forth or back; later back to what it should be."""
-    node = _victim(scene, rng, running=False)
+    node = victim(scene, rng, running=False)
     assert node.clock is not None
     offset = rng.choice((-1, 1)) * rng.choice((rng.uniform(0.1, 2.0), rng.uniform(2.0, 60.0), 3600.0, 86400.0))
     before = node.clock.readings
     node.clock.step(offset)
-    lasted = await _pause(rng, 2.0, 8.0)
+    lasted = await pause(rng, 2.0, 8.0)
     readings = node.clock.readings - before
     node.clock.step(0.0)
     if not readings:  # it was down, or a follower with nothing to log
         raise NoVictimError
     return f"{node.name}'s time of day off by {offset:+.1f} s for {lasted:.1f} s ({readings} readings)"
+
+
+async def change_rate(scene: Scene, rng: Random) -> str:
+    """Have the clock that leases go by run at another wrong rate from now on, as wrong as is allowed or less."""
+    node = victim(scene, rng)
+    assert node.clock is not None
+    if node.clock_busy.locked():
+        raise NoVictimError
+    rate = rng.choice((-RATE_ERROR, RATE_ERROR, rng.uniform(-RATE_ERROR, RATE_ERROR)))
+    async with node.clock_busy:
+        node.clock.run_at(rate)
+        await pause(rng, 0.5, 1.0)
+        first = node.clock.look
+        await pause(rng, 1.0, 3.0)
+        last = node.clock.look
+    if last.true - first.true < 0.5:  # it was down or stopped
+        raise NoVictimError
+    gained = (last.seen - first.seen) / (last.true - first.true) - 1.0
+    if abs(gained - rate) > 1e-6:
+        raise NothingHappenedError(f"{node.name}'s clock was to gain {rate} seconds a second, and gains {gained}")
+    return f"{node.name}'s clock gains {rate * 1000:+.1f} ms a second from now on"
 
 
 # --- networks --------------------------------------------------------------------------------------------------------
@@ -117,7 +136,7 @@ async def cut(scene: Scene, rng: Random) -> str:
     if way != "out":
         pairs |= network.pairs(others, some)
     with network.hurt(pairs, CUT) as touched:
-        lasted = await _pause(rng, 2.5, 8.0)
+        lasted = await pause(rng, 2.5, 8.0)
     _check(scene, touched, CUT, others)
     return f"{text} cut {way} for {lasted:.1f} s ({touched.lost} packets lost)"
 
@@ -128,7 +147,7 @@ async def slow(scene: Scene, rng: Random) -> str:
     text, some, others = _side(scene, rng)
     how = Impairment(rng.choice((0.0, 0.02, 0.1)), rng.choice((0.02, 0.1, 0.4)), rng.choice((0.0, 0.05, 0.3)))
     with network.hurt(network.pairs(some, others) | network.pairs(others, some), how) as touched:
-        lasted = await _pause(rng, 2.5, 8.0)
+        lasted = await pause(rng, 2.5, 8.0)
     _check(scene, touched, how, others)
     return (
         f"{text} slowed by {how.kept * 1000:.0f} to {(how.kept + how.jitter) * 1000:.0f} ms, losing {how.lost:.0%}, "
@@ -147,7 +166,7 @@ def _check(scene: Scene, touched: Touched, how: Impairment, others: Sequence[str
 def _side(scene: Scene, rng: Random) -> tuple[str, Sequence[str], Sequence[str]]:
     """Who is on either side: a name for it, some hosts, and those that they have trouble with."""
     everybody = [CLIENTS, ROUTER, *scene.members, *scene.nodes]
-    node = _victim(scene, rng, running=False)
+    node = victim(scene, rng, running=False)
     peers = [other.name for other in scene.of(node.partition) if other is not node]
     member = rng.choice(scene.members)
     sides: list[tuple[str, Sequence[str], Sequence[str]]] = [
@@ -162,28 +181,13 @@ def _side(scene: Scene, rng: Random) -> tuple[str, Sequence[str], Sequence[str]]
     return rng.choices(sides, (4, 4, 2, 3, 2, 2, 1))[0]
 
 
+def _network(scene: Scene) -> bool:
+    return scene.network.can_hurt
+
+
 def _switched(scene: Scene) -> Switched:
     assert isinstance(scene.network, Switched), "chosen without namespaces"
     return scene.network
-
-
-# --- disks -----------------------------------------------------------------------------------------------------------
-
-
-async def fill_disk(scene: Scene, rng: Random) -> str:
-    """Take a node's free space: nearly all of it, or all but a few pages."""
-    node = _victim(scene, rng, running=False)
-    if any(other.disk_busy.locked() for other in scene.of(node.partition)):
-        raise NoVictimError
-    assert node.disk is not None
-    left = rng.choice((100 << 20, 64 << 10, 0))
-    async with node.disk_busy:
-        await asyncio.to_thread(node.disk.fill, left)
-        try:
-            lasted = await _pause(rng, 2.0, 6.0)
-        finally:
-            await asyncio.to_thread(node.disk.empty)
-    return f"{node.name}'s disk full but for {left >> 10} KiB for {lasted:.1f} s"
 
 
 # --- ZooKeeper -------------------------------------------------------------------------------------------------------
@@ -197,7 +201,7 @@ async def kill_zookeeper(scene: Scene, rng: Random) -> str:
             await asyncio.to_thread(member.kill)
             if member.running:
                 raise NothingHappenedError(f"{member.directory.name} was killed and runs")
-        down = await _pause(rng, 0.5, 8.0)
+        down = await pause(rng, 0.5, 8.0)
         await _serve(scene)
     return f"{len(members)} of ZooKeeper's members killed, down for {down:.1f} s"
 
@@ -210,7 +214,7 @@ async def freeze_zookeeper(scene: Scene, rng: Random) -> str:
             member.pause()
             stopped(member.pid)
         try:
-            lasted = await _pause(rng, 1.0, 9.0)
+            lasted = await pause(rng, 1.0, 9.0)
         finally:
             for member in members:
                 member.resume()
@@ -222,7 +226,7 @@ async def wipe_zookeeper(scene: Scene, rng: Random) -> str:
     async with _ensemble(scene):
         before = {p: state.generation for p, state in scene.states().items()}
         await asyncio.to_thread(scene.ensemble.wipe)
-        down = await _pause(rng, 0.5, 3.0)
+        down = await pause(rng, 0.5, 3.0)
         await _serve(scene)
         try:
             async with asyncio.timeout(SERVING_SECONDS):
@@ -251,38 +255,18 @@ async def _serve(scene: Scene) -> None:
 
 KINDS: tuple[Kind, ...] = (
     Kind("kill", 18, kill),
-    Kind("kill_partition", 3, kill_partition),
+    Kind("kill_partition", 2, kill_partition),
     Kind("terminate", 7, terminate),
     Kind("freeze", 16, freeze),
-    Kind("cut", 24, cut, needs_network=True),
-    Kind("slow", 10, slow, needs_network=True),
+    Kind("cut", 24, cut, _network),
+    Kind("slow", 10, slow, _network),
     Kind("kill_zookeeper", 7, kill_zookeeper),
     Kind("freeze_zookeeper", 4, freeze_zookeeper),
     Kind("wipe_zookeeper", 1, wipe_zookeeper),
     Kind("step_clock", 7, step_clock),
-    Kind("fill_disk", 7, fill_disk, needs_network=True),
+    Kind("change_rate", 5, change_rate),
+    Kind("fill_disk", 7, fill_disk, lambda scene: scene.disks.mounted),
+    Kind("hang_disk", 6, hang_disk, lambda scene: scene.disks.real),
+    Kind("power_off", 6, power_off, lambda scene: scene.disks.real),
+    Kind("power_off_partition", 3, power_off_partition, lambda scene: scene.disks.real),
 )
-
-
-def _victim(scene: Scene, rng: Random, *, running: bool = True) -> Node:
-    """Half of the times a leader; with `running` one whose process is not being hurt by another fault."""
-    partition = _partition(scene, rng)
-    leader = scene.leader(partition)
-    node = leader if leader and rng.random() < 0.5 else rng.choice(scene.of(partition))
-    if running and (node.busy.locked() or node.child.pid is None):
-        raise NoVictimError
-    return node
-
-
-def _partition(scene: Scene, rng: Random) -> int:
-    """Mostly one that is taking writes: a fault is to strike a cluster at work, and sometimes one that is down."""
-    partition = rng.randrange(scene.shape.partitions)
-    if not scene.flowing(partition) and rng.random() < WORKING_ONLY:
-        raise NoVictimError
-    return partition
-
-
-async def _pause(rng: Random, least: float, most: float) -> float:
-    seconds = rng.uniform(least, most)
-    await asyncio.sleep(seconds)
-    return seconds

@@ -3,9 +3,10 @@
 Arguments: the path of a network namespace, seconds that the boot-time clocks are to be ahead (either may be empty: as
 everywhere), the clock's file, then the module and its arguments.
 
-The clock's file is mapped: the offset of the time of day in seconds, which the tests write, and how often it was read, which
-shows that a step was seen. It is Python's time.time and time.time_ns that are off, the only places where nodes take the time
-of day from; gRPC's C code reads the machine's. (libfaketime would step that, too, but slows a node to a tenth of its speed.)
+The clock's file is mapped: the tests write how far the time of day is off and at which rate the clock since boot runs, the
+process how often it has looked, which shows that it saw a step or a rate. It is Python's functions that are off, and only those
+that nodes ask: `time.time` and `time.time_ns` for versions, CLOCK_BOOTTIME for leases, time-outs and ages. gRPC's C code and the
+event loop's timers have the machine's clocks. docs/correctness.md says why this is not libfaketime.
 """
 
 import ctypes
@@ -17,7 +18,14 @@ import sys
 import time
 from pathlib import Path
 
-LAYOUT = struct.Struct("<dQ")  # offset in seconds, number of readings
+STEP = struct.Struct("<dQ")  # seconds that the time of day is off, how often it was read; at the file's beginning
+CHOICE = struct.Struct("<Q")  # which of the two courses counts
+COURSE = struct.Struct("<ddd")  # from this time on, having been ahead by this much, gain so many seconds a second
+LOOK = struct.Struct("<Qdd")  # how often the clock since boot was read; the last time, as it was and as it was seen
+CHOICE_AT = STEP.size
+COURSES_AT = (CHOICE_AT + CHOICE.size, CHOICE_AT + CHOICE.size + COURSE.size)
+LOOK_AT = COURSES_AT[1] + COURSE.size
+SIZE = LOOK_AT + LOOK.size
 CLONE_NEWNET, CLONE_NEWTIME = 0x40000000, 0x00000080  # <sched.h>
 
 libc = ctypes.CDLL(None, use_errno=True)
@@ -39,19 +47,48 @@ def boot_earlier(seconds: int) -> None:
     enter("/proc/self/ns/time_for_children", CLONE_NEWTIME)
 
 
-def step_python(file: Path) -> None:
-    """Have Python's time of day follow the file from now on."""
+def follow(file: Path, ahead: int) -> None:
+    """Have Python's clocks be as the file says from now on; this process's boot-time clocks are `ahead` of the tests'."""
     with file.open("r+b") as opened:
-        shared = mmap.mmap(opened.fileno(), LAYOUT.size)
+        shared = mmap.mmap(opened.fileno(), SIZE)
+    _step_time_of_day(shared)
+    _run_since_boot(shared, ahead)
+
+
+def _step_time_of_day(shared: mmap.mmap) -> None:
     real, real_ns = time.time, time.time_ns
 
     def offset() -> float:
-        seconds, read = LAYOUT.unpack(shared)
-        LAYOUT.pack_into(shared, 0, seconds, read + 1)
+        seconds, read = STEP.unpack_from(shared)
+        STEP.pack_into(shared, 0, seconds, read + 1)
         return float(seconds)
 
     time.time = lambda: real() + offset()
     time.time_ns = lambda: real_ns() + int(offset() * 1e9)
+
+
+def _run_since_boot(shared: mmap.mmap, ahead: int) -> None:
+    real, count = time.clock_gettime, 0
+
+    def course() -> tuple[float, float, float]:
+        while True:  # one course is written while the other counts
+            (before,) = CHOICE.unpack_from(shared, CHOICE_AT)
+            found: tuple[float, float, float] = COURSE.unpack_from(shared, COURSES_AT[before])
+            if CHOICE.unpack_from(shared, CHOICE_AT) == (before,):
+                return found
+
+    def clock_gettime(clock: int) -> float:
+        nonlocal count
+        if clock != time.CLOCK_BOOTTIME:
+            return real(clock)
+        now = real(clock) - ahead
+        since, gained, rate = course()
+        seen = now + gained + (now - since) * rate
+        count += 1
+        LOOK.pack_into(shared, LOOK_AT, count, now, seen)
+        return seen + ahead
+
+    time.clock_gettime = clock_gettime
 
 
 def _check(result: int) -> None:
@@ -66,7 +103,7 @@ def main() -> None:
         enter(network, CLONE_NEWNET)
     if ahead:
         boot_earlier(int(ahead))
-    step_python(Path(file))
+    follow(Path(file), int(ahead or 0))
     sys.argv = [module.partition(".")[0], *arguments]
     sys.exit(importlib.import_module(module).main())
 

@@ -6,7 +6,8 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from random import Random
 
-from tests.torture.faults import KINDS, Kind, NoVictimError
+from tests.torture.choice import NoVictimError
+from tests.torture.faults import KINDS, Kind
 from tests.torture.network import NothingHappenedError
 from tests.torture.scene import Scene
 
@@ -38,11 +39,7 @@ class Nemesis:
             raise ValueError(
                 f"{', '.join(sorted(set(kinds) - known))}: no such fault; there are {', '.join(sorted(known))}"
             )
-        self._kinds = [
-            kind
-            for kind in KINDS
-            if (not kinds or kind.name in kinds) and (scene.network.can_hurt or not kind.needs_network)
-        ]
+        self._kinds = [kind for kind in KINDS if (not kinds or kind.name in kinds) and kind.needs(scene)]
         self._running: set[asyncio.Task[None]] = set()
         self._began = clock()
 

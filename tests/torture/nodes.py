@@ -11,7 +11,7 @@ from pathlib import Path
 from kvlocal import probe
 from kvlocal.launch import Command, Launcher, Process
 from kvlocal.processes import Child, Exit
-from tests.torture.clocks import WallClock
+from tests.torture.clocks import HostClock
 from tests.torture.disks import Disk
 from tests.torture.network import NothingHappenedError
 
@@ -25,7 +25,7 @@ class HostLauncher:
 
     nursery: Launcher
     namespace: str  # path; empty: this process's
-    clock: WallClock
+    clock: HostClock
     rng: random.Random
 
     async def ready(self) -> None:
@@ -107,8 +107,9 @@ class Node(Server):
 
     partition: int = 0
     disk: Disk | None = None
-    clock: WallClock | None = None
+    clock: HostClock | None = None
     disk_busy: asyncio.Lock = field(default_factory=asyncio.Lock)
+    clock_busy: asyncio.Lock = field(default_factory=asyncio.Lock)
 
     @property
     def folder(self) -> Path:

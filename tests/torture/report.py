@@ -12,6 +12,7 @@ from typing import TextIO
 from tests.support.history import History, Operation, Result
 from tests.support.workload import Report
 from tests.torture.nemesis import Log
+from tests.torture.upkeep import Upkeep
 
 SHOWN = 12  # violations told of a round; the history has them all
 
@@ -28,6 +29,7 @@ class Round:
     whole_after: float = 0.0  # seconds from the last fault's end
     failovers: int = 0
     exits: int = 0  # of processes that nobody asked to end
+    upkeep: Upkeep = field(default_factory=Upkeep)
     breaches: list[str] = field(default_factory=list)
     report: Report | None = None
 
@@ -67,7 +69,7 @@ class Screen:
                 self.say(f"    {line}")
         self.say(
             f"round of seed {one.seed}: {len(one.history):,} operations ({one.rate:.0f} acknowledged writes/s before the first "
-            f"fault), {one.faults} faults, {one.failovers} failovers, {one.count(Result.UNKNOWN)} unknown outcomes, whole again "
+            f"fault), {one.faults} faults, {one.failovers} failovers, {one.upkeep.compactions} compactions, {one.count(Result.UNKNOWN)} unknown outcomes, whole again "
             f"after {one.whole_after:.1f} s, {len(one.breaches)} violations"
         )
         self._breaches(one.breaches)
@@ -91,6 +93,9 @@ class Screen:
             self.say(f"  {name:<20}{number}")
         self.say(f"{'faults not shown':<22}{sum(len(one.nemesis.failures) for one in rounds)}")
         self.say(f"{'failovers':<22}{sum(one.failovers for one in rounds)}")
+        upkeep = sum((one.upkeep for one in rounds), Upkeep())
+        self.say(f"{'compactions':<22}{upkeep.compactions} ({upkeep.reclaimed / (1 << 20):.1f} MiB gained)")
+        self.say(f"{'  that purged deletes':<22}{upkeep.purges}")
         self.say(f"{'unknown outcomes':<22}{sum(one.count(Result.UNKNOWN) for one in rounds)}")
         self.say(f"{'refused':<22}{sum(one.count(Result.FAILED) for one in rounds)}")
         self.say(f"{'ended by themselves':<22}{sum(one.exits for one in rounds)}")

@@ -13,7 +13,8 @@ from kvlocal.processes import Exit
 from kvlocal.shape import Shape
 from tests.support.doors import ClientDoor
 from tests.support.workload import Plan, Report, Workload, contended_keys
-from tests.torture import verdict
+from tests.torture import upkeep, verdict
+from tests.torture.disks import Disk
 from tests.torture.nemesis import Nemesis
 from tests.torture.report import Round, Screen
 from tests.torture.sabotage import forget
@@ -39,6 +40,8 @@ class Plans:
     replicas: int
     kinds: tuple[str, ...]
     namespaces: bool
+    disks: type[Disk]
+    durability: str
     sabotage: bool
 
 
@@ -59,7 +62,15 @@ async def torture(plans: Plans, folder: Path, screen: Screen) -> Outcome:
     def tell(one: Exit) -> None:
         screen.say(f"by itself: {one}")
 
-    async with open_scene(shape, folder, namespaces=plans.namespaces, rng=rng, tell=tell) as scene:
+    async with open_scene(
+        shape,
+        folder,
+        namespaces=plans.namespaces,
+        disks=plans.disks,
+        durability=plans.durability,
+        rng=rng,
+        tell=tell,
+    ) as scene:
         screen.say(f"{len(scene.nodes)} nodes, a router and {len(scene.members)} members of ZooKeeper serve")
         for number in range(plans.rounds):
             seed = plans.seed + number
@@ -82,6 +93,7 @@ async def _round(scene: Scene, seed: int, plans: Plans, screen: Screen) -> Round
     scene.flowing = lambda partition: _last(workload, partition) > workload.clock() - FLOWING_SECONDS
     one = Round(seed, plans.seconds, workload.history)
     before, exits, stop = scene.leaderships(), len(scene.exits), asyncio.Event()
+    compacted = upkeep.done(scene.folder / "logs")
     load = asyncio.create_task(workload.run(stop), name="load")
     progress = asyncio.create_task(_progress(one, workload, screen), name="progress")
     try:
@@ -113,6 +125,7 @@ async def _round(scene: Scene, seed: int, plans: Plans, screen: Screen) -> Round
             await door.close()
     one.failovers = scene.leaderships() - before
     one.exits = len(scene.exits) - exits
+    one.upkeep = upkeep.done(scene.folder / "logs") - compacted
     return one
 
 

@@ -22,7 +22,7 @@ def obstacle() -> str:
     if not os.access("/dev/net/tun", os.R_OK | os.W_OK):
         return "/dev/net/tun can't be opened: run as root, or as somebody who may (crw-rw-rw-)"
     tried = subprocess.run(
-        [*_unshare(), "mount", "-t", "tmpfs", "none", "/mnt"], capture_output=True, text=True, check=False
+        [*unshare(), "mount", "-t", "tmpfs", "none", "/mnt"], capture_output=True, text=True, check=False
     )
     return "" if tried.returncode == 0 else f"no namespaces ({tried.stderr.strip()}): run as root"
 
@@ -34,10 +34,11 @@ def inside() -> bool:
 
 def enter(arguments: Sequence[str]) -> int:
     """Run this program again inside; its exit code."""
-    command = [*_unshare(), "setpriv", "--pdeathsig", "KILL", sys.executable, "-m", "tests.torture", *arguments]
+    command = [*unshare(), "setpriv", "--pdeathsig", "KILL", sys.executable, "-m", "tests.torture", *arguments]
     return subprocess.call(command, env={**os.environ, INSIDE: "1"})
 
 
-def _unshare() -> list[str]:
+def unshare() -> list[str]:
+    """The command that runs the command behind it in namespaces of its own."""
     user = [] if os.geteuid() == 0 else ["--user", "--map-root-user"]
     return ["unshare", *user, "--mount", "--net"]

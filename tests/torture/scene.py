@@ -19,8 +19,8 @@ from kvlocal.launch import Command, Launcher
 from kvlocal.nursery import Nursery
 from kvlocal.processes import Child, Exit
 from kvlocal.shape import Shape
-from tests.support.zookeeper import Ensemble, Place, ensure_installed
-from tests.torture.clocks import WallClock
+from tests.support.zookeeper import Ensemble, Place
+from tests.torture.clocks import RATE_ERROR, HostClock
 from tests.torture.disks import FOLDER, Disk
 from tests.torture.network import Loopback, Network, Switched
 from tests.torture.nodes import HostLauncher, Node, Server, exit_teller
@@ -29,6 +29,12 @@ CLIENTS = "clients"
 ROUTER = "router"
 MEMBERS = 3
 START_SECONDS = 120.0
+UPKEEP = (
+    "--segment-bytes",
+    str(32 << 10),
+    "--tombstone-retention",
+    "5",
+)  # so small that each round compacts many times
 
 
 @dataclass(slots=True)
@@ -39,6 +45,7 @@ class Scene:
     folder: Path
     cluster_id: str
     network: Network
+    disks: type[Disk]
     ensemble: Ensemble
     nodes: dict[str, Node]
     router: Server
@@ -119,10 +126,16 @@ class Scene:
 
 @asynccontextmanager
 async def open_scene(
-    shape: Shape, folder: Path, *, namespaces: bool, rng: random.Random, tell: Callable[[Exit], None]
+    shape: Shape,
+    folder: Path,
+    *,
+    namespaces: bool,
+    disks: type[Disk],
+    durability: str,
+    rng: random.Random,
+    tell: Callable[[Exit], None],
 ) -> AsyncIterator[Scene]:
     """A cluster that serves, ended with the block. Raises TimeoutError when it does not come up."""
-    ensure_installed()
     zk = [f"zk{i}" for i in range(1, MEMBERS + 1)]
     network: Network = Switched([CLIENTS, ROUTER, *zk, *shape.pods]) if namespaces else Loopback()
     nursery = Nursery()
@@ -132,7 +145,7 @@ async def open_scene(
         exits.append(one)
         tell(one)
 
-    scene = _Builder(shape, folder, network, nursery, rng, told).scene(zk)
+    scene = _Builder(shape, folder, network, disks, durability, nursery, rng, told).scene(zk)
     scene.exits = exits
     try:
         await nursery.ready()
@@ -159,6 +172,8 @@ class _Builder:
     shape: Shape
     folder: Path
     network: Network
+    disks: type[Disk]
+    durability: str
     nursery: Launcher
     rng: random.Random
     tell: Callable[[Exit], None]
@@ -177,16 +192,25 @@ class _Builder:
         nodes = {pod: self._node(pod) for pod in self.shape.pods}
         watch = ClusterWatch(coordination)
         return Scene(
-            self.shape, self.folder, self.cluster_id, self.network, ensemble, nodes, self._router(), coordination, watch
+            self.shape,
+            self.folder,
+            self.cluster_id,
+            self.network,
+            self.disks,
+            ensemble,
+            nodes,
+            self._router(),
+            coordination,
+            watch,
         )
 
     def _node(self, pod: str) -> Node:
         partition = int(pod.removeprefix(f"{self.shape.name}-p").partition("-")[0])
-        disk = Disk(self.folder / FOLDER / pod, mounted=self.network.can_hurt)
+        disk = self.disks(self.folder / FOLDER / pod)
         clock, ports, exits = self._clock(pod), _ports("grpc", "replication", "pipeline", "http"), list[Exit]()
         own = (
             "--pod", pod, "--partition", str(partition), "--data-dir", str(disk.folder / "data"),
-            "--advertise-host", self.network.address(pod),
+            "--advertise-host", self.network.address(pod), "--durability", self.durability, *UPKEEP,
         )  # fmt: skip
         child = self._child(pod, "kvnode.main", ports, own, clock, exits)
         return Node(pod, self.network.address(pod), ports, child, exits, partition=partition, disk=disk, clock=clock)
@@ -196,11 +220,13 @@ class _Builder:
         child = self._child(ROUTER, "kvrouter.main", ports, (), self._clock(ROUTER), exits)
         return Server(ROUTER, self.network.address(ROUTER), ports, child, exits)
 
-    def _clock(self, host: str) -> WallClock:
-        return WallClock(self.folder / "clocks" / host)
+    def _clock(self, host: str) -> HostClock:
+        clock = HostClock(self.folder / "clocks" / host)
+        clock.run_at(self.rng.choice((-RATE_ERROR, RATE_ERROR, self.rng.uniform(-RATE_ERROR, RATE_ERROR))))
+        return clock
 
     def _child(
-        self, host: str, module: str, ports: dict[str, int], own: tuple[str, ...], clock: WallClock, exits: list[Exit]
+        self, host: str, module: str, ports: dict[str, int], own: tuple[str, ...], clock: HostClock, exits: list[Exit]
     ) -> Child:
         listening = [word for name, port in ports.items() for word in (f"--{name}-port", str(port))]
         arguments = ("--coordination", self.url, "--cluster-id", self.cluster_id, "--host", self.network.address(host))

@@ -77,7 +77,7 @@ def differences(contents: Mapping[str, Content]) -> list[str]:
 
 
 def differing_disks(scene: Scene) -> list[str]:
-    """Open each replica's directory, once its process has ended: same end, same epochs, same records, same keys' values."""
+    """Open each replica's directory, once its process has ended, and compare what they hold."""
     found = []
     for partition in range(scene.shape.partitions):
         found += compare_logs({n.name: n.folder for n in scene.of(partition)}, scene.cluster_id, partition)
@@ -85,7 +85,10 @@ def differing_disks(scene: Scene) -> list[str]:
 
 
 def compare_logs(folders: Mapping[str, Path], cluster_id: str, partition: int) -> list[str]:
-    """One sentence per difference between replicas' logs. All records are read, so all checksums are verified."""
+    """One sentence per difference between replicas: ends, records that none has compacted, and all keys' values.
+
+    All records are read, so all checksums are verified.
+    """
     stores = {
         name: Store.open(path, cluster_id=cluster_id, partition=partition, pod=name) for name, path in folders.items()
     }
@@ -96,7 +99,9 @@ def compare_logs(folders: Mapping[str, Path], cluster_id: str, partition: int) -
             f"partition {partition}: records above {above}",
             {name: dict(_records(store, above)) for name, store in stores.items()},
         )
-        return found
+        return found or _differing(
+            f"partition {partition}: keys", {name: dict(_keys(store)) for name, store in stores.items()}
+        )
     finally:
         for store in stores.values():
             store.close()
@@ -116,6 +121,15 @@ def _short(value: object, expected: object) -> str:
         keys = sorted(k for k in {*value, *expected} if value.get(k) != expected.get(k))
         return f"{len(keys)} of them, {keys[0]} the first: {value.get(keys[0])} and {expected.get(keys[0])}"
     return f"{value} and {expected}"
+
+
+def _keys(store: Store) -> Iterable[tuple[bytes, tuple[int, bytes]]]:
+    """Version and value of every key, with all of the log taken as committed."""
+    store.commit(store.end.index)
+    for key in store.key_list():
+        record = store.get(key)
+        if record is not None:
+            yield key, (record.version, record.value)
 
 
 def _records(store: Store, above: int) -> Iterable[tuple[int, tuple[int, bytes]]]:
