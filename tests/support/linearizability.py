@@ -2,9 +2,7 @@
 
 The verdict is that of a complete search: Wing & Gong, "Testing and Verifying Concurrent Objects" (1993), with G. Lowe's
 memoised configurations and just-in-time order, "Testing for Linearizability" (2016), one key at a time, because
-linearizability is local (Herlihy & Wing, 1990). Sweeping over events in time, it holds every configuration (state, which
-pending operations have taken effect) that explains all answers so far; where all operations have returned only the
-possible states are left, so the history splits at quiescent points by itself.
+linearizability is local (Herlihy & Wing, 1990); `tests.support.sweep` has the search.
 
 **Fast path.** Every acknowledged write returns a version that only grows, and reads return the version they saw. So in
 a good history most of the order is written down in it. `_witness` puts the operations in that order and checks
@@ -17,12 +15,12 @@ unknown write that took effect has a version that nobody was told: the state the
 read or a condition tells.
 """
 
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
-from operator import itemgetter
 from typing import NamedTuple
 
 from tests.support.history import FAILED, UNKNOWN, History, Kind, Operation, Outcome, Result
+from tests.support.sweep import Stuck, Sweep
 
 __all__ = [
     "FAILED",
@@ -86,7 +84,7 @@ def check_key(operations: Sequence[Operation], *, initial: State = ABSENT) -> Vi
     told = [o for o in told if o.outcome.result is not Result.UNKNOWN or o.kind is not Kind.GET]
     if _witness(told, initial):
         return None
-    return _Search(told, initial).run()
+    return search(told, initial)
 
 
 # --- the model -------------------------------------------------------------------------------------------------------
@@ -236,120 +234,36 @@ def _model_holds(ordered: Sequence[_Segment], initial: State, versionless: Seque
 # --- the search ------------------------------------------------------------------------------------------------------
 
 
-class _Configuration(NamedTuple):
-    """A state, and which of the operations that are still open, or unknown for ever, have taken effect in it."""
-
-    state: State
-    done: frozenset[int]
-    used: frozenset[int]
+def search(operations: Sequence[Operation], initial: State) -> Violation | None:
+    """What the complete search says."""
+    stuck = Sweep(operations, initial, apply, stranded=_stranded).run()
+    return None if stuck is None else _violation(operations, stuck)
 
 
-class _Configurations:
-    """Configurations without those that have used up more unknown writes than another that is else the same."""
-
-    def __init__(self) -> None:
-        self._least: dict[tuple[State, frozenset[int]], list[frozenset[int]]] = {}
-
-    def add(self, configuration: _Configuration) -> bool:
-        """Whether it was new."""
-        state, done, used = configuration
-        least = self._least.setdefault((state, done), [])
-        if any(other <= used for other in least):
-            return False
-        least[:] = [other for other in least if not used <= other] + [used]
-        return True
-
-    def __iter__(self) -> Iterator[_Configuration]:
-        return (_Configuration(*known, used) for known, least in self._least.items() for used in least)
+def _stranded(state: State, op: Operation) -> bool:
+    """Whether an operation has an older version than the state now has."""
+    # As in the model, an absent key has no version, whatever an answer may say.
+    version = None if op.outcome.result is Result.NOT_FOUND else op.outcome.version
+    return bool(version) and state.version >= (version or 0) + (not op.writes)
 
 
-class _Search:
-    def __init__(self, operations: Sequence[Operation], initial: State) -> None:
-        self.operations = operations
-        self.initial = initial
-        self.open: list[int] = []
-
-    def run(self) -> Violation | None:
-        """Sweep over invocations and returns; those of the same time overlap."""
-        events = [(o.invoked, 0, i) for i, o in enumerate(self.operations)]
-        events += [(o.returned, 1, i) for i, o in enumerate(self.operations) if o.returned is not None]
-        now = [_Configuration(self.initial, frozenset(), frozenset())]
-        at_invocation: dict[int, list[_Configuration]] = {}
-        for _, returns, i in sorted(events, key=itemgetter(0, 1)):
-            if not returns:
-                self.open.append(i)
-                at_invocation[i] = now
-                continue
-            following = self._explain(now, i)
-            if not following:
-                return self._violation(i, at_invocation[i])
-            now = following
-            self.open.remove(i)
-            del at_invocation[i]
-        return None
-
-    def _explain(self, now: Sequence[_Configuration], returning: int) -> list[_Configuration]:
-        """Configurations in which this operation has taken effect, others only as far as needed before it."""
-        explained, seen = _Configurations(), _Configurations()
-        level = [c for c in map(self._absorb, now) if seen.add(c)]
-        while level:
-            deeper = []
-            for configuration in level:
-                if returning in configuration.done:
-                    explained.add(configuration._replace(done=configuration.done - {returning}))
-                    continue
-                deeper += [c for c in map(self._absorb, self._steps(configuration)) if seen.add(c)]
-            level = deeper
-        return list(explained)
-
-    def _absorb(self, configuration: _Configuration) -> _Configuration:
-        """With every open answer that is right in this state and changes nothing: taking it now forbids nothing."""
-        state, done, used = configuration
-        told = [i for i in self.open if i not in done and self.operations[i].returned is not None]
-        right = [i for i in told if apply(state, self.operations[i]) == state]
-        return _Configuration(state, done.union(right), used) if right else configuration
-
-    def _steps(self, configuration: _Configuration) -> Iterator[_Configuration]:
-        state, done, used = configuration
-        for i in self.open:
-            if i in done or i in used:
-                continue
-            operation = self.operations[i]
-            following = apply(state, operation)
-            if following is None or self._leaves_behind(following, i, done):
-                continue
-            if operation.returned is None:
-                yield _Configuration(following, done, used | {i})
-            else:
-                yield _Configuration(following, done | {i}, used)
-
-    def _leaves_behind(self, state: State, step: int, done: frozenset[int]) -> bool:
-        """Whether an open operation would be stranded: it has an older version than the state now has."""
-        for i in self.open:
-            operation = self.operations[i]
-            # As in the model, an absent key has no version, whatever an answer may say.
-            version = None if operation.outcome.result is Result.NOT_FOUND else operation.outcome.version
-            if version and i != step and i not in done and state.version >= version + (not operation.writes):
-                return True
-        return False
-
-    def _violation(self, failing: int, before: Sequence[_Configuration]) -> Violation:
-        operation = self.operations[failing]
-        states = tuple(dict.fromkeys(c.state for c in before))
-        known = {s.version for s in states if s.exact} | {operation.outcome.version, operation.expected_version}
-        values = {s.value for s in states if not s.exact} | {operation.outcome.value}
-        end = operation.returned or operation.invoked
-        timeline = []
-        for i, other in enumerate(self.operations):
-            origin = (other.writes and other.outcome.version in known) or (
-                other.returned is None and other.value is not None and other.value in values
-            )
-            overlaps = (
-                other.invoked <= end and other.returned is not None and other.returned >= operation.invoked
-            ) or (i in self.open and other.returned is None and other.kind is Kind.DELETE)
-            if origin or overlaps or i == failing:
-                timeline.append(other)
-        return Violation(operation.key, operation, states, tuple(sorted(timeline, key=lambda o: o.invoked)))
+def _violation(operations: Sequence[Operation], stuck: Stuck[State]) -> Violation:
+    operation = operations[stuck.failing]
+    states = tuple(dict.fromkeys(stuck.states))
+    known = {s.version for s in states if s.exact} | {operation.outcome.version, operation.expected_version}
+    values = {s.value for s in states if not s.exact} | {operation.outcome.value}
+    end = operation.returned or operation.invoked
+    timeline = []
+    for i, other in enumerate(operations):
+        origin = (other.writes and other.outcome.version in known) or (
+            other.returned is None and other.value is not None and other.value in values
+        )
+        overlaps = (other.invoked <= end and other.returned is not None and other.returned >= operation.invoked) or (
+            i in stuck.open and other.returned is None and other.kind is Kind.DELETE
+        )
+        if origin or overlaps or i == stuck.failing:
+            timeline.append(other)
+    return Violation(operation.key, operation, states, tuple(sorted(timeline, key=lambda o: o.invoked)))
 
 
 # --- for people ------------------------------------------------------------------------------------------------------
