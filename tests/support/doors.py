@@ -1,10 +1,33 @@
 """The asyncio client as a door of the load generator: its exceptions become outcomes."""
 
+from collections.abc import Awaitable
 from typing import assert_never
 
 from kvclient import AsyncClient, errors
 from tests.support.history import FAILED, UNKNOWN, Kind, Outcome, Result
 from tests.support.workload import Answer
+
+
+async def answer_of(doing: Awaitable[Outcome]) -> Answer:
+    """What came of it, as an answer."""
+    try:
+        return Answer(await doing)
+    except errors.KVClusterError as error:
+        return refusal_of(error)
+
+
+def refusal_of(error: errors.KVClusterError) -> Answer:
+    """Refusals that the client is sure of are FAILED; all that it is not sure of is UNKNOWN."""
+    match error:
+        case errors.NotFoundError():
+            return Answer(Outcome(Result.NOT_FOUND))
+        case errors.AlreadyExistsError():
+            return Answer(Outcome(Result.ALREADY_EXISTS, error.found_version))
+        case errors.VersionMismatchError():
+            return Answer(Outcome(Result.VERSION_MISMATCH, error.found_version))
+        case errors.UnavailableError() | errors.InvalidArgumentError():
+            return Answer(FAILED, f"{type(error).__name__}: {error}")
+    return Answer(UNKNOWN, f"{type(error).__name__}: {error}")
 
 
 class ClientDoor:
@@ -15,19 +38,8 @@ class ClientDoor:
         self._client = client
 
     async def call(self, kind: Kind, key: bytes, value: bytes | None, expected_version: int | None) -> Answer:
-        """Do it. Refusals that the client is sure of are FAILED; all that it is not sure of is UNKNOWN."""
-        try:
-            return Answer(await self._do(kind, key, value or b"", expected_version))
-        except errors.NotFoundError:
-            return Answer(Outcome(Result.NOT_FOUND))
-        except errors.AlreadyExistsError as error:
-            return Answer(Outcome(Result.ALREADY_EXISTS, error.found_version))
-        except errors.VersionMismatchError as error:
-            return Answer(Outcome(Result.VERSION_MISMATCH, error.found_version))
-        except (errors.UnavailableError, errors.InvalidArgumentError) as error:
-            return Answer(FAILED, f"{type(error).__name__}: {error}")
-        except errors.KVClusterError as error:
-            return Answer(UNKNOWN, f"{type(error).__name__}: {error}")
+        """Do it."""
+        return await answer_of(self._do(kind, key, value or b"", expected_version))
 
     async def close(self) -> None:
         await self._client.close()

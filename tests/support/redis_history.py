@@ -100,7 +100,7 @@ def _told(
 
 _INTEGER = re.compile(rb"0|-?[1-9][0-9]{0,18}")
 _LEAST, _MOST = -(1 << 63), (1 << 63) - 1
-_READS = frozenset({b"GET", b"MGET", b"EXISTS", b"STRLEN"})
+READS = frozenset({b"GET", b"MGET", b"EXISTS", b"STRLEN"})
 _NOTHING = {b"SETNX": 0, b"MSETNX": 0, b"RENAMENX": 0, b"DEL": 0, b"GETDEL": None}
 Words = tuple[bytes, ...]
 Done = tuple[State, Reply]
@@ -109,7 +109,7 @@ Done = tuple[State, Reply]
 def idle(command: Command) -> bool:
     """Whether a command with this reply changed nothing."""
     name, reply = command.words[0], command.reply
-    return name in _READS or isinstance(reply, Refusal) or (name in _NOTHING and reply == _NOTHING[name])
+    return name in READS or isinstance(reply, Refusal) or (name in _NOTHING and reply == _NOTHING[name])
 
 
 def touches(keys: tuple[bytes, ...]) -> Callable[[Command], frozenset[bytes]]:

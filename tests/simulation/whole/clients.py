@@ -1,106 +1,146 @@
-"""Clients: kvclient straight to the nodes, and a plain one, with pairs of its own, through the routers."""
+"""Clients of the API: kvclient straight to the nodes, and a plain one, with pairs of its own, through the routers."""
 
 import asyncio
-from collections.abc import AsyncIterator, Iterable
-from random import Random
-from typing import TYPE_CHECKING
+from collections.abc import AsyncIterator, Iterable, Sequence
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, NamedTuple
 
 from kvclient.aio import AsyncClient
+from kvclient.operations import Operation, ReadMode, Record
+from kvcommon.errors import KVClusterError
 from kvcoord.topology import topology_of
 from kvproto.v1 import cluster_pb2, kv_pb2
-from tests.simulation import schedule
-from tests.simulation.timeline import Mark
+from tests.simulation.whole.client import CLOCKS, TIMEOUT, Client
 from tests.simulation.whole.nodes import NodeProcess
 from tests.simulation.whole.routers import GRPC, Frames, Router, engine_of
-from tests.simulation.whole.world import Actor
-from tests.support.doors import ClientDoor
+from tests.support.doors import ClientDoor, answer_of, refusal_of
 from tests.support.history import FAILED, UNKNOWN, Kind, Outcome, Result
-from tests.support.workload import Answer, Door
+from tests.support.sessions import StaleRead
+from tests.support.workload import Answer
 
 if TYPE_CHECKING:
     from tests.simulation.whole.cluster import WholeCluster
 
-TIMEOUT = 4.0
 MIX = (Kind.GET,) * 4 + (Kind.PUT,) * 3 + (Kind.CREATE, Kind.UPDATE, Kind.DELETE)
 
 
-class Client:
-    """One client, one operation at a time. Its n-th depends on the seed, its number and n alone."""
+@dataclass(frozen=True, slots=True)
+class Freshness:
+    """How old a read may be: its mode, and with BOUNDED the lag in seconds."""
+
+    mode: ReadMode = ReadMode.LINEARIZABLE
+    lag: float | None = None
+
+    def since(self, now: float) -> float:
+        """The state that is read is none from before this time."""
+        if self.mode is ReadMode.LINEARIZABLE:
+            return now
+        return 0.0 if self.lag is None else max(0.0, now - self.lag * CLOCKS)
+
+    def __str__(self) -> str:
+        bound = "" if self.lag is None else f" within {self.lag} s"
+        return "" if self.mode is ReadMode.LINEARIZABLE else f" ({self.mode.name.lower()}{bound})"
+
+
+NOW = Freshness()
+STALE = (
+    Freshness(ReadMode.ANY),
+    Freshness(ReadMode.BOUNDED, 0.2),
+    Freshness(ReadMode.BOUNDED, 1.0),
+    Freshness(ReadMode.BOUNDED, 3.0),
+)
+
+
+class Ask(NamedTuple):
+    """One operation that a client wants done."""
+
+    kind: Kind
+    key: bytes
+    value: bytes | None
+    expected: int | None
+
+    def __str__(self) -> str:
+        value = "" if self.value is None else f" = {self.value.decode()}"
+        condition = "" if self.expected is None else f" if version is {self.expected}"
+        return f"{self.kind.value} {self.key.decode()}{value}{condition}"
+
+
+class KeyClient(Client):
+    """A client of the API's operations, single and in batches; its stale reads are a session's, which never go back."""
 
     def __init__(self, cluster: "WholeCluster", number: int) -> None:
-        self.cluster, self.number = cluster, number
-        self.loop = cluster.loop
-        self.who = f"client {number}"
-        self.actor = Actor(self.loop, self.who, f"client{number}")
-        self.rng = self.loop.stream(self.who)
-        self.think = self.rng.choice([0.02, 0.1, 0.3])
+        super().__init__(cluster, number)
         self.versions: dict[bytes, int] = {}
-        self.served = 0
-        self.sequence = 0
-        cluster.actors.append(self.actor)
+        self.session = Session()
 
-    def start(self) -> None:
-        self.actor.spawn(self._main(), "main")
-
-    async def door(self) -> Door:
-        """Its way to the cluster."""
+    async def call(self, asks: Sequence[Ask], fresh: Freshness) -> list[Answer]:
+        """Do them; nothing is raised."""
         raise NotImplementedError
 
-    async def _main(self) -> None:
-        door = await self.door()
-        given = self.cluster.options.requests
-        if given is not None:
-            for asked in [a for a in given if a.client == self.number]:
-                await asyncio.sleep(max(0.0, asked.at - self.loop.now))
-                await self._ask(door, asked.number)
-            return
-        number = 0
-        while self.cluster.load:
-            number += 1
-            await asyncio.sleep(self.rng.random() * self.think * 2)
-            await self._ask(door, number)
+    def _observed(self, asks: Sequence[Ask]) -> dict[int, int]:
+        """Which versions, by partition, its next reads must not be older than."""
+        return dict(self.session.observed)
 
-    async def _ask(self, door: Door, number: int) -> None:
-        rng = self.rng = Random(f"{self.loop.seed} {self.who} request {number}")
-        self.sequence = number
-        self.cluster.asked.append(schedule.Asked(self.number, number, self.loop.now))
-        kind, key = rng.choice(MIX), rng.choice(self.cluster.keys)
-        value = None if kind in (Kind.GET, Kind.DELETE) else b"%d.%d" % (self.number, number)
+    async def request(self) -> None:
+        rng = self.rng
+        count = rng.choice([1, 1, 1, 2, 3, 5])
+        fresh = rng.choice(STALE) if rng.random() < 0.25 else NOW
+        await self.do([self._choose(i, reads=fresh is not NOW) for i in range(count)], fresh)
+
+    def _choose(self, place: int, *, reads: bool) -> Ask:
+        rng = self.rng
+        kind, key = Kind.GET if reads else rng.choice(MIX), rng.choice(self.cluster.keys)
+        value = None if kind in (Kind.GET, Kind.DELETE) else b"%d.%d.%d" % (self.number, self.sequence, place)
         expected = None
         if kind not in (Kind.GET, Kind.CREATE) and rng.random() < 0.3:
             expected = rng.choice([self.versions.get(key, 0), self.versions.get(key, 0), 0])
-        await self._do(door, kind, key, value, expected)
+        return Ask(kind, key, value, expected)
 
-    async def _do(self, door: Door, kind: Kind, key: bytes, value: bytes | None, expected: int | None) -> Answer:
-        invoked = self.loop.now
-        condition = "" if expected is None else f" if version is {expected}"
-        asks = f"{kind.value} {key.decode()}{'' if value is None else ' = ' + value.decode()}{condition}"
-        self.loop.note(self.who, f"asks: {asks}", Mark.CLIENT)
-        answer = await door.call(kind, key, value, expected)
-        outcome = answer.outcome
-        self.cluster.history.record(
-            self.number,
-            key,
-            kind,
-            invoked=invoked,
-            returned=self.loop.now,
-            outcome=outcome,
-            value=value,
-            expected_version=expected,
-        )
-        self.loop.note(self.who, f"told: {asks} -> {outcome} {answer.reason}", Mark.CLIENT)
-        if outcome.version is not None:
-            self.versions[key] = outcome.version
-        if outcome.result not in (Result.UNKNOWN, Result.FAILED):
-            self.served += 1
-        return answer
+    async def do(self, asks: Sequence[Ask], fresh: Freshness) -> list[Answer]:
+        """Have them done, and write down what came of it."""
+        invoked, partition_of = self.loop.now, self.cluster.partition_of
+        observed = self._observed(asks)
+        asked = f"{', '.join(map(str, asks))}{fresh}"
+        self.note(f"asks: {asked}")
+        answers = await self.call(asks, fresh)
+        self.note(f"told: {asked} -> {'; '.join(f'{a.outcome} {a.reason}'.strip() for a in answers)}")
+        for ask, answer in zip(asks, answers, strict=True):
+            outcome, partition = answer.outcome, partition_of(ask.key)
+            operation = self.cluster.history.record(
+                self.number,
+                ask.key,
+                ask.kind,
+                invoked=fresh.since(invoked),
+                returned=self.loop.now,
+                outcome=outcome,
+                value=ask.value,
+                expected_version=ask.expected,
+            )
+            if fresh is not NOW:
+                self.cluster.stale_reads.append(StaleRead(operation, observed.get(partition, 0)))
+            if outcome.version is not None:
+                self.versions[ask.key] = outcome.version
+            if outcome.result is Result.OK and outcome.version:
+                self.session.saw(partition, outcome.version)
+            self.served += outcome.result not in (Result.UNKNOWN, Result.FAILED)
+        return answers
 
     async def read(self, keys: Iterable[bytes]) -> None:
         """Each key, however often it takes."""
-        door = await self.door()
+        await self.prepare()
         for key in keys:
-            while (await self._do(door, Kind.GET, key, None, None)).outcome == FAILED:  # noqa: ASYNC110 - no event tells
+            while (await self.do([Ask(Kind.GET, key, None, None)], NOW))[0].outcome == FAILED:  # noqa: ASYNC110 - no event tells
                 await asyncio.sleep(0.1)
+
+
+@dataclass
+class Session:
+    """The highest version that a client was told, of each partition."""
+
+    observed: dict[int, int] = field(default_factory=dict)
+
+    def saw(self, partition: int, version: int) -> None:
+        self.observed[partition] = max(version, self.observed.get(partition, 0))
 
 
 class Polled:
@@ -142,14 +182,36 @@ class Polled:
                 pass
 
 
-class DirectClient(Client):
+class DirectClient(KeyClient):
     """kvclient's AsyncClient as it is."""
 
-    async def door(self) -> Door:
+    _client: AsyncClient
+
+    async def prepare(self) -> None:
         engine = engine_of(Polled(self), self.loop.stream(f"engine {self.who}"), self.loop, session=True)
         engine.start()
         await engine.wait_for_map()
-        return ClientDoor(AsyncClient(engine, timeout=TIMEOUT))
+        self._client = AsyncClient(engine, timeout=TIMEOUT)
+
+    async def call(self, asks: Sequence[Ask], fresh: Freshness) -> list[Answer]:
+        if len(asks) == 1:
+            ask = asks[0]
+            if ask.kind is not Kind.GET or fresh is NOW:
+                return [await ClientDoor(self._client).call(*ask)]
+            return [await answer_of(self._stale(ask.key, fresh))]
+        operations = [Operation(KINDS[a.kind], a.key, a.value or b"", a.expected) for a in asks]
+        results = await self._client.batch(operations, read_mode=fresh.mode, max_lag=fresh.lag)
+        return [_answer(ask, result) for ask, result in zip(asks, results, strict=True)]
+
+    async def _stale(self, key: bytes, fresh: Freshness) -> Outcome:
+        record = await self._client.get(key, read_mode=fresh.mode, max_lag=fresh.lag)
+        return Outcome(Result.OK, record.version, record.value) if record else Outcome(Result.NOT_FOUND)
+
+
+def _answer(ask: Ask, result: Record | KVClusterError) -> Answer:
+    if isinstance(result, KVClusterError):
+        return refusal_of(result)
+    return Answer(Outcome(Result.OK, result.version, result.value if ask.kind is Kind.GET else None))
 
 
 KINDS = {
@@ -166,43 +228,66 @@ RESULTS = {
 }
 
 
-class RouterClient(Client):
-    """Any gRPC client: sends a batch of one to a router, and the same again, with its pair, when no answer comes."""
+def _is_certain(answer: Answer) -> bool:
+    return answer.outcome.result not in (Result.UNKNOWN, Result.FAILED)
 
-    async def door(self) -> Door:
-        return self
 
-    async def close(self) -> None:
-        pass
+class RouterClient(KeyClient):
+    """Any gRPC client: sends a batch to a router, and the same again, with its pair, when no answer comes."""
 
-    async def call(self, kind: Kind, key: bytes, value: bytes | None, expected: int | None) -> Answer:
-        operation = kv_pb2.Operation(kind=KINDS[kind], key=key, value=value or b"")
-        if expected is not None:
-            operation.expected_version = expected
-        client_id = self.number.to_bytes(16, "big") if kind is not Kind.GET else b""
-        request = kv_pb2.BatchRequest(
-            operations=[operation], client_id=client_id, sequence=self.sequence if client_id else 0
-        )
-        invoked, maybe, reason = self.loop.now, False, ""
-        while (left := invoked + TIMEOUT - self.loop.now) > 0:
+    async def call(self, asks: Sequence[Ask], fresh: Freshness) -> list[Answer]:
+        writes = any(ask.kind is not Kind.GET for ask in asks)
+        request = self._batch(asks, fresh, writes=writes)
+        invoked, maybe = self.loop.now, False
+        answers = [Answer(FAILED, "no answer in time")] * len(asks)
+        while (left := invoked + TIMEOUT - self.loop.now) > 0 and not all(map(_is_certain, answers)):
             request.timeout_ms = max(1, int(left * 1000))
             request.age_ms = int((self.loop.now - invoked) * 1000)
             response = await self._try(request, min(left, 1.5))
             if response is None:
-                maybe = maybe or kind is not Kind.GET
+                maybe = maybe or writes
                 continue
-            result = response.results[0]
-            if result.HasField("record"):
-                return Answer(
-                    Outcome(Result.OK, result.record.version, result.record.value if kind is Kind.GET else None)
-                )
-            code, reason = result.error.code, result.error.message
-            if code in RESULTS:
-                found = result.error.found_version if code != kv_pb2.ERROR_CODE_NOT_FOUND else None
-                return Answer(Outcome(RESULTS[code], found))
-            maybe = maybe or code == kv_pb2.ERROR_CODE_OUTCOME_UNKNOWN
-            await asyncio.sleep(0.05)
-        return Answer(UNKNOWN if maybe else FAILED, reason)
+            told = [self._answer(ask, result) for ask, result in zip(asks, response.results, strict=True)]
+            answers = [before if _is_certain(before) else now for before, now in zip(answers, told, strict=True)]
+            maybe = maybe or any(a.outcome == UNKNOWN for a in told)
+            await asyncio.sleep(0.0 if all(map(_is_certain, answers)) else 0.05)
+        return [self._in_doubt(ask, answer) if maybe else answer for ask, answer in zip(asks, answers, strict=True)]
+
+    @staticmethod
+    def _in_doubt(ask: Ask, answer: Answer) -> Answer:
+        """A refusal of the last try says nothing of the tries before it."""
+        if answer.outcome == FAILED and ask.kind is not Kind.GET:
+            return Answer(UNKNOWN, answer.reason)
+        return answer
+
+    def _batch(self, asks: Sequence[Ask], fresh: Freshness, *, writes: bool) -> kv_pb2.BatchRequest:
+        request = kv_pb2.BatchRequest(read_mode=fresh.mode.value, max_lag_ms=int((fresh.lag or 0) * 1000))
+        for ask in asks:
+            operation = request.operations.add(kind=KINDS[ask.kind], key=ask.key, value=ask.value or b"")
+            if ask.expected is not None:
+                operation.expected_version = ask.expected
+        if writes:
+            request.client_id, request.sequence = self.number.to_bytes(16, "big"), self.sequence
+        if fresh is not NOW:
+            request.observed_version = max(self._observed(asks).values(), default=0)
+        return request
+
+    def _observed(self, asks: Sequence[Ask]) -> dict[int, int]:
+        """One version can be told with a batch: the first key's partition's."""
+        partition = self.cluster.partition_of(asks[0].key)
+        return {partition: self.session.observed.get(partition, 0)}
+
+    @staticmethod
+    def _answer(ask: Ask, result: kv_pb2.Result) -> Answer:
+        if result.HasField("record"):
+            record = result.record
+            return Answer(Outcome(Result.OK, record.version, record.value if ask.kind is Kind.GET else None))
+        code, reason = result.error.code, result.error.message
+        if code in RESULTS:
+            found = result.error.found_version if code != kv_pb2.ERROR_CODE_NOT_FOUND else None
+            return Answer(Outcome(RESULTS[code], found))
+        unknown = code == kv_pb2.ERROR_CODE_OUTCOME_UNKNOWN and ask.kind is not Kind.GET
+        return Answer(UNKNOWN if unknown else FAILED, reason)
 
     async def _try(self, request: kv_pb2.BatchRequest, seconds: float) -> kv_pb2.BatchResponse | None:
         """One try at one router; None: no answer."""

@@ -1,8 +1,9 @@
 """A whole cluster: build it, trouble it, heal it, judge it. `simulate` has the shape of `tests.simulation.cluster`'s."""
 
 import asyncio
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
+from itertools import chain
 from types import SimpleNamespace
 from typing import Any
 
@@ -23,16 +24,21 @@ from tests.simulation.record import SimulationError
 from tests.simulation.report import Report
 from tests.simulation.schedule import Asked, Options
 from tests.simulation.timeline import Mark, describe_state
-from tests.simulation.whole.clients import Client, DirectClient, RouterClient
+from tests.simulation.whole.client import Client
+from tests.simulation.whole.clients import DirectClient, RouterClient
 from tests.simulation.whole.faults import Faults
 from tests.simulation.whole.machines import Machine
 from tests.simulation.whole.nodes import NodeProcess
+from tests.simulation.whole.redis import NodeRedisClient, RouterRedisClient
 from tests.simulation.whole.routers import Router
 from tests.simulation.whole.world import ACTOR, Actor, VirtualLoop
 from tests.support.history import History, lost_writes, version_violations
 from tests.support.linearizability import check, format_violation
+from tests.support.redis_history import RedisHistory, check_groups
+from tests.support.sessions import StaleRead, went_back
 from tests.support.workload import contended_keys
 
+CLIENTS: tuple[type[Client], ...] = (DirectClient, NodeRedisClient, RouterClient, DirectClient, RouterRedisClient)
 HEALED_WITHIN = 60.0  # seconds of virtual time after the last fault
 PARTITIONS = 2
 COORDINATION = SimpleNamespace(who="coordination")
@@ -158,6 +164,8 @@ class WholeCluster:
             net.slow = rng.choice([0.1, 0.5, 2.5])
         self.actors: list[Actor] = []
         self.history = History()
+        self.stale_reads: list[StaleRead] = []
+        self.redis_history = RedisHistory()
         self.asked: list[Asked] = []
         self.load = True
         self.coordination = Coordination(self, calm="coordination" in options.calm)
@@ -168,14 +176,21 @@ class WholeCluster:
         self.unreached: dict[str, int] = {}  # pods that don't reach coordination, with the number of reasons
         self.map = SlotMap.even(PARTITIONS)
         self.keys = contended_keys(options.keys, self.partition_of, range(PARTITIONS), "k")
+        self.groups = _groups(self.partition_of)
         self.routers = [Router(self, f"router{i}") for i in range(2)]
-        self.clients: list[Client] = [
-            (RouterClient if i % 3 == 2 else DirectClient)(self, i) for i in range(options.clients)
-        ]
+        self.clients: list[Client] = [CLIENTS[i % len(CLIENTS)](self, i) for i in range(options.clients)]
         self.faults = Faults(self)
 
     def partition_of(self, key: bytes) -> int:
         return self.map.owners[slot_of(key)]
+
+    def asked_of(self) -> dict[str, int]:
+        """What clients asked for, beside plain operations."""
+        return {
+            "stale reads": len(self.stale_reads),
+            "redis commands": len(self.redis_history.commands),
+            "redis commands untold": sum(c.returned is None for c in self.redis_history.commands),
+        }
 
     def counts(self) -> dict[str, int]:
         """What happened how often, in all partitions."""
@@ -284,6 +299,8 @@ class WholeCluster:
     async def _read_all(self) -> None:
         reader = DirectClient(self, len(self.clients))
         await reader.actor.spawn(reader.read(self.keys), "reader")
+        other = NodeRedisClient(self, len(self.clients) + 1)
+        await other.actor.spawn(other.read(), "reader")
 
     def _judge(self) -> None:
         for partition in self.partitions:
@@ -301,20 +318,38 @@ class WholeCluster:
         for process in partition.processes():
             if process.core.commit < partition.checker.top or process.disk.destroyed:
                 continue
-            for key in self.keys:
+            for key in [*self.keys, *chain(*self.groups.values())]:
                 found, wanted = process.host.store.get(key), state.get(key)
                 if found != wanted:
                     self.loop.fail(process.who, 12, f"shows {found} for {key!r}, committed is {wanted}")
 
+    def _judge_stale_reads(self) -> None:
+        """Invariant 17 as clients see it: a state within its bound, and never one that a session had left behind."""
+        problems = went_back(self.stale_reads, self.history.operations)
+        stale = {id(read.operation) for read in self.stale_reads}
+        fresh = [o for o in self.history.operations if id(o) not in stale]
+        if check(self.history.operations) and not check(fresh):
+            problems += [format_violation(v) for v in check(self.history.operations)]
+        if problems:
+            self.loop.fail("history", 17, "\n".join(problems))
+
     def _judge_history(self) -> None:
+        self._judge_stale_reads()
         operations = self.history.operations
         last = len(self.clients)
         final = {o.key: o.outcome.version or 0 for o in operations if o.client == last and o.outcome.value}
         problems = [format_violation(v) for v in check(operations)]
         problems += version_violations(operations)
+        problems += check_groups(self.redis_history.commands, self.groups)
         problems += lost_writes([o for o in operations if o.client < last], final)
         if problems:
             self.loop.fail("history", 15, "\n".join(problems))
+
+
+def _groups(partition_of: Callable[[bytes], int]) -> dict[bytes, tuple[bytes, ...]]:
+    """One group of keys, of one slot, in each partition."""
+    tags = contended_keys(PARTITIONS, lambda tag: partition_of(b"{%s}" % tag), range(PARTITIONS), "g")
+    return {tag: tuple(b"{%s}%s" % (tag, name) for name in (b"a", b"b", b"n")) for tag in tags}
 
 
 @contextmanager
@@ -365,8 +400,8 @@ def simulate(options: Options) -> Report:
         tuple(loop.timeline.lines),
         tuple(cluster.faults.struck),
         tuple(cluster.asked),
-        len(cluster.history),
+        len(cluster.history) + len(cluster.redis_history.commands),
         sum(c.served for c in cluster.clients),
-        cluster.counts() | cluster.faults.counted(),
+        cluster.counts() | cluster.faults.counted() | cluster.asked_of(),
         took,
     )

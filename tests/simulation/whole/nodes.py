@@ -12,6 +12,7 @@ from kvnode.core import events as ev
 from kvnode.core.types import Config, Role
 from kvnode.doors.answers import Errors
 from kvnode.doors.pipeline import PipelineDoor
+from kvnode.doors.redis import RedisDoor, RedisSettings
 from kvnode.service import Service
 from kvnode.shell.disk import Disk
 from kvnode.shell.host import TICK, Host
@@ -30,7 +31,7 @@ if TYPE_CHECKING:
     from tests.simulation.whole.machines import Machine
 
 DATA = Path("/data")
-PIPELINE, REPLICATION = 7402, 7401
+PIPELINE, REPLICATION, REDIS = 7402, 7401, 6379
 LEAVE_TIMEOUT = 5.0
 
 
@@ -185,12 +186,21 @@ class NodeProcess:
         service = Service(host, slot_map=lambda: self.watch.view.slot_map or host.kept.slot_map)
         self.observer.observe_service(service)
         door = PipelineDoor(service, self.clock, Errors(self.watch, self.partition.number))
+        redis = RedisDoor(
+            host,
+            service,
+            view=lambda: self.watch.view,
+            clock=self.clock,
+            number=self.machine.rng.randrange,
+            settings=RedisSettings(cluster.cluster_id, self.pod, durable=True),
+        )
         self.serving = True
         self.note(f"starts as {self.run.replica}, commit {self.core.commit}", Mark.START)
         self.checker.started(self)
         self.watch.start()
         await host.start()
         await door.start(self.pod, PIPELINE)
+        await redis.start(self.pod, REDIS)
         member = MemberInfo(
             pod=self.pod,
             partition=self.partition.number,
@@ -200,6 +210,7 @@ class NodeProcess:
             replication_address=f"{self.pod}:{REPLICATION}",
             http_address="",
             pipeline_address=f"{self.pod}:{PIPELINE}",
+            redis_address=f"{self.pod}:{REDIS}",
             empty=store.end.index == 0,
         )
         registering = asyncio.create_task(self._register(member), name="register")
@@ -210,6 +221,7 @@ class NodeProcess:
             registering.cancel()
             upkeep.cancel()
             door.close()
+            await redis.close()
             await self.watch.close()
             await host.close()
 

@@ -14,6 +14,7 @@ from kvnode.core.types import Batch
 from kvnode.operations import Code, Kind, Outcome, ReadMode, Request
 from kvnode.service import Service
 from kvnode.shell.host import Host
+from kvnode.work import Puts, Transaction, Work
 from kvstore.batch import iter_batches, iter_records
 from kvstore.store import Store
 from tests.simulation.checks import Checker
@@ -142,7 +143,9 @@ class Observer:
             self.process.led = self.process.leads() or self.process.led
 
             def checked(outcomes: Sequence[Outcome] | None) -> None:
-                if outcomes is not None and request.read_mode == ReadMode.LINEARIZABLE:
+                if outcomes is not None and request.read_mode != ReadMode.LINEARIZABLE and not self.process.leads():
+                    self.checker.count("read at a follower")
+                elif outcomes is not None and request.read_mode == ReadMode.LINEARIZABLE:
                     for op, outcome in zip(request.operations, outcomes, strict=True):
                         self._check_answer(op[0], outcome)
                 answer(outcomes)
@@ -150,6 +153,32 @@ class Observer:
             submit(request, checked)
 
         service.submit = watched  # type: ignore[method-assign]
+        self._observe_redis(service)
+
+    def _observe_redis(self, service: Service) -> None:
+        """What the Redis door asks of the service: who says that it may be read, and that a group is done, must lead."""
+        unfit, settle = service.unfit, service._settle
+
+        def looked(slot: int | None, *, max_lag: float | None = None) -> Outcome | None:
+            refused = unfit(slot, max_lag=max_lag)
+            if refused is None and max_lag is None:
+                self._answers()
+            elif refused is None and not self.process.leads():
+                self.checker.count("read at a follower")
+            return refused
+
+        def settled(work: Work, refused: Outcome | None) -> None:
+            if refused is None and isinstance(work, Puts | Transaction):
+                self._answers()
+                self.checker.count("groups done" if isinstance(work, Transaction) else "puts done")
+            settle(work, refused)
+
+        service.unfit = looked  # type: ignore[method-assign]
+        service._settle = settled  # type: ignore[method-assign]
+
+    def _answers(self) -> None:
+        self.process.led = self.process.leads() or self.process.led
+        self.checker.answered(self.process, 0)
 
     def _check_answer(self, kind: int, outcome: Outcome) -> None:
         if outcome.code not in (Code.OK, Code.ALREADY_EXISTS, Code.VERSION_MISMATCH) or not outcome.version:

@@ -15,10 +15,11 @@ from kvclient.pipeline_transport import NodeTransport
 from kvclient.placement import DirectPlacement
 from kvclient.topology import Endpoint
 from kvclient.transport import BatchStream, Receiver, TopologySource
-from kvcoord.view import ClusterWatch
+from kvcoord.view import ClusterView, ClusterWatch
 from kvproto.v1 import kv_pb2
 from kvrouter.door import KeyValueDoor
 from kvrouter.metrics import RouterMetrics
+from kvrouter.redis.door import RouterDoor
 from kvrouter.topology import CoordinationSource
 from tests.simulation.whole.machines import Clock
 from tests.simulation.whole.world import Actor
@@ -26,7 +27,7 @@ from tests.simulation.whole.world import Actor
 if TYPE_CHECKING:
     from tests.simulation.whole.cluster import WholeCluster
 
-GRPC = 7400
+GRPC, REDIS = 7400, 6379
 _LENGTH = struct.Struct("<I")
 
 
@@ -111,7 +112,8 @@ class Router:
         self.loop = cluster.loop
         self.actor = Actor(self.loop, name, name)
         self.session = cluster.coordination.session(name)
-        self.watch = ClusterWatch(self.session)
+        self.spread: list[Callable[[ClusterView], None]] = []  # who is told of every change of the cluster
+        self.watch = ClusterWatch(self.session, self._changed)
         cluster.actors.append(self.actor)
 
     def start(self) -> None:
@@ -122,6 +124,10 @@ class Router:
         self.watch.start()
         engine = engine_of(CoordinationSource(self.watch), self.loop.stream(self.name), self.loop, session=False)
         clock = Clock(self.loop, 1.0, 0.0, self.loop.stream(self.name).uniform(-300, 300))
+        redis = RouterDoor(self.loop, clock)
+        self.spread.append(redis.view_changed)
+        redis.view_changed(self.watch.view)
+        await redis.start(self.name, REDIS)
         door = KeyValueDoor(AsyncClient(engine), clock, RouterMetrics(CollectorRegistry()))
         engine.start()
 
@@ -129,6 +135,10 @@ class Router:
             self.actor.spawn(self._answer(door, frames, data), "call")
 
         await self.loop.create_server(lambda: Frames(received, lambda: None), self.name, GRPC)
+
+    def _changed(self, view: ClusterView) -> None:
+        for tell in self.spread:
+            tell(view)
 
     @staticmethod
     async def _answer(door: KeyValueDoor, frames: Frames, data: bytes) -> None:

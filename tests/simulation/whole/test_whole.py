@@ -49,7 +49,20 @@ def test_seeds_try_every_kind_of_fault_on_whole_clusters_and_the_faults_bite() -
     for seed in range(3000, 3020):
         counts.update(run(seed).counts)
     assert len([what for what in counts if what.startswith("fault ")]) == 21
-    for what in ("epochs", "claims", "rebuilds", "hand-overs", "in-sync changes", "acknowledged", "read"):
+    for what in (
+        "epochs",
+        "claims",
+        "rebuilds",
+        "hand-overs",
+        "in-sync changes",
+        "acknowledged",
+        "read",
+        "read at a follower",
+        "stale reads",
+        "groups done",
+        "puts done",
+        "redis commands",
+    ):
         assert counts[what] > 5, counts
     for what in (
         "cuts",
@@ -58,5 +71,6 @@ def test_seeds_try_every_kind_of_fault_on_whole_clusters_and_the_faults_bite() -
         "ends with an error",
         "compactions",
         "purges of deletes",
+        "redis commands untold",
     ):
         assert counts[what] > 0, counts

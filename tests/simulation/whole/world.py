@@ -281,6 +281,9 @@ class Plug(asyncio.Transport):
             self._send(END, 0)
             self._end()
 
+    def set_write_buffer_limits(self, high: int | None = None, low: int | None = None) -> None:
+        """What is sent is never too much for this transport."""
+
     def pause_reading(self) -> None:
         self._reading = False
 
