@@ -6,28 +6,35 @@ from kvresp.errors import ProtocolError
 from kvresp.parser import CommandParser
 
 _STAR = 42
-_NEWLINE = 10
-_LONGEST_HEADER = 6  # `*9999` and the carriage return behind it
+_LENGTHS = {b"$%d" % length: length for length in range(1025)}
+_TWO, _THREE = b"*2\r\n", b"*3\r\n"
+_ALIKE = bytes.maketrans(b"~>|%123456789", b"****000000000")
+_LONG = b"*00000"
 
 
 class CommandReader:
     """One connection's input. Give it bytes with `feed`; it gives back the commands that are whole now.
 
-    hiredis only sees bytes that begin a command, and in which each array says a length of at most four digits (it would
-    make room for whatever length is said). A command that is not whole at the end of the bytes, inline commands,
-    absurd lengths and damaged input are the exact parser's, which goes on until it is at a boundary again.
+    One short command of two or three arguments, which is what most clients send most of the time, is just split. hiredis
+    only sees bytes that begin a command, and in which no array says a length of more than four digits (it would make
+    room for whatever length is said). A command that is not whole at the end of the bytes, inline commands, absurd
+    lengths and damaged input are the exact parser's, which goes on until it is at a boundary again.
     """
 
     __slots__ = ("_exact", "_fast", "error")
 
     def __init__(self) -> None:
         self._fast = hiredis.Reader()
-        self._exact: CommandParser | None = None  # while it is in the middle of something
+        self._exact: CommandParser | None = None  # while it is in the middle of something, and once there is an error
         self.error = ""
         """What the input died of: reply `-ERR ` and this behind the commands, and end the connection."""
 
     def feed(self, data: bytes) -> list[list[bytes]]:
         """The commands that are whole with these bytes, in order; none is empty. Look at `error` afterwards."""
+        if self._exact is None:
+            command = _split(data)
+            if command is not None:
+                return [command]
         if self.error or not data:
             return []
         commands: list[list[bytes]] = []
@@ -70,7 +77,7 @@ class CommandReader:
         exact = self._exact = CommandParser()
         exact.feed(data)
         self._parse(exact, commands, at_most=len(data))
-        if exact.idle:
+        if exact.idle and not self.error:
             self._exact = None
 
     def _finish(self, exact: CommandParser, data: bytes, commands: list[list[bytes]]) -> bytes:
@@ -94,18 +101,34 @@ class CommandReader:
             self.error = str(e)
 
 
+def _split(data: bytes) -> list[bytes] | None:
+    """The one command that the bytes are, two or three arguments of the lengths that are said; None: something else."""
+    kind = data[:4]
+    if kind == _TWO:
+        parts = data.split(b"\r\n", 4)
+        if len(parts) == 5:
+            _, name_size, name, size, last = parts
+            last = last[:-2]
+            if _LENGTHS.get(size) == len(last) and _LENGTHS.get(name_size) == len(name) and data.endswith(b"\r\n"):
+                return [name, last]
+    elif kind == _THREE:
+        parts = data.split(b"\r\n", 6)
+        if len(parts) == 7:
+            _, name_size, name, key_size, key, size, last = parts
+            last = last[:-2]
+            if (
+                _LENGTHS.get(size) == len(last)
+                and _LENGTHS.get(key_size) == len(key)
+                and _LENGTHS.get(name_size) == len(name)
+                and data.endswith(b"\r\n")
+            ):
+                return [name, key, last]
+    return None
+
+
 def _looks_usual(data: bytes) -> bool:
-    """Whether hiredis may see it: a star first, and every star that begins a line has few digits behind it."""
-    if data[0] != _STAR:
-        return False
-    find, at = data.find, 0
-    for _ in range(len(data) >> 3):  # a pipeline of the shortest commands has fewer stars than that
-        if (at == 0 or data[at - 1] == _NEWLINE) and find(b"\r", at + 2, at + _LONGEST_HEADER) < 0:
-            return False
-        at = find(b"*", at + 1)
-        if at < 0:
-            return True
-    return False
+    """Whether hiredis may see it: a star first, and nowhere, not even in a value, what it could take for a long array."""
+    return data[0] == _STAR and _LONG not in data.translate(_ALIKE)
 
 
 def _length(command: list[bytes]) -> int:

@@ -1,5 +1,6 @@
 """Commands from bytes: whatever is sent, however it is cut into pieces, as Redis reads it."""
 
+import tracemalloc
 from itertools import pairwise
 
 import pytest
@@ -131,14 +132,33 @@ def test_hiredis_never_sees_a_long_array() -> None:
             seen.append(data)
 
         def has_data(self) -> bool:
-            return False
+            return True
+
+        def gets(self) -> bool:
+            return False  # nothing is whole
 
     for pieces in ([b"*10000\r\n"], [b"*1", b"0000\r\n"], [request(b"PING") + b"*10000\r\n$1\r\nx\r\n"]):
         reader = CommandReader()
         reader._fast = Spy()  # type: ignore[assignment]
         for piece in pieces:
             reader.feed(piece)
-    assert seen == []
+    assert all(len(data) < len(b"*10000\r\n") for data in seen)
+
+
+@pytest.mark.parametrize(
+    "sent",
+    [b"*1\r\n%b9999999\r\n" % kind for kind in (b"*", b"~", b">", b"|", b"%")]
+    + [b"*2\r\n$1\r\nabc*9999999\r\n", b"*2\r\n$1\r\nabc~9999999\r\n"],
+)
+def test_no_room_is_made_for_what_is_only_said_to_come(sent: bytes) -> None:
+    """Whatever kind of array it says it is, and wherever hiredis would take it for one."""
+    tracemalloc.start()
+    try:
+        _, error = read(sent)
+        assert error.startswith("Protocol error: expected '$'")
+        assert tracemalloc.get_traced_memory()[1] < 1 << 20
+    finally:
+        tracemalloc.stop()
 
 
 @pytest.mark.parametrize(
