@@ -1,6 +1,7 @@
 """Time as an argument: what reads a clock takes one of these, so that the simulation can stand in for it."""
 
 import time
+from functools import partial
 from typing import Protocol
 
 
@@ -19,8 +20,7 @@ class Clock(Protocol):
 class SystemClock:
     """This machine's clocks."""
 
-    def now(self) -> float:
-        return time.clock_gettime(time.CLOCK_BOOTTIME)
+    now = staticmethod(partial(time.clock_gettime, time.CLOCK_BOOTTIME))  # asked for every command: no Python between
 
     def wall_ms(self) -> int:
         return time.time_ns() // 1_000_000

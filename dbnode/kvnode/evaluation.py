@@ -151,13 +151,12 @@ class Evaluation:
     # --- single writes and atomic groups -----------------------------------------------------------------------------
 
     def _puts(self, puts: Puts, wall: int) -> None:
-        puts.begun = True
-        if len(puts.pairs) < FEW_PUTS:
-            for key, value in puts.pairs:
+        if len(puts.keys) < FEW_PUTS:
+            for key, value in zip(puts.keys, puts.values, strict=True):
                 self._making.put(key, value, self._versions.next(wall))
             return
-        for at in range(0, len(puts.pairs), MAX_TAKEN):
-            keys, values = zip(*puts.pairs[at : at + MAX_TAKEN], strict=True)
+        for at in range(0, len(puts.keys), MAX_TAKEN):
+            keys, values = puts.keys[at : at + MAX_TAKEN], puts.values[at : at + MAX_TAKEN]
             self._making.put_all(keys, values, self._versions.take(len(keys), wall))
 
     def _transaction(self, work: Transaction, wall: int) -> None:

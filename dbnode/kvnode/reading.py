@@ -20,12 +20,16 @@ TOO_LONG = Outcome(
 _OK = int(Code.OK)
 
 
-class DamagedError(KVClusterError):
-    """A read failed because this replica's log can't be read; `outcome` is the answer."""
+class RefusedError(KVClusterError):
+    """A read can't be done here; `outcome` is the answer."""
 
     def __init__(self, outcome: Outcome) -> None:
         super().__init__(outcome.message)
         self.outcome = outcome
+
+
+class DamagedError(RefusedError):
+    """A read failed because this replica's log can't be read."""
 
 
 class Reads:

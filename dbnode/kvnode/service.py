@@ -18,7 +18,7 @@ from kvcommon.versions import VersionClock
 from kvnode.core.types import Role
 from kvnode.evaluation import MAX_LOG_BATCH_BYTES, Evaluation, LogBatch
 from kvnode.operations import Code, Kind, Outcome, ReadMode, Request
-from kvnode.reading import LINEARIZABLE, Reads
+from kvnode.reading import LINEARIZABLE, Reads, RefusedError
 from kvnode.requests import Answer, invalid_operation, other_batch, too_far_ahead, without_invalid
 from kvnode.sessions import decode_outcomes
 from kvnode.shell.host import Host
@@ -32,6 +32,8 @@ _KIND, _KEY = itemgetter(0), itemgetter(1)  # of an operation
 
 MAX_IN_FLIGHT = 8  # log batches that are not committed yet
 MAX_QUEUED_BYTES = 64 << 20  # of requests waiting or under way
+MAX_PUTS_BYTES = 256 << 10  # of single writes that are queued as one
+PUTS_SECONDS = 1.0  # that a single write's deadline may be later than that of those it is queued with
 UNKNOWN_AFTER = 10.0  # seconds without a commit after which whoever waits for one is told that the outcome is unknown
 LEASE_GRACE = 2.0  # seconds without a lease after which writes are refused: they would wait for nobody knows what
 
@@ -144,6 +146,19 @@ class Service:
         record = self._reads.record(key)
         return None if record is None else record[2]
 
+    def read(self, slot: int, key: bytes, now: float) -> bytes | None:
+        """A key's value, linearizable; None: it has none. Raises RefusedError.
+
+        `now` was read after the request was (rule 5).
+        """
+        slot_map = self._slot_map()
+        if slot_map is None or slot_map.owners[slot] != self._partition or now >= self._core.lease_until:
+            refused = self.unfit(slot)
+            if refused is not None:
+                raise RefusedError(refused)
+        record = self._reads.record(key)
+        return None if record is None else record[2]
+
     def transact(self, slot: int, work: Work) -> None:
         """Do the work, all of whose keys are in this slot and valid; it is settled once, perhaps before this returns."""
         slot_map = self._slot_map()
@@ -152,28 +167,40 @@ class Service:
         elif slot_map.owners[slot] != self._partition:
             work.settle(self._elsewhere(slot, slot_map.owners[slot]))
         else:
-            refused = self._unfit_to_write(work.size)
+            refused = self._unfit_to_write(work.size, self._clock.now())
             if refused is not None:
                 work.settle(refused)
             else:
                 self._enqueue(work)
 
-    def add_put(self, slot: int, puts: Puts, key: bytes, value: bytes) -> bool:
-        """Add a write to queued ones that are not begun, as `transact` would take it; False: it can't be."""
+    def put(self, slot: int, key: bytes, value: bytes, now: float, deadline: float) -> Puts | Outcome:
+        """Queue a write without a condition, together with those right before it, whose ever they are.
+
+        Returns what it is queued in: the caller adds who waits. Or why nothing was done.
+        """
         slot_map, size = self._slot_map(), len(key) + len(value)
-        if puts.begun or slot_map is None or slot_map.owners[slot] != self._partition:
-            return False
-        if self._unfit_to_write(size) is not None:
-            return False
-        puts.pairs.append((key, value))
+        if slot_map is None:
+            return _NO_MAP
+        if slot_map.owners[slot] != self._partition:
+            return self._elsewhere(slot, slot_map.owners[slot])
+        refused = self._unfit_to_write(size, now)
+        if refused is not None:
+            return refused
+        queue = self._queue
+        puts = queue[-1] if queue else None  # what is queued is not begun
+        if type(puts) is not Puts or puts.size >= MAX_PUTS_BYTES or puts.deadline < deadline - PUTS_SECONDS:
+            puts = Puts(deadline)
+            self._enqueue(puts)
+        puts.keys.append(key)
+        puts.values.append(value)
         puts.size += size
         self._queued_bytes += size
-        return True
+        return puts
 
     # --- writes ------------------------------------------------------------------------------------------------------
 
     def _submit_writes(self, request: Request, answer: Answer) -> None:
-        refused = self._unfit_to_write(request.size)
+        refused = self._unfit_to_write(request.size, self._clock.now())
         if refused is not None:
             answer([refused] * len(request.operations))
             return
@@ -189,9 +216,9 @@ class Service:
         self._queued_bytes += work.size
         self._schedule()
 
-    def _unfit_to_write(self, size: int) -> Outcome | None:
+    def _unfit_to_write(self, size: int, now: float) -> Outcome | None:
         core = self._core
-        if not core.accepting or self._clock.now() > core.lease_until + LEASE_GRACE:
+        if not core.accepting or now > core.lease_until + LEASE_GRACE:
             return self._reads.not_serving("writes")
         if not core.enough:
             need, have = core.state.min_in_sync if core.state else 0, len(core.describe_in_sync())

@@ -5,7 +5,7 @@ in returns. Plain classes with slots: a node makes tens of thousands of them a s
 """
 
 from collections.abc import Callable, Sequence
-from typing import Any
+from typing import Any, Protocol
 
 from kvnode.operations import Code, Outcome, Request
 from kvnode.requests import Answer
@@ -53,14 +53,28 @@ class Pending(Work):
             answer(outcomes)
 
 
+class Waiter(Protocol):
+    """Who waits for a single write, or several."""
+
+    def settle(self, refused: Outcome | None) -> None:
+        """As Work has it."""
+        ...
+
+
 class Puts(Work):
-    """Writes without conditions: (key, value) in their order. More may be added until the batch is made (`begun`)."""
+    """Writes without conditions, of any number of callers, in columns and in their order: see `Service.put`."""
 
-    __slots__ = ("begun", "pairs")
+    __slots__ = ("keys", "values", "waiters")
 
-    def __init__(self, pairs: list[tuple[bytes, bytes]], size: int, deadline: float) -> None:
-        super().__init__(size, deadline)
-        self.pairs, self.begun = pairs, False
+    def __init__(self, deadline: float) -> None:
+        super().__init__(0, deadline)
+        self.keys: list[bytes] = []
+        self.values: list[bytes] = []
+        self.waiters: list[Waiter] = []
+
+    def settle(self, refused: Outcome | None) -> None:
+        for waiter in self.waiters:
+            waiter.settle(refused)
 
 
 class Transaction(Work):

@@ -7,7 +7,7 @@ import asyncio
 import contextlib
 import socket
 from collections import deque
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from typing import Final, Protocol, cast
 
 import structlog
@@ -83,6 +83,7 @@ class Connection(asyncio.Protocol):
         "_running",
         "_transport",
         "_waiting_bytes",
+        "now",
         "session",
         "waiting",
     )
@@ -99,6 +100,8 @@ class Connection(asyncio.Protocol):
         self.waiting: deque[Cell] = deque()
         """Replies to come, in order; empty: what is replied now goes out now."""
         self.session: Session
+        self.now = 0.0
+        """The door's clock, read after the commands were that are being done."""
 
     # --- asyncio's side ----------------------------------------------------------------------------------------------
 
@@ -120,15 +123,24 @@ class Connection(asyncio.Protocol):
             self.session = session
 
     def data_received(self, data: bytes) -> None:
-        if self._transport is None:
+        transport = self._transport
+        if transport is None:
             return
         commands = self._reader.feed(data)
-        session = self.session
-        session.active = self._door.now()
+        door, session = self._door, self.session
+        session.active = self.now = door.now()
         if commands:
             session.last = commands[-1][0]
         if self._backlog:
             self._backlog = [*self._backlog, *commands]
+        elif len(commands) == 1 and self._reading and not (self._full or self.waiting):  # as most clients ask
+            self._running = True
+            reply = door.execute(self, commands[0])
+            self._running = False
+            if type(reply) is bytes:
+                transport.write(reply)
+            if self._reader.error or session.ending:
+                self._settle_input()
         else:
             self._run(commands)
 
@@ -161,8 +173,17 @@ class Connection(asyncio.Protocol):
         self._waiting_bytes += by
 
     def completed(self) -> None:
-        """A waiting cell has its reply. What is in order goes out at the end of this turn of the loop."""
-        if not self._dirty and self._transport is not None:
+        """A waiting cell has its reply: it goes out now if it is the only one, else at the end of this turn of the loop."""
+        transport, waiting = self._transport, self.waiting
+        if self._dirty or transport is None:
+            return
+        if len(waiting) == 1 and self._reading and not (self._running or self._eof):  # nothing waits for it
+            reply = waiting[0].reply
+            if reply is not None:
+                waiting.clear()
+                self._waiting_bytes = 0
+                transport.write(reply)
+        else:
             self._dirty = True
             self._door.schedule(self)
 
@@ -191,6 +212,7 @@ class Connection(asyncio.Protocol):
         if self._transport is None or self._running:
             return
         if self._backlog:
+            self.now = self._door.now()
             commands, self._backlog = self._backlog, ()
             self._run(commands)
         else:
@@ -252,7 +274,9 @@ class Connection(asyncio.Protocol):
 class Door:
     """The port: who is connected, and whose replies are to be sent. A door says what a command does in `execute`."""
 
-    def __init__(self, *, max_clients: int = MAX_CLIENTS) -> None:
+    def __init__(self, now: Callable[[], float], *, max_clients: int = MAX_CLIENTS) -> None:
+        """`now`: seconds of a clock, for the connections' ages and what must be read after their commands were."""
+        self.now = now
         self.max_clients = max_clients
         self.counts = Counts()
         self.connections: set[Connection] = set()
@@ -269,10 +293,6 @@ class Door:
 
         LATER only while `connection.waiting` is not empty.
         """
-        raise NotImplementedError
-
-    def now(self) -> float:
-        """Seconds of a clock, for the connections' ages."""
         raise NotImplementedError
 
     # --- the port ----------------------------------------------------------------------------------------------------

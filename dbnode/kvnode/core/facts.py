@@ -18,6 +18,23 @@ class Facts:
     following: Following
     leading: Leading | None
 
+    # What every request asks is worked out once a step.
+    accepting = False
+    """Whether writes may be proposed, minInSync aside."""
+    enough = False
+    """Whether enough replicas are in sync for writes."""
+    lease_until = NEVER
+    """Linearizable reads may be answered before this time (exclusive) from what is applied; rule 5."""
+
+    def _work_out(self) -> None:
+        """To be called at the end of a step."""
+        leading = self.leading
+        if leading is None:
+            self.accepting, self.enough, self.lease_until = False, False, NEVER
+        else:
+            self.accepting, self.enough = leading.accepting, leading.enough
+            self.lease_until = leading.lease_until if leading.opened and not self.common.stopped else NEVER
+
     @property
     def state(self) -> PartitionState | None:
         """The newest state known."""
@@ -69,22 +86,6 @@ class Facts:
     def refused(self) -> RefuseReason | None:
         """Why the last leader that was asked would not have this replica follow it."""
         return self.following.refused
-
-    @property
-    def accepting(self) -> bool:
-        """Whether writes may be proposed, minInSync aside."""
-        return self.leading is not None and self.leading.accepting
-
-    @property
-    def enough(self) -> bool:
-        """Whether enough replicas are in sync for writes."""
-        return self.leading is not None and self.leading.enough
-
-    @property
-    def lease_until(self) -> float:
-        """Linearizable reads may be answered before this time (exclusive) from what is applied; rule 5."""
-        leading = self.leading
-        return leading.lease_until if leading and leading.opened and not self.common.stopped else NEVER
 
     @property
     def fresh_at(self) -> float:

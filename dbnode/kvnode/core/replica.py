@@ -74,6 +74,7 @@ class Replica(Facts):
         self._handlers[type(event)](event, now)
         if self.role is Role.LEADER:
             self._step_down_if_over(now)
+        self._work_out()
         out, self.common.out = self.common.out, []
         return out
 

@@ -20,7 +20,7 @@ from kvnode.doors.redis_cluster import ClusterPicture, lines
 from kvnode.doors.redis_info import node_info
 from kvnode.doors.redis_scan import Scans
 from kvnode.operations import Code, Outcome
-from kvnode.reading import DamagedError
+from kvnode.reading import RefusedError
 from kvnode.service import Service
 from kvnode.shell.host import Host
 from kvnode.work import LOST
@@ -39,7 +39,6 @@ FOLLOWER_LAG: Final = 1.0
 """Seconds that a read after READONLY may be behind the leader; a follower that can't show it sends to the leader."""
 WRITE_DEADLINE: Final = 10.0
 """Seconds after which a write that is still queued is not begun any more."""
-MAX_PUTS_BYTES: Final = 256 << 10
 KEYS_PER_TURN: Final = 20_000
 """How many keys CLUSTER COUNTKEYSINSLOT looks at before others have their turn."""
 MAX_KEYS_IN_SLOT: Final = 10_000
@@ -84,7 +83,7 @@ class RedisDoor(Door):
         moving: Callable[[int], int | None] | None = None,
     ) -> None:
         """`number(n)` is random below n. `moving` names the partition that a slot is on its way to, for ASK."""
-        super().__init__(max_clients=settings.max_clients)
+        super().__init__(clock.now, max_clients=settings.max_clients)
         self._host, self._service, self._view, self._clock = host, service, view, clock
         self._settings, self._moving = settings, moving
         self._scans = Scans(host.store.key_list, host.store.contains, number)
@@ -108,10 +107,8 @@ class RedisDoor(Door):
             run = own.get(name) or (self._planned if command.first else self._answered)
             entry = _Entry(run, self.counts.of[name])
             self._entries[name.encode()] = self._entries[name.upper().encode()] = entry
+        self._set_count = self.counts.of["set"]
         self._unknown = _Entry(self._answered, self.counts.of["unknown"])
-
-    def now(self) -> float:
-        return self._clock.now()
 
     def wall(self) -> float:
         return self._clock.wall_ms() / 1000
@@ -133,13 +130,11 @@ class RedisDoor(Door):
         session = connection.session
         if len(args) != 2 or connection.waiting or session.read_only or self._moving is not None:
             return self._planned(connection, args)
-        slot = slot_of(args[1])
-        refused = self._service.unfit(slot)
-        if refused is not None:
-            return self._refuse(args, refused, slot)
+        key = args[1]
+        slot = slot_of(key)
         try:
-            value = self._service.get(args[1])
-        except DamagedError as e:
+            value = self._service.read(slot, key, connection.now)
+        except RefusedError as e:
             return self._refuse(args, e.outcome, slot)
         return null(session.protocol) if value is None else b"$%d\r\n%b\r\n" % (len(value), value)
 
@@ -147,19 +142,21 @@ class RedisDoor(Door):
         if len(args) != 3 or self._moving is not None or not 0 < len(args[1]) <= MAX_KEY_BYTES:
             return self._planned(connection, args)
         _, key, value = args
-        slot = slot_of(key)
-        waiting, service = connection.waiting, self._service
-        if waiting:
-            last = waiting[-1]
-            if type(last) is PutsCell and last.size < MAX_PUTS_BYTES and service.add_put(slot, last, key, value):
-                size = len(key) + len(value)
+        slot, now = slot_of(key), connection.now
+        puts = self._service.put(slot, key, value, now, now + WRITE_DEADLINE)
+        if isinstance(puts, Outcome):
+            return self._refuse(args, puts, slot)
+        size = len(key) + len(value)
+        if connection.waiting:
+            last = connection.waiting[-1]
+            if type(last) is PutsCell and last.puts is puts:
+                last.keys.append(key)
                 last.cost += size
                 connection.grown(size)
                 return None
-        deadline = connection.session.active + WRITE_DEADLINE
-        cell = PutsCell(connection, self, self._entries[b"set"].count, key, value, deadline)
+        cell = PutsCell(connection, self, self._set_count, puts, key, size)
+        puts.waiters.append(cell)
         connection.defer(cell)
-        service.transact(slot, cell)
         return None
 
     def _planned(self, connection: Connection, args: list[bytes]) -> bytes | object | None:
@@ -187,7 +184,7 @@ class RedisDoor(Door):
             return self._refuse(args, refused, slot)
         try:
             _, reply = plan.decide(self._service.get)
-        except DamagedError as e:
+        except RefusedError as e:
             return self._refuse(args, e.outcome, slot)
         return self._say(connection, args, reply)
 

@@ -19,26 +19,26 @@ class Refusals(Protocol):
         ...
 
 
-class PutsCell(Puts):
-    """One or more plain SETs in a row, of one connection."""
+class PutsCell:
+    """One or more plain SETs in a row, of one connection, which are queued in the same `puts`."""
 
-    __slots__ = ("_connection", "_count", "_refusals", "cost", "reply")
+    __slots__ = ("_connection", "_count", "_refusals", "cost", "keys", "puts", "reply")
 
     def __init__(  # noqa: PLR0917 - by position: one is made for every command
-        self, connection: Connection, refusals: Refusals, count: Count, key: bytes, value: bytes, deadline: float
+        self, connection: Connection, refusals: Refusals, count: Count, puts: Puts, key: bytes, cost: int
     ) -> None:
-        self.cost = len(key) + len(value)
-        super().__init__([(key, value)], self.cost, deadline)
         self._connection, self._refusals, self._count = connection, refusals, count
+        self.puts, self.keys, self.cost = puts, [key], cost
         self.reply: bytes | None = None
 
     def settle(self, refused: Outcome | None) -> None:
+        """As kvnode.work.Work has it."""
         if refused is None:
-            self.reply = OK * len(self.pairs)
+            self.reply = OK if len(self.keys) == 1 else OK * len(self.keys)
         else:
-            self._count.errors += len(self.pairs)
+            self._count.errors += len(self.keys)
             said = self._refusals.refusal
-            self.reply = b"".join(error(said(refused, slot_of(key))) for key, _ in self.pairs)
+            self.reply = b"".join(error(said(refused, slot_of(key))) for key in self.keys)
         self._connection.completed()
 
 

@@ -84,7 +84,7 @@ class RouterDoor(Door):
 
     def __init__(self, loop: asyncio.AbstractEventLoop, clock: Clock, limits: Limits | None = None) -> None:
         self.limits = limits or Limits()
-        super().__init__(max_clients=self.limits.connections)
+        super().__init__(loop.time, max_clients=self.limits.connections)
         self.forwarder = Forwarder(
             loop,
             dial=partial(_dial, loop),
@@ -263,9 +263,6 @@ class RouterDoor(Door):
             "save": "",
             "timeout": "0",
         }
-
-    def now(self) -> float:
-        return self._loop.time()
 
     def wall(self) -> float:
         return self._clock.wall_ms() / 1000

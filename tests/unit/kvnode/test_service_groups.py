@@ -10,7 +10,7 @@ from kvnode import service as service_module
 from kvnode.core.types import Role
 from kvnode.evaluation import MAX_LOG_BATCH_BYTES
 from kvnode.operations import Code, Kind, Outcome, Request
-from kvnode.reading import DamagedError
+from kvnode.reading import DamagedError, RefusedError
 from kvnode.service import Service
 from kvnode.work import LOST, Puts, Read, Transaction, Write
 from kvstore.errors import CorruptionError
@@ -65,7 +65,9 @@ def group_of(*writes: Write, result: object = None) -> Group:
 
 
 def sets(*pairs: tuple[bytes, bytes], deadline: float = float("inf")) -> Sets:
-    puts = Sets(list(pairs), sum(len(k) + len(v) for k, v in pairs), deadline)
+    puts = Sets(deadline)
+    puts.keys, puts.values = [k for k, _ in pairs], [v for _, v in pairs]
+    puts.size = sum(len(k) + len(v) for k, v in pairs)
     puts.settled = []
     return puts
 
@@ -185,17 +187,109 @@ async def test_another_partitions_slot_is_refused(host: FakeHost) -> None:
     assert service.unfit(None) is None
 
 
-async def test_writes_are_added_to_those_that_wait(host: FakeHost, service: Service) -> None:
-    """Until the batch is made."""
-    puts = sets((b"a", b"1"))
-    service.transact(0, puts)
-    assert service.add_put(0, puts, b"b", b"2")
+class Waiting:
+    """One who waits for a single write."""
+
+    def __init__(self) -> None:
+        self.settled: list[Outcome | None] = []
+
+    def settle(self, refused: Outcome | None) -> None:
+        self.settled.append(refused)
+
+
+def put(host: FakeHost, service: Service, key: bytes, seconds: float = 10.0) -> tuple[Puts, Waiting]:
+    """Queue a single write; what it is queued in, and who waits for it."""
+    puts, one = service.put(0, key, b"v", host.clock.time, host.clock.time + seconds), Waiting()
+    assert isinstance(puts, Puts)
+    puts.waiters.append(one)
+    return puts, one
+
+
+async def test_single_writes_are_queued_together(host: FakeHost, service: Service) -> None:
+    """Whose ever they are; until the batch is made."""
+    (puts, one), (same, other) = put(host, service, b"a"), put(host, service, b"b")
+    assert same is puts
     await turn()
-    assert not service.add_put(0, puts, b"c", b"3")
+    later, third = put(host, service, b"c")
+    assert later is not puts
     host.commit()
     assert [r.key for r in host.proposed[0]] == [b"a", b"b"]
-    assert puts.settled == [None]
+    assert (one.settled, other.settled, third.settled) == ([None], [None], [])
+    await turn()
+    host.commit()
+    assert third.settled == [None]
     assert service._queued_bytes == 0
+
+
+async def test_single_writes_keep_their_place_among_others(host: FakeHost, service: Service) -> None:
+    """What came between two of them is done between them."""
+    puts, _ = put(host, service, b"n")
+    group = group_of((b"n", b"w"))
+    service.transact(0, group)
+    behind, _ = put(host, service, b"n")
+    assert behind is not puts
+    await turn()
+    host.commit()
+    assert [r.value for r in host.proposed[0]] == [b"v", b"w", b"v"]
+
+
+async def test_single_writes_queued_together_have_about_one_deadline(
+    host: FakeHost, service: Service, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """And are so many bytes at most."""
+    puts, one = put(host, service, b"a", seconds=0.0)
+    same, _ = put(host, service, b"b", seconds=1.0)
+    other, patient = put(host, service, b"c", seconds=2.5)
+    assert (same is puts, other is puts) == (True, False)
+    monkeypatch.setattr(service_module, "MAX_PUTS_BYTES", 1)
+    last, _ = put(host, service, b"d", seconds=2.5)
+    assert last is not other
+    await turn()
+    host.commit()
+    assert [o.code for o in one.settled if o] == [Code.DEADLINE_EXCEEDED]
+    assert patient.settled == [None]
+
+
+async def test_a_single_write_may_be_refused_at_once(host: FakeHost) -> None:
+    """Elsewhere, without a map, too few in sync: nothing is queued."""
+    maps: list[SlotMap | None] = [SlotMap.even(2)]
+    service = make_service(host, lambda: maps[0])
+
+    def code(slot: int) -> int:
+        refused = service.put(slot, b"k", b"v", host.clock.time, float("inf"))
+        assert isinstance(refused, Outcome)
+        return refused.code
+
+    assert code(16383) == Code.MOVED
+    host.core.enough = False
+    assert code(0) == Code.TOO_FEW_REPLICAS
+    maps[0] = None
+    assert code(0) == Code.UNAVAILABLE
+    await turn()
+    assert (host.proposed, service._queued_bytes) == ([], 0)
+
+
+async def test_a_single_read_needs_slot_and_lease(host: FakeHost) -> None:
+    """The lease at the time that the caller took after it had read the request (rule 5)."""
+    maps: list[SlotMap | None] = [SlotMap.even(2)]
+    service = make_service(host, lambda: maps[0])
+    now = host.clock.time
+
+    def code(slot: int) -> int:
+        with pytest.raises(RefusedError) as refused:
+            service.read(slot, b"k", now)
+        return refused.value.outcome.code
+
+    puts, _ = put(host, service, b"k")
+    await turn()
+    host.commit()
+    assert puts.keys == [b"k"]
+    assert (service.read(0, b"k", now), service.read(0, b"x", now)) == (b"v", None)
+    assert code(16383) == Code.MOVED
+    host.core.lease_until = now
+    assert code(0) == Code.UNAVAILABLE
+    maps[0] = None
+    assert code(0) == Code.UNAVAILABLE
 
 
 async def test_what_a_group_makes_counts_for_the_queue(host: FakeHost, service: Service) -> None:

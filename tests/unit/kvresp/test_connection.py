@@ -10,12 +10,9 @@ class EchoDoor(Door):
     """`now X` is answered at once, `wait X` when the test says so, `last X` once nothing waits."""
 
     def __init__(self, max_clients: int = 10) -> None:
-        super().__init__(max_clients=max_clients)
+        super().__init__(lambda: 5.0, max_clients=max_clients)
         self.cells: list[tuple[bytes, Pending]] = []
         self.done: list[bytes] = []
-
-    def now(self) -> float:
-        return 5.0
 
     def execute(self, connection: Connection, args: list[bytes]) -> bytes | object | None:
         name, text = args[0], b" ".join(args[1:])
