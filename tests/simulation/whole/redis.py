@@ -130,12 +130,12 @@ class RedisClient(Client):
         super().__init__(cluster, number)
         self._wires: dict[tuple[str, bool], Wire] = {}
 
-    def address(self, group: bytes) -> str:
-        """Where to send the commands of a group."""
+    def address(self, partition: int, *, stale: bool) -> str:
+        """Where to send commands on keys of a partition; `stale`: any replica will do."""
         raise NotImplementedError
 
-    def refused(self, group: bytes, address: str, refusals: Sequence[str]) -> None:
-        """They were refused there, or nobody was reached."""
+    def refused(self, partition: int, refusals: Sequence[str]) -> None:
+        """Commands were refused, or nobody was reached."""
         raise NotImplementedError
 
     async def request(self) -> None:
@@ -156,7 +156,7 @@ class RedisClient(Client):
 
     async def do(self, group: bytes, words: Sequence[Words], *, stale: bool = False) -> bool:
         """Have commands of a group done, and write down what came of them; whether all have an answer."""
-        since, told = await self._until_taken(group, words, stale=stale)
+        since, told = await self._until_taken(words, stale=stale)
         history, before = self.cluster.redis_history, None
         for asked, (reply, at) in zip(words, told, strict=True):
             unknown = _is_unknown(reply)
@@ -170,24 +170,23 @@ class RedisClient(Client):
 
     async def _look(self, key: bytes, *, stale: bool) -> None:
         """Read a key that others write through other doors: its value alone is told."""
-        since, ((reply, at),) = await self._until_taken(key, [(b"GET", key)], stale=stale)
+        since, ((reply, at),) = await self._until_taken([(b"GET", key)], stale=stale)
         if reply is None or isinstance(reply, bytes):
             found = Outcome(Result.NOT_FOUND) if reply is None else Outcome(Result.OK, None, reply)
             self.cluster.history.record(self.number, key, Kind.GET, invoked=since, returned=at, outcome=found)
             self.served += 1
 
-    async def _until_taken(self, group: bytes, words: Sequence[Words], *, stale: bool) -> tuple[float, list[Told]]:
+    async def _until_taken(self, words: Sequence[Words], *, stale: bool) -> tuple[float, list[Told]]:
         """Send them until some are not refused, or for a while; and from when on the state may be that they show."""
-        invoked = self.loop.now
+        invoked, partition = self.loop.now, self.cluster.partition_of(words[0][1])
         asked = "; ".join(b" ".join(w).decode() for w in words) + (" (a follower may say)" if stale else "")
         self.note(f"asks: {asked}")
         told = [Told(Refusal("not sent"), invoked)] * len(words)
         while self.loop.now < invoked + TIMEOUT:
-            address = self.address(group)
-            told = await self._try(address, words, stale=stale)
+            told = await self._try(self.address(partition, stale=stale), words, stale=stale)
             refusals = [str(t.reply) for t in told if _is_refusal(t.reply)]
             if refusals:
-                self.refused(group, address, refusals)
+                self.refused(partition, refusals)
             if len(refusals) < len(words):
                 break
             await asyncio.sleep(0.05)
@@ -224,27 +223,29 @@ class NodeRedisClient(RedisClient):
 
     def __init__(self, cluster: "WholeCluster", number: int) -> None:
         super().__init__(cluster, number)
-        self._leaders: dict[bytes, str] = {}
+        self._leaders: dict[int, str] = {}
 
-    def address(self, group: bytes) -> str:
-        if group not in self._leaders or self.rng.random() < 0.05:
+    def address(self, partition: int, *, stale: bool) -> str:
+        if stale:
+            return f"{self.rng.choice(self.cluster.partitions[partition].pods)}:{REDIS}"
+        if partition not in self._leaders or self.rng.random() < 0.05:
             return f"{self.rng.choice(list(self.cluster.machines))}:{REDIS}"
-        return self._leaders[group]
+        return self._leaders[partition]
 
-    def refused(self, group: bytes, address: str, refusals: Sequence[str]) -> None:
-        self._leaders.pop(group, None)
+    def refused(self, partition: int, refusals: Sequence[str]) -> None:
+        self._leaders.pop(partition, None)
         kind, _, rest = refusals[0].partition(" ")
         if kind == "MOVED":
-            self._leaders[group] = rest.split()[1]
+            self._leaders[partition] = rest.split()[1]
 
 
 class RouterRedisClient(RedisClient):
     """Any Redis client: a router looks like one plain server."""
 
-    def address(self, group: bytes) -> str:
+    def address(self, partition: int, *, stale: bool) -> str:
         return f"{self.rng.choice(self.cluster.routers).name}:{REDIS}"
 
-    def refused(self, group: bytes, address: str, refusals: Sequence[str]) -> None:
+    def refused(self, partition: int, refusals: Sequence[str]) -> None:
         pass
 
 
