@@ -160,6 +160,8 @@ class Node:
         core, pod = host.core, self.settings.pod
         if core.role is Role.FAILED:
             return trouble_of(DAMAGED, f"{core.failure}; {remedy(core.state, pod)}")
+        if core.strange:
+            return trouble_of(DAMAGED, f"{core.strange}; {remedy(core.state, pod)}")
         if core.in_sync:
             self.trouble = ""
         if self.trouble:

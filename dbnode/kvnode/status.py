@@ -90,6 +90,8 @@ class Reporter(Collector):
             return f"failed: {core.failure}; {remedy(core.state, self.host.config.me.replica.pod)}"
         if core.state is None:
             return "the partition's state is not known yet"
+        if core.strange:
+            return f"{core.strange}; {remedy(core.state, self.host.config.me.replica.pod)}"
         if core.role is Role.LEADER:
             return None if core.accepting else "the leader's epoch is not open yet"
         if core.refused is RefuseReason.OTHER_LEASE:

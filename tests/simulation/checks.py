@@ -8,10 +8,10 @@ from bisect import bisect_right
 
 from kvcoord.contract import PartitionState, ReplicaId, RunId
 from kvnode.core import events as ev
-from kvnode.core.messages import Ack, Append, Go, Welcome
+from kvnode.core.messages import Ack, Append, Go, Refuse, RefuseReason, Welcome
 from kvnode.core.types import START, Batch, Meta, Position
 from kvstore.batch import Record, RecordType
-from tests.simulation.disk import Disk
+from tests.simulation.disk import Disk, DiskCopy
 from tests.simulation.record import Record as World
 from tests.simulation.watched import Partition, Process
 
@@ -44,11 +44,12 @@ class Checker:
     def known_disk(self, disk: Disk) -> None:
         self.disks[disk.replica] = disk
 
-    def put_back(self, disk: Disk, batches: int) -> None:
-        """An old copy of this disk takes its place, while nobody counts on it: what it knew of commits is gone, too."""
-        disk.restore(min(batches, disk.synced))
-        disk.meta = Meta()
+    def put_back(self, disk: Disk, copy: DiskCopy) -> None:
+        """An old copy takes this disk's place: what it knew of states and commits is gone, too, and nobody may count on it."""
+        disk.put_back(copy)
+        disk.destroyed = disk.replica in self.cluster.coordination.state.in_sync
         self.known_commits.pop(disk.replica, None)
+        self.count("old copies of leaders" if disk.destroyed else "old copies")
 
     @property
     def top(self) -> int:
@@ -188,6 +189,9 @@ class Checker:
         elif isinstance(message, Go):
             self.gone[process.run] = message.epoch
             self.count("hand-overs")
+        elif isinstance(message, Refuse) and message.reason is RefuseReason.BEHIND:
+            self.gone[process.run] = message.epoch
+            self.count("gives way")
         elif isinstance(message, Welcome):
             meant = process.meant.get(conn)
             if meant != process.run:

@@ -36,6 +36,14 @@ class Payloads:
         return known
 
 
+@dataclass(frozen=True, slots=True)
+class DiskCopy:
+    """What was durable when a copy of a disk was made."""
+
+    log: tuple[Batch, ...]
+    meta: Meta
+
+
 class Disk:
     """One incarnation of one pod's volume."""
 
@@ -120,6 +128,17 @@ class Disk:
         """So many batches were found at a start; all of them are durable then."""
         self._keep(batches)
         self.cached = self.synced = batches
+
+    def copy(self) -> DiskCopy:
+        """What is durable now."""
+        return DiskCopy(tuple(self.log[: self.synced]), self.meta)
+
+    def put_back(self, copy: DiskCopy) -> None:
+        """A copy takes this disk's place."""
+        self.log, self.meta = list(copy.log), copy.meta
+        self.firsts = [batch.first for batch in self.log]
+        self.cached = self.synced = len(self.log)
+        self.flushing, self.torn = 0, False
 
     def start(self) -> LogView:
         """Read the log at start; all of it is synced before anybody hears of it (rule 3)."""

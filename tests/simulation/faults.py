@@ -33,6 +33,7 @@ class Faults(Trouble["Machine"]):
             "slow_disk": self.slow_disk,
             "failed_disk": self.failed_disk,
             "empty_disk": self.empty_disk,
+            "old_disk": self.old_disk,
             "sigterm": self.sigterm,
             "hand_over": self.hand_over,
         }
@@ -174,6 +175,36 @@ class Faults(Trouble["Machine"]):
             machine.disk.destroyed = True
             machine.new_disk()
             self.cluster.plan_start(machine, self._length())
+
+    def old_disk(self) -> None:
+        """A copy of a leader's disk from now is put in after it has led a later epoch: in sync, and named as leader."""
+        state = self.cluster.coordination.state
+        machine = self.cluster.machines[state.leader.replica.pod] if state.leader is not None else self._victim()
+        process, disk, rng = machine.process, machine.disk, self.rng
+        if process is None or process.run != state.leader:
+            return
+        copy = disk.copy()
+        self._note(f"the disk of {machine.pod}, which leads, is copied")
+        self._end(machine, silently=False)
+        disk.kill(rng)
+        self.cluster.plan_start(machine, 0.05)  # it claims at once, if all goes well
+
+        def put_in() -> None:
+            now = self.cluster.coordination.state
+            leads = now.leader is not None and now.leader.replica == disk.replica and now.epoch > state.epoch
+            if self.over or machine.disk is not disk or not leads or not self._others_are_good(machine):
+                return
+            self._end(machine, silently=False)
+            self._note(f"{machine.pod}, leader in epoch {now.epoch}, comes back with its disk of epoch {state.epoch}")
+            self.cluster.checker.put_back(disk, copy)
+            self.cluster.plan_start(machine, rng.choice([0.0, 0.5, 1.5]))
+            if rng.random() < 0.5:  # it alone is up for longer than the promises of all
+                for other in self.cluster.machines.values():
+                    if other is not machine and self._end(other, silently=False):
+                        other.disk.kill(rng)
+                        self.cluster.plan_start(other, rng.uniform(6.0, 9.0))
+
+        self.loop.after(rng.uniform(0.5, 3.0), put_in)
 
     def _others_are_good(self, machine: "Machine") -> bool:
         """Whether some other replica is in sync for good: no change is on its way, none lost its disk before."""

@@ -75,8 +75,22 @@ class Common:
 
     def persist_state(self, state: PartitionState, version: int) -> None:
         """Sync a newer state before acting on it (rule 19)."""
-        self.meta = replace(self.meta, state=state, state_version=version, tried=None)
+        claims = (state.leader.run,) if state.leader and state.leader.run in self.meta.claims else ()
+        self.meta = replace(self.meta, state=state, state_version=version, tried=None, claims=claims)
         self.emit(Persist(self.meta))
+
+    def persist_claim(self) -> None:
+        """Sync that this run claims, before it does: whatever becomes of it, the disk knows (rule 17)."""
+        run = self.config.me.run
+        if run not in self.meta.claims:
+            self.meta = replace(self.meta, claims=(*self.meta.claims, run))
+            self.emit(Persist(self.meta))
+
+    @property
+    def outlived(self) -> bool:
+        """Whether the state is led by a run of this replica of which its disk knows nothing: the disk is an old copy."""
+        leader = self.state.leader if self.state is not None else None
+        return leader is not None and leader.replica == self.replica and leader.run not in self.meta.claims
 
     def persist_tried(self, state: PartitionState) -> None:
         """Sync a state that adds replicas before it is tried: should it be done without our knowing, a rebuild knows."""

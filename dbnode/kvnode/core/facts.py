@@ -88,6 +88,12 @@ class Facts:
         return self.following.refused
 
     @property
+    def strange(self) -> str:
+        """Why a replica that is in sync by name must not lead, for a person: its disk is not what it was (rule 17)."""
+        following = self.following
+        return following.why_strange if following.stranger and self.in_sync else ""
+
+    @property
     def fresh_at(self) -> float:
         """A follower's applied state holds everything that was committed at this time (bounded reads)."""
         return self.following.fresh_at

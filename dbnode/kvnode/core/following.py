@@ -20,6 +20,7 @@ from kvnode.core.messages import (
 )
 
 NEVER = float("-inf")
+OLD_COPY = "its disk is an older copy: it knows nothing of an epoch that this replica has led"
 
 
 class Following:
@@ -43,6 +44,7 @@ class Following:
         self.promise_until = NEVER
         self.told_to_go: tuple[int, RunId] | None = None  # the epoch and run that handed over to us
         self.stranger = False
+        self.old_copy = False  # a stranger because its disk is an older copy of itself
         self.strange_in = 0  # the epoch accepted when it turned out to be one
         self.leaving = False
         self.broken = False
@@ -163,8 +165,15 @@ class Following:
         self.refused = refuse.reason
         if refuse.reason is RefuseReason.STRANGER:
             self._become_stranger()
+        elif refuse.reason is RefuseReason.BEHIND and self.leader is not None:
+            self.told_to_go = (refuse.epoch, self.leader)
         else:
             self.common.emit(ReadState())
+
+    def outlived(self) -> None:
+        """The disk is an older copy of what this replica had when it led."""
+        self.old_copy = True
+        self._become_stranger()
 
     def _become_stranger(self) -> None:
         self.stranger, self.strange_in = True, self.common.meta.accepted_epoch
@@ -211,7 +220,7 @@ class Following:
         self.common.commit_to(min(self.known_commit, self.common.end.index), enough=True)
         newest = self.common.epochs[-1] if self.common.epochs else None
         if self.stranger and newest and newest.epoch > self.strange_in and self.common.commit >= newest.first:
-            self.stranger = False  # a later leader counted it in: it has all that is committed again
+            self.stranger = self.old_copy = False  # a later leader counted it in: it has all that is committed again
         while self.fresh and self.fresh[0][0] <= self.common.commit:
             self.fresh_at = max(self.fresh_at, self.fresh.popleft()[1])
 
@@ -226,9 +235,14 @@ class Following:
     def rebuild_if_excluded(self) -> None:
         """A replica that lost what it had starts anew, but never while the state counts on it."""
         if (self.stranger or self.broken) and self.common.state is not None and not self.common.in_sync:
-            why = "its disk failed" if self.broken else "it has less than it acknowledged, or more than was committed"
             self.rebuilding = True
+            why = "its disk failed" if self.broken else self.why_strange
             self.common.emit(Rebuild(f"{self.common.replica}: {why}"))
+
+    @property
+    def why_strange(self) -> str:
+        """What makes it a stranger."""
+        return OLD_COPY if self.old_copy else "it has less than it acknowledged, or more than was committed"
 
     @property
     def _full(self) -> bool:

@@ -21,8 +21,9 @@ ALWAYS = float("inf")
 class Leading:
     """One epoch of leadership by this run."""
 
-    def __init__(self, common: Common, state: PartitionState, now: float) -> None:
+    def __init__(self, common: Common, state: PartitionState, now: float, *, restarted: bool = False) -> None:
         self.common = common
+        self.restarted_at = common.end if restarted else None  # a restarted leader's log, as it was found
         self.epoch = state.epoch
         self.started = now
         self.first = common.end.index + 1  # of the epoch's first record
@@ -152,6 +153,10 @@ class Leading:
             common.emit(Close(conn))
             return
         replica = hello.sender.replica
+        if self._is_behind(hello):
+            self.handed_over = True
+            self._refuse(conn, RefuseReason.BEHIND)
+            return
         shared = parting(common.epochs, common.end, hello.epochs, hello.end)
         for other in [r for r in self.state.in_sync if r.pod == replica.pod and r != replica]:
             self.gone.add(other)  # the pod says itself that its disk is another now
@@ -175,6 +180,14 @@ class Leading:
         self.followers[replica] = follower
         common.emit(Send(conn, Welcome(self.epoch, shared, common.commit)))
         self.feeding.go_on(follower)
+
+    def _is_behind(self, hello: Hello) -> bool:
+        """A restarted leader claims at once, so it may be one whose disk was turned back within its epoch (rule 17).
+
+        Whatever was acknowledged is on every in-sync replica: one that has more than it leads in its place.
+        """
+        at, in_sync = self.restarted_at, hello.sender.replica in self.state.in_sync
+        return at is not None and not self.opened and in_sync and hello.end > at
 
     def _ack(self, conn: int, ack: Ack, now: float) -> None:
         follower = self._follower(conn)

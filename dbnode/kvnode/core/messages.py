@@ -41,6 +41,7 @@ class RefuseReason(IntEnum):
     WRONG_ADDRESS = 2  # cluster, partition or run is another's: addresses are reused
     STRANGER = 3  # in sync by name, but with less than it acknowledged (rule 17)
     OTHER_LEASE = 4  # it promises for another time than the leader counts on (rule 5)
+    BEHIND = 5  # a restarted leader has less than this in-sync replica: as with Go, it never serves in this epoch
 
 
 @dataclass(frozen=True, slots=True)

@@ -49,6 +49,7 @@ class Replica(Facts):
         led = found is not None and found.leader is not None and found.leader.replica == config.me.replica
         self.led_before = found.epoch if found is not None and led and meta.accepted_epoch == found.epoch else -1
         self.promised_before = found.leader if found is not None and self.led_before < 0 else None
+        self._judge_disk()
         self._handlers: dict[type[Any], Callable[[Any, float], None]] = {
             ev.Tick: self._tick,
             ev.StateSeen: self._state_seen,
@@ -101,6 +102,7 @@ class Replica(Facts):
             return
         was = self.common.state
         self.common.persist_state(state, version)
+        self._judge_disk()
         self.claim = None  # a newer state settles it, won or lost
         if was is not None and (was.leader, was.epoch) != (state.leader, state.epoch):
             self.dead_leader = ""
@@ -114,9 +116,17 @@ class Replica(Facts):
         else:
             self._follow(now)
 
+    def _judge_disk(self) -> None:
+        """Rule 17, for a leader: what the replica acknowledged in an epoch that its disk knows nothing of, it may not have."""
+        if self.common.outlived:
+            self.following.outlived()
+        elif self.common.state is not None and self.common.state.leader is None:
+            self.following.stranger = self.following.old_copy = False  # a person chose: what there is counts
+
     def _lead(self, state: PartitionState, now: float) -> None:
         self.common.accept_epoch(state.epoch)
-        self.leading = Leading(self.common, state, now)
+        restarted = self.led_before >= 0 and self.following.promised_to is None
+        self.leading = Leading(self.common, state, now, restarted=restarted)
         self._become(Role.LEADER, state.epoch)
         self.common.emit(OpenEpoch(state.epoch))
 
@@ -221,6 +231,7 @@ class Replica(Facts):
         self.following.drop(now, wait=False)
         self.claim = Attempt(self.common.meta.state_version, wanted)
         self._become(Role.CLAIMING, wanted.epoch)
+        self.common.persist_claim()
         self.common.ask(self.claim)
 
     # --- the rest of the events --------------------------------------------------------------------------------------

@@ -54,13 +54,15 @@ class Meta:
     """What is synced to this replica's own disk before it is acted on (rules 3 and 19).
 
     `tried` adds replicas and follows `state`, by a compare-and-set that is not settled: it may have been done, and
-    those it adds may have acted on it.
+    those it adds may have acted on it. `claims` are the runs that claimed on this disk and of which `state` does not say
+    that they lost: a state that another run of this replica leads was made by a disk that has seen more than this one.
     """
 
     accepted_epoch: int = 0
     state: PartitionState | None = None
     state_version: int = -1
     tried: PartitionState | None = None
+    claims: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)

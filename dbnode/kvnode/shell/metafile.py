@@ -14,6 +14,7 @@ def meta_to_json(meta: Meta) -> dict[str, Any]:
         "state_version": meta.state_version,
         "state": _state(meta.state),
         "tried": _state(meta.tried),
+        "claims": list(meta.claims),
     }
 
 
@@ -25,7 +26,10 @@ def meta_from_json(blob: Any) -> Meta:
     """The core's meta from the store's blob; empty for a new replica."""
     if not blob or "accepted_epoch" not in blob:
         return Meta()
-    return Meta(blob["accepted_epoch"], _to_state(blob["state"]), blob["state_version"], _to_state(blob.get("tried")))
+    state = _to_state(blob["state"])
+    led = [state.leader.run] if state is not None and state.leader is not None else []
+    claims = tuple(blob.get("claims", led))  # an older release did not note them
+    return Meta(blob["accepted_epoch"], state, blob["state_version"], _to_state(blob.get("tried")), claims)
 
 
 def _to_state(state: dict[str, Any] | None) -> PartitionState | None:

@@ -256,10 +256,13 @@ class Faults(Trouble["Machine"]):
     def old_disk(self) -> None:
         """A copy of its disk from now is put in later, once the machine was away for long enough to be taken out."""
         process = self._expendable()
-        if process is None or process.core.role is Role.LEADER:
+        if process is None:
+            return
+        if process.core.role is Role.LEADER:
+            self._old_leader(process)
             return
         machine, replica = process.machine, process.run.replica
-        copy, kept = machine.files.copy(), process.disk.synced
+        copy, kept = machine.files.copy(), process.disk.copy()
         self._note(f"the disk of {machine.pod} is copied")
 
         def put_in() -> None:
@@ -268,7 +271,6 @@ class Faults(Trouble["Machine"]):
             if gone and machine.partition.checker.disks[replica] is process.disk and not self.over:
                 self._note(f"{machine.pod} comes back with an old copy of its disk")
                 machine.files = copy
-                machine.partition.checker.count("old copies")
                 machine.partition.checker.put_back(process.disk, kept)
             machine.start()
 
@@ -282,3 +284,33 @@ class Faults(Trouble["Machine"]):
             self._for(EXCLUDED_AFTER, put_in)
 
         self.loop.after(self.rng.uniform(0.5, 3.0), stop)
+
+    def _old_leader(self, process: "NodeProcess") -> None:
+        """A copy of a leader's disk from now is put in at once after it has led a later epoch: in sync, and named as leader."""
+        machine, disk = process.machine, process.disk
+        copy, kept, epoch = machine.files.copy(), disk.copy(), process.core.epoch
+        self._note(f"the disk of {machine.pod}, which leads, is copied, and {process.who} killed")
+        self._end(machine, silently=False)
+        self.cluster.plan_start(machine, 0.1)
+
+        def put_in() -> None:
+            state, now = machine.partition.state, machine.process
+            leads = state.leader is not None and state.leader.replica == disk.replica and state.epoch > epoch
+            if self.over or now is None or not now.serving or now.disk is not disk or not leads:
+                return
+            if self._others_are_good(machine):
+                self._end(machine, silently=False)
+                self._note(f"{machine.pod}, leader in epoch {state.epoch}, comes back with its disk of epoch {epoch}")
+                machine.files = copy
+                machine.partition.checker.put_back(disk, kept)
+                self.cluster.plan_start(machine, self.rng.choice([0.0, 0.5, 1.5]))
+                if self.rng.random() < 0.5:  # it alone is up for longer than the promises of all
+                    self._end_others(machine)
+
+        self.loop.after(self.rng.uniform(0.5, 3.0), put_in)
+
+    def _end_others(self, machine: "Machine") -> None:
+        for other in machine.partition.machines.values():
+            if other is not machine and self._end(other, silently=False):
+                self._note(f"kill {other.pod}, too")
+                self.cluster.plan_start(other, self.rng.uniform(6.0, 9.0))

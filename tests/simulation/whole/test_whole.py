@@ -68,6 +68,7 @@ def test_seeds_try_every_kind_of_fault_on_whole_clusters_and_the_faults_bite() -
         "cuts",
         "damage found at a start",
         "old copies",
+        "old copies of leaders",
         "ends with an error",
         "compactions",
         "purges of deletes",

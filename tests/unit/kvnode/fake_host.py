@@ -54,6 +54,7 @@ class FakeCore:
     connected: bool = False
     whole: bool = True
     failure: str = ""
+    strange: str = ""
     loss: tuple[Loss, int] | None = None
     refused: RefuseReason | None = None
     slow: dict[ReplicaId, float] = field(default_factory=dict)

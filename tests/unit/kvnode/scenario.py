@@ -15,6 +15,8 @@ write, messages arrive, compare-and-sets are answered. The idea is etcd-io/raft'
     cas A won|landed|lost|none|late   the fate of A's held compare-and-set; `land A` lets a late one arrive
     crash A [torn=1]        what is not durable is lost, and `torn` durable batches with it
     restart A               the next run of A's process, on the same disk
+    copy A / oldcopy A      A's disk is copied, while A runs or not / A, which does not run, gets that copy
+    strange A               why A must not lead
     rebuild A               from empty, under the next incarnation
     fail A                  A's disk fails
     death A                 the kubelet's word about A's last run
@@ -27,6 +29,7 @@ write, messages arrive, compare-and-sets are answered. The idea is etcd-io/raft'
     load 15                 for so many seconds the leader is given a batch twice a second
     lose                    coordination's data is gone; `keep` remembers it, `turnback` puts back what was kept
     putback A               the state that A knows comes back, of a new generation
+    choose A                a person's word, as kvrecover --take has it: A alone is in sync, nobody leads
     tried A                 what A's disk says about an addition that is not settled
     say A B <message>       B gets a message on its connection with A as if from A: append-gap, append-old, ack-beyond
     status / state / log A / fresh A / trace on|off
@@ -75,6 +78,7 @@ class Process:
     sync_takes: float = 0.0
     sync_begun: float | None = None
     torn: bool = False
+    copy: tuple[Meta, list[Batch]] | None = None
     horizon: int = 0
     purged_to: int = 0
     purges: int = 0
@@ -240,6 +244,21 @@ class World:
         process.horizon = process.purged_to = 0
         self._do_restart(pod)
 
+    def _do_copy(self, pod: str) -> None:
+        process = self.processes[pod]
+        process.copy = process.meta, process.log[: process.durable]
+
+    def _do_oldcopy(self, pod: str) -> None:
+        process = self.processes[pod]
+        assert process.replica is None, "it runs"
+        assert process.copy is not None, "nothing was copied"
+        process.meta, process.log = process.copy
+        process.durable = len(process.log)
+        process.torn = False
+
+    def _do_strange(self, pod: str) -> None:
+        self._say(pod, self.processes[pod].core.strange or "is no stranger")
+
     def _do_fail(self, pod: str) -> None:
         self._step(self.processes[pod], ev.WriteFailed("disk broken"))
 
@@ -301,6 +320,12 @@ class World:
         self.state = replace(known, serial=known.serial + 1, generation=known.generation + 1)
         self.version += 1
         self.births += 1
+
+    def _do_choose(self, pod: str) -> None:
+        assert self.state is not None
+        me = self.processes[pod].me.replica
+        self.state = replace(self.state, leader=None, in_sync=(me,), serial=self.state.serial + 1)
+        self.version += 1
 
     def _do_tried(self, pod: str) -> None:
         self._say(pod, f"tried {_state(self.processes[pod].meta.tried)}")

@@ -14,7 +14,7 @@ from kvcoord.memory import MemoryStore
 from kvnode.core import effects as ef
 from kvnode.core import events as ev
 from kvnode.core.messages import Go
-from kvnode.core.types import Config, Role
+from kvnode.core.types import Config, Meta, Role
 from kvnode.shell.disk import Disk
 from kvnode.shell.host import Host
 from kvnode.shell.metafile import meta_from_json, meta_to_json
@@ -184,5 +184,13 @@ def test_meta_comes_back_from_json() -> None:
     state = PartitionState(3, OTHER, (OTHER.replica, ME.replica), ("a", "b"), 1, serial=9, generation=2)
     meta = meta_from_json({"accepted_epoch": 3, "state": None, "state_version": -1})
     assert meta_from_json(meta_to_json(meta)) == meta
-    full = type(meta)(4, state, 12, replace(state, serial=10))
+    full = type(meta)(4, state, 12, replace(state, serial=10), ("r7", "r8"))
     assert meta_from_json(meta_to_json(full)) == full
+
+
+def test_meta_of_a_release_that_did_not_note_claims_knows_that_of_its_state() -> None:
+    """Else a leader would take its own disk for an older copy after an upgrade."""
+    state = PartitionState(3, ME, (ME.replica, OTHER.replica), ("a", "b"), 1)
+    blob = meta_to_json(Meta(3, state, 4))
+    del blob["claims"]
+    assert meta_from_json(blob).claims == (ME.run,)

@@ -65,6 +65,14 @@ def test_a_failure_and_an_unknown_state_are_told(host: FakeHost, reporter: Repor
     assert "disk broken" in reporter.status().message
 
 
+def test_a_disk_that_is_an_older_copy_is_told_with_what_happens_next(host: FakeHost, reporter: Reporter) -> None:
+    """The last in-sync replica stays down until a person decides."""
+    host.core.role, host.core.strange = Role.FOLLOWER, "its disk is an older copy"
+    told = reporter.not_ready() or ""
+    assert told.startswith("its disk is an older copy; it alone was in sync")
+    assert "kvrecover --take" in told
+
+
 def test_status_names_the_run_and_its_positions(host: FakeHost, reporter: Reporter) -> None:
     """All that a person asks for first."""
     status = reporter.status()
