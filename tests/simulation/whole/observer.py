@@ -85,6 +85,7 @@ class Observer:
         }
         for kind, check in before.items():
             host._handlers[kind] = _both(check, host._handlers[kind])
+        host._handlers[ef.Persist] = _both(host._handlers[ef.Persist], self._persisted)
 
     def _appends(self, batch: Batch) -> None:
         if not self.process.disk_failed:
@@ -107,6 +108,8 @@ class Observer:
 
     def _persists(self, effect: ef.Persist) -> None:
         self.checker.persists(self.process, effect.meta)
+
+    def _persisted(self, effect: ef.Persist) -> None:
         self.process.disk.meta = effect.meta
 
     def _asks(self, effect: ef.CompareAndSet) -> None:
