@@ -3,7 +3,7 @@
 from dataclasses import dataclass
 
 from tests.simulation.explore.parts import USUAL, Action, Bounds, BrokenError
-from tests.simulation.explore.states import dump, key, load
+from tests.simulation.explore.states import Shelf, key
 from tests.simulation.explore.world import World
 
 
@@ -39,16 +39,16 @@ def explore(start: World, depth: int, *, deviations: int | None = None, most: in
     """
     free = deviations is None
     left = deviations or 0
-    seen = {key(start, ticks=not free): left}
-    frontier: list[tuple[bytes, tuple[Action, ...], int]] = [(dump(start), (), left)]
+    shelf, seen = Shelf(), {key(start, ticks=not free): left}
+    frontier: list[tuple[bytes, tuple[Action, ...], int]] = [(shelf.dump(start), (), left)]
     states, transitions = [1], 0
     for _ in range(depth):
         following: list[tuple[bytes, tuple[Action, ...], int]] = []
         for dumped, way, left in frontier:
-            here = load(dumped)
+            here = shelf.load(dumped)
             usual = None if free else here.usual()
             for action in here.actions() if free or left else filter(None, (usual,)):
-                world = load(dumped)
+                world = shelf.load(dumped)
                 transitions += 1
                 try:
                     world.do(action)
@@ -59,7 +59,7 @@ def explore(start: World, depth: int, *, deviations: int | None = None, most: in
                 remains = left if free or action == usual else left - 1
                 if seen.get(found, -1) < remains:
                     seen[found] = remains
-                    following.append((dump(world), (*way, action), remains))
+                    following.append((shelf.dump(world), (*way, action), remains))
             if len(seen) >= most:
                 break
         states.append(len(following))
@@ -71,7 +71,8 @@ def explore(start: World, depth: int, *, deviations: int | None = None, most: in
 
 def tell(start: World, way: tuple[Action, ...]) -> list[str]:
     """What happens on a way, action by action."""
-    world = load(dump(start))
+    shelf = Shelf()
+    world = shelf.load(shelf.dump(start))
     lines = []
     for number, action in enumerate(way, 1):
         try:

@@ -1,17 +1,29 @@
 """States are told apart by what decides what can come, and kept to go on from."""
 
 import copyreg
+import io
 import pickle
-import zlib
 from collections import deque
+from collections.abc import Callable
 from dataclasses import fields, is_dataclass
 from enum import Enum
 from typing import Any
 
 from kvcoord.contract import PartitionState, ReplicaId, RunId
+from kvnode.core import messages
 from kvnode.core.replica import Replica
 from kvnode.core.types import Batch, Config, EpochStart, LogView, Meta, Position
 from tests.simulation.explore.world import World
+
+_PLAIN = frozenset({int, float, str, bytes, bool, type(None)})
+_SAID = (
+    messages.Ack, messages.Append, messages.Compacted, messages.Go, messages.Hello, messages.Leave, messages.Passed,
+    messages.Refuse, messages.Welcome,
+)  # fmt: skip
+_FROZEN = frozenset({Batch, Position, PartitionState, ReplicaId, RunId, Meta, Config, EpochStart, *_SAID})
+
+
+# --- told apart ------------------------------------------------------------------------------------------------------
 
 
 def key(world: World, *, ticks: bool) -> int:
@@ -20,40 +32,95 @@ def key(world: World, *, ticks: bool) -> int:
     return hash((freeze(kept), tuple(node.ticked for node in world.nodes) if ticks else ()))
 
 
-def dump(world: World) -> bytes:
-    """Everything, to go on from later."""
-    return zlib.compress(pickle.dumps(world, pickle.HIGHEST_PROTOCOL), 1)
-
-
-def load(data: bytes) -> World:
-    """The world that was dumped."""
-    world = pickle.loads(zlib.decompress(data))
-    assert isinstance(world, World)
-    return world
-
-
-_PLAIN = (int, float, str, bytes, bool, type(None))
-_FROZEN = (Batch, Position, PartitionState, ReplicaId, RunId, Meta, Config, EpochStart)
-
-
 def freeze(value: Any) -> Any:
     """A hashable picture of a value, whatever it is made of."""
     kind = type(value)
     if kind in _PLAIN or kind in _FROZEN:
         return value
-    if kind in (list, tuple, deque):
-        return tuple(map(freeze, value))
-    if kind is dict:
-        return frozenset((freeze(k), freeze(v)) for k, v in value.items())
-    if kind in (set, frozenset):
-        return frozenset(map(freeze, value))
-    if isinstance(value, Enum):
-        return value.value
-    if is_dataclass(value):
-        return kind.__name__, *(freeze(getattr(value, f.name)) for f in fields(value) if f.metadata.get("key", True))
-    if callable(value):
-        return None  # a table of methods
-    return kind.__name__, *((k, freeze(v)) for k, v in sorted(vars(value).items()) if k != "_handlers")
+    picture = _PICTURES.get(kind)
+    if picture is None:
+        picture = _PICTURES[kind] = _picture_of(kind)
+    return picture(value)
+
+
+def _sequence(value: Any) -> Any:
+    return tuple([x if type(x) in _PLAIN or type(x) in _FROZEN else freeze(x) for x in value])
+
+
+def _table(value: dict[Any, Any]) -> Any:
+    return frozenset([(freeze(k), freeze(v)) for k, v in value.items()])
+
+
+_PICTURES: dict[type, Callable[[Any], Any]] = {
+    list: _sequence,
+    tuple: _sequence,
+    deque: _sequence,
+    dict: _table,
+    set: lambda value: frozenset([freeze(x) for x in value]),
+    frozenset: lambda value: frozenset([freeze(x) for x in value]),
+}
+
+
+def _picture_of(kind: type) -> Callable[[Any], Any]:
+    """How values of another type are made hashable."""
+    name = kind.__name__
+    if issubclass(kind, Enum):
+        return lambda value: value.value
+    if is_dataclass(kind):
+        names = [f.name for f in fields(kind) if f.metadata.get("key", True)]
+        return lambda value: (name, *[freeze(getattr(value, n)) for n in names])
+    if callable(kind) and not hasattr(kind, "__dict__"):
+        raise TypeError(f"what decides the future of {kind} is not known")
+    # A leader's and a follower's parts all hold the replica's common part, which is looked at once.
+    left_out = ("_handlers",) if kind is Replica else ("_handlers", "common")
+    return lambda value: (name, *[(k, freeze(v)) for k, v in sorted(vars(value).items()) if k not in left_out])
+
+
+# --- kept ------------------------------------------------------------------------------------------------------------
+
+
+class Shelf:
+    """Keeps worlds as bytes; what can't change is kept once for all of them."""
+
+    def __init__(self) -> None:
+        self._numbers: dict[Any, int] = {}
+        self._values: list[Any] = []
+        self._table = copyreg.dispatch_table | {Replica: _reduce} | dict.fromkeys(_FROZEN, self._number)
+
+    def dump(self, world: World) -> bytes:
+        """Everything, to go on from later."""
+        data = io.BytesIO()
+        pickler = pickle.Pickler(data, pickle.HIGHEST_PROTOCOL)
+        pickler.dispatch_table = self._table
+        pickler.dump(world)
+        return data.getvalue()
+
+    def load(self, data: bytes) -> World:
+        """The world that was dumped here."""
+        world = _Unpickler(data, self._values).load()
+        assert isinstance(world, World)
+        return world
+
+    def _number(self, value: Any) -> Any:
+        number = self._numbers.get(value)
+        if number is None:
+            number = self._numbers[value] = len(self._values)
+            self._values.append(value)
+        return _kept, (number,)
+
+
+class _Unpickler(pickle.Unpickler):
+    def __init__(self, data: bytes, values: list[Any]) -> None:
+        super().__init__(io.BytesIO(data))
+        self._values = values
+
+    def find_class(self, module: str, name: str) -> Any:
+        return self._values.__getitem__ if name == _kept.__name__ else super().find_class(module, name)
+
+
+def _kept(number: int) -> Any:
+    """What stands in a dump for a value of the shelf."""
+    raise AssertionError(f"value {number} is looked up on the shelf")
 
 
 def _reduce(replica: Replica) -> Any:
@@ -64,6 +131,3 @@ def _revive(config: Config, state: dict[str, Any]) -> Replica:
     replica = Replica(config, Meta(), LogView(), 0.0)
     vars(replica).update(state)
     return replica
-
-
-copyreg.pickle(Replica, _reduce)  # its table of handlers is made anew
