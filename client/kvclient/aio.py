@@ -27,6 +27,7 @@ from kvclient.operations import (
     check_operations,
     check_value,
     check_version,
+    make_tuple,
     read_profile,
 )
 from kvclient.pipeline_transport import NodeTransport
@@ -34,8 +35,9 @@ from kvclient.placement import DirectPlacement, Placement, RouterPlacement
 from kvclient.retry import Backoff
 from kvclient.transport import TopologySource, Transport
 from kvclient.units import Call, Group
-from kvcommon.numbers import CLIENT_DEADLINE, GRPC_PORT
-from kvproto.pipeline import OperationTuple, ResultTuple
+from kvcommon.numbers import CLIENT_DEADLINE, GRPC_PORT, MAX_KEY_BYTES, MAX_VALUE_BYTES
+from kvcommon.slots import slot_of
+from kvproto.pipeline import Columns, OperationTuple, ResultTuple, picked
 from kvproto.v1 import kv_pb2
 
 Mode = Literal["direct", "router"]
@@ -133,7 +135,7 @@ class AsyncClient:
             profile = read_profile(read_mode, max_lag)
         version, value, error = await self._call(GET, key, b"", None, timeout, profile)
         if error is None:
-            return Record(key, value, version)
+            return make_tuple(Record, (key, value, version))
         if error.code == kv_pb2.ERROR_CODE_NOT_FOUND:
             return None
         raise exception_of(error)
@@ -145,8 +147,12 @@ class AsyncClient:
 
         With `expected_version` (0: the key must not exist) raises VersionMismatchError when the key has another.
         """
-        check_value(value)
-        return self._version(await self._call(PUT, key, value, expected_version, timeout, None))
+        if type(value) is not bytes or len(value) > MAX_VALUE_BYTES:
+            check_value(value)  # says what is wrong
+        version, _, error = await self._call(PUT, key, value, expected_version, timeout, None)
+        if error is None:
+            return version
+        raise exception_of(error)
 
     async def create(self, key: bytes, value: bytes, *, timeout: float | None = None) -> int:
         """Write a key that must not exist; returns its version. Raises AlreadyExistsError."""
@@ -178,10 +184,13 @@ class AsyncClient:
         here. When an answer was lost and a batch of reads and writes has to be sent again, its writes are not applied
         again, but its reads run again and may see them. Raises InvalidArgumentError when nothing can be sent.
         """
-        check_operations(operations)
+        checked = check_operations(operations)
         profile = read_profile(read_mode, max_lag)
-        results = await self.run_batch(operations, profile, deadline=self._deadline(timeout))
-        return [_outcome(o.key, result) for o, result in zip(operations, results, strict=True)]
+        results = await self.run_batch(checked, profile, deadline=self._deadline(timeout))
+        return [
+            make_tuple(Record, (operation[1], result[1], result[0])) if result[2] is None else exception_of(result[2])
+            for operation, result in zip(operations, results, strict=True)
+        ]
 
     async def run_batch(
         self,
@@ -200,37 +209,40 @@ class AsyncClient:
         """
         born = self._engine.loop.time() - age if pair is not None else None
         results: list[ResultTuple] = [_NOTHING] * len(operations)
-        left = list(range(len(operations)))
+        left: Sequence[int] = range(len(operations))
         while left:
-            parts = partition_parts([self._engine.partition_of(operations[i][1]) for i in left])
-            chosen = [(p, [left[at] for at in positions]) for p, positions in parts.items()]
+            parts = self._parts(operations, left)
             started = [
-                self._part(
-                    [operations[i] for i in at],
-                    p,
-                    profile,
-                    deadline=deadline,
-                    pair=pair,
-                    born=born,
-                    observed=observed,
-                )
-                for p, at in chosen
+                self._part(part, p, profile, deadline=deadline, pair=pair, born=born, observed=observed)
+                for p, _, part in parts
             ]
             answers = [await started[0]] if len(started) == 1 else await asyncio.gather(*started)
             if len(answers) == 1 and len(left) == len(results) and not any(map(_ERROR, answers[0])):
                 return answers[0]  # as most are: whole, of one partition, without an error
-            left = []
-            for (p, at), answer in zip(chosen, answers, strict=True):
+            again: list[int] = []
+            for (p, at, _), answer in zip(parts, answers, strict=True):
                 for i, result in zip(at, answer, strict=True):
                     results[i] = result
                     if _is_moved(result[2]) and self._moved(operations[i], p, deadline):
-                        left.append(i)  # the map changed under a group: split it anew
-            left.sort()
+                        again.append(i)  # the map changed under a group: split it anew
+            left = sorted(again)
         return results
+
+    def _parts(
+        self, operations: Sequence[OperationTuple], at: Sequence[int]
+    ) -> list[tuple[int | None, Sequence[int], Sequence[OperationTuple]]]:
+        """Of the operations at these positions, each partition's: the partition, their positions, they themselves."""
+        asked = operations if len(at) == len(operations) else picked(operations, at)
+        keys = asked.keys if type(asked) is Columns else [operation[1] for operation in asked]
+        owners = self._engine.partitions_of(keys)
+        if owners.count(owners[0]) == len(owners):
+            return [(owners[0], at, asked)]
+        parts = partition_parts(owners).items()
+        return [(p, [at[i] for i in places], picked(asked, places)) for p, places in parts]
 
     async def _part(
         self,
-        operations: list[OperationTuple],
+        operations: Sequence[OperationTuple],
         partition: int | None,
         profile: ReadProfile,
         *,
@@ -244,10 +256,12 @@ class AsyncClient:
             error = kv_pb2.Error(code=kv_pb2.ERROR_CODE_UNAVAILABLE, message=message)
             return [(0, b"", error)] * len(operations)
         future: asyncio.Future[list[ResultTuple]] = self._engine.loop.create_future()
-        reads = all(operation[0] == GET for operation in operations)
+        plain = type(operations) is Columns
+        reads = operations[0][0] == GET if plain else all(operation[0] == GET for operation in operations)
         group = Group(operations, deadline, future, None if reads else pair, born)
         group.observed = observed
-        await self._engine.submit(group, partition, profile if reads else None)
+        if not self._engine.try_submit(group, partition, profile if reads else None):
+            await self._engine.submit(group, partition, profile if reads else None)
         return await future
 
     def _moved(self, operation: OperationTuple, partition: int | None, deadline: float) -> bool:
@@ -257,9 +271,10 @@ class AsyncClient:
     def run_call(self, call: Call, profile: ReadProfile | None) -> Awaitable[ResultTuple]:
         """One operation, unchecked: taken at once where there is room, and what to await. Raises ClientClosedError."""
         engine = self._engine
-        partition = engine.partition_of(call.key)
-        if engine.closed or partition is None:
+        slot_map = engine.view.slot_map
+        if engine.closed or slot_map is None:
             raise ClientClosedError("the client was closed" if engine.closed else "no map is known yet")
+        partition = slot_map.owners[slot_of(call.operation[1])]
         if engine.try_submit(call, partition, profile):
             return call.future
         return self._when_there_is_room(call, partition, profile)
@@ -277,7 +292,8 @@ class AsyncClient:
         timeout: float | None,
         profile: ReadProfile | None,
     ) -> Awaitable[ResultTuple]:
-        check_key(key)
+        if type(key) is not bytes or not 0 < len(key) <= MAX_KEY_BYTES:
+            check_key(key)  # says what is wrong
         if expected is not None:
             check_version(expected)
         loop = self._engine.loop
@@ -300,8 +316,3 @@ _NOTHING: ResultTuple = (0, b"", kv_pb2.Error())
 
 def _is_moved(error: kv_pb2.Error | None) -> bool:
     return error is not None and error.code == kv_pb2.ERROR_CODE_MOVED
-
-
-def _outcome(key: bytes, result: ResultTuple) -> Record | KVClusterError:
-    version, value, error = result
-    return Record(key, value, version) if error is None else exception_of(error)

@@ -1,6 +1,7 @@
 """Units that travel together, and what their callers are told when they can't be brought home: no decisions here."""
 
 from collections.abc import Iterable
+from operator import attrgetter
 from typing import TYPE_CHECKING
 
 from kvclient.units import Unit
@@ -9,6 +10,8 @@ from kvproto.v1 import kv_pb2
 
 if TYPE_CHECKING:
     from kvclient.lane import Lane
+
+_DEADLINE = attrgetter("deadline")
 
 
 class Batch:
@@ -21,7 +24,7 @@ class Batch:
         self.units = units
         self.request = request
         self.count = len(request.operations)
-        self.deadline = max(unit.deadline for unit in units)
+        self.deadline = max(map(_DEADLINE, units))
         self.foreign = foreign
         self.maybe = False
         self.first_sent: float | None = None

@@ -114,11 +114,23 @@ class Engine:
         slot_map = self.view.slot_map
         return slot_map.owners[slot_of(key)] if slot_map is not None else None
 
-    def try_submit(self, unit: Unit, partition: int, profile: ReadProfile | None) -> bool:
-        """Take a unit unless that would exceed the bounds."""
-        if not self._has_room(unit) or self._waiting:
+    def partitions_of(self, keys: Sequence[bytes]) -> Sequence[int | None]:
+        """Which partition owns each key; None while no map is known."""
+        slot_map = self.view.slot_map
+        return slot_map.owners_of(keys) if slot_map is not None else [None] * len(keys)
+
+    def try_submit(self, unit: Unit, partition: int, profile: ReadProfile | None, *, waited: bool = False) -> bool:
+        """Take a unit unless others wait or it would exceed the bounds; one that is larger than they are may go alone."""
+        operations, size, limits = self._operations + unit.charge, self._bytes + unit.size, self.limits
+        if (self._waiting and not waited) or (
+            (operations > limits.operations or size > limits.bytes) and self._operations
+        ):
             return False
-        self._accept(unit, partition, profile)
+        self._operations, self._bytes = operations, size
+        if unit.deadline < self._timer_at:
+            self._set_timer(unit.deadline)
+        lane = self._lanes.get((partition, profile))
+        (lane or self.lane(partition, profile)).add(unit)
         return True
 
     async def submit(self, unit: Unit, partition: int, profile: ReadProfile | None) -> None:
@@ -135,15 +147,13 @@ class Engine:
             waiter.cancel()
         if self.closed:
             unit.fail(kv_pb2.Error(code=kv_pb2.ERROR_CODE_UNAVAILABLE, message="the client was closed; not applied"))
-        elif self.loop.time() >= unit.deadline or not self._has_room(unit):
+        elif self.loop.time() >= unit.deadline or not self.try_submit(unit, partition, profile, waited=True):
             message = (
                 f"{self._operations} operations and {self._bytes} bytes are under way, of {self.limits.operations} and "
                 f"{self.limits.bytes}: no room within the deadline; send less at once, or allow more time"
             )
             unit.fail(kv_pb2.Error(code=kv_pb2.ERROR_CODE_RESOURCE_EXHAUSTED, message=message))
             self._admit()
-        else:
-            self._accept(unit, partition, profile)
 
     @property
     def trouble(self) -> str:
@@ -213,11 +223,14 @@ class Engine:
 
     def release(self, units: Iterable[Unit]) -> None:
         """These units no longer count towards the bounds."""
+        operations = size = 0
         for unit in units:
             if not unit.released:
                 unit.released = True
-                self._operations -= unit.charge
-                self._bytes -= unit.size
+                operations += unit.charge
+                size += unit.size
+        self._operations -= operations
+        self._bytes -= size
         if self._waiting:
             self._admit()
 
@@ -234,20 +247,6 @@ class Engine:
         return lane
 
     # -- inside
-
-    def _has_room(self, unit: Unit) -> bool:
-        """One that is larger than the bounds may go alone."""
-        if not self._operations:
-            return True
-        return self._operations + unit.charge <= self.limits.operations and self._bytes + unit.size <= self.limits.bytes
-
-    def _accept(self, unit: Unit, partition: int, profile: ReadProfile | None) -> None:
-        self._operations += unit.charge
-        self._bytes += unit.size
-        if unit.deadline < self._timer_at:
-            self._set_timer(unit.deadline)
-        lane = self._lanes.get((partition, profile))
-        (lane or self.lane(partition, profile)).add(unit)
 
     def _admit(self) -> None:
         """Wake the first that wait for room; each takes its room when it runs."""

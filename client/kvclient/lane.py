@@ -8,7 +8,7 @@ Writes and reads have lanes of their own, so that a write batch sent again never
 import asyncio
 from collections import deque
 from collections.abc import Iterable, Sequence
-from operator import itemgetter
+from operator import attrgetter, itemgetter
 from typing import TYPE_CHECKING
 
 from kvclient.batch import Batch, all_invalid, last_refusal, not_applied, unknown_outcome
@@ -16,15 +16,17 @@ from kvclient.connection import Connection
 from kvclient.operations import OPERATION_OVERHEAD, ReadMode, ReadProfile
 from kvclient.retry import Next, Seen, after_answer
 from kvclient.topology import Endpoint
-from kvclient.units import Call, Pair, Unit
+from kvclient.units import Call, Pair, Unit, joined
 from kvcommon.numbers import MAX_BATCH_BYTES, MAX_BATCH_OPERATIONS
-from kvproto.pipeline import OperationTuple, Request, ResultTuple
+from kvproto.pipeline import Request, ResultTuple
 from kvproto.v1 import kv_pb2
 
 if TYPE_CHECKING:
     from kvclient.engine import Engine
 
-_VERSION = itemgetter(0)  # of a result
+_VERSION, _VALUE, _ERROR = map(itemgetter, range(3))  # of a result
+_COUNT = attrgetter("count")  # of a unit
+_FEW = 16  # operations that are not shared out among batches
 _READ_BYTES = 16 << 10  # how large the first answer's records are taken to be
 
 
@@ -103,7 +105,7 @@ class Lane:
             self._schedule()
             return
         if self.profile is not None:
-            self._read_bytes = sum(len(value) for _, value, _ in results) // batch.count + OPERATION_OVERHEAD
+            self._read_bytes = sum(map(len, map(_VALUE, results))) // batch.count + OPERATION_OVERHEAD
         seen = self._distribute(batch, results)
         if seen is Seen.FINAL:
             self._failures = 0
@@ -215,35 +217,32 @@ class Lane:
     def _gather(self) -> Batch | None:
         """The next batch of what waits: at most 1,000 operations and 4 MiB, a caller's own pair alone.
 
-        Of reads the answer counts, taken to be like the last one.
+        Of many operations it takes its share only, so that as many batches are under way as may be: while the server is
+        at one, this side makes or reads another. Of reads the answer counts, taken to be like the last one.
         """
+        queue, limit = self.queue, self._engine.limits.batches_per_partition
+        under_way = sum(map(_COUNT, self.inflight.values()))
+        share = max(_FEW, (sum(map(_COUNT, queue)) + under_way + limit - 1) // limit)
         read_bytes = 0 if self.profile is None else self._read_bytes
         units: list[Unit] = []
         count = size = 0
-        queue = self.queue
         pair: Pair | None = None
-        while queue and pair is None:
+        while queue and pair is None and count < share:
             unit = queue[0]
             if unit.done:  # its caller gave up
                 self._engine.release([queue.popleft()])
                 continue
-            pair = unit.pair
-            if units and (
-                pair is not None
-                or count + unit.count > MAX_BATCH_OPERATIONS
-                or size + unit.size + read_bytes * unit.count > MAX_BATCH_BYTES
-            ):
+            more, pair = unit.count, unit.pair
+            added = unit.size + read_bytes * more
+            if units and (pair is not None or count + more > MAX_BATCH_OPERATIONS or size + added > MAX_BATCH_BYTES):
                 break
             units.append(queue.popleft())
-            count += unit.count
-            size += unit.size + read_bytes * unit.count
+            count += more
+            size += added
         return self._batch(units, units[0].pair) if units else None
 
     def _batch(self, units: list[Unit], pair: Pair | None) -> Batch:
-        operations: list[OperationTuple] = []
-        for unit in units:
-            unit.fill(operations)
-        request = Request(operations, observed_version=self._observed(units))
+        request = Request(joined(units), observed_version=self._observed(units))
         if self.profile is None:
             request.client_id, request.sequence = pair or self._engine.next_pair()
         else:
@@ -277,23 +276,28 @@ class Lane:
 
     def _distribute(self, batch: Batch, results: Sequence[ResultTuple]) -> Seen:
         """Give each unit its results."""
+        highest = max(map(_VERSION, results))
+        if highest:
+            self._engine.observe(self.partition, highest)
+        if len(batch.units) == batch.count and not any(map(_ERROR, results)):  # as most are: single calls, all done
+            for unit, result in zip(batch.units, results, strict=True):
+                if type(unit) is Call:
+                    if not unit.future.done():
+                        unit.future.set_result(result)
+                else:
+                    unit.take((result,))
+            self._engine.release(batch.units)
+            return Seen.FINAL
         seen = Seen.NOTHING
         final: list[Unit] = []
         at = 0
         for unit in batch.units:
-            if type(unit) is Call:
-                what = unit.take_one(results[at])
-                at += 1
-            else:
-                what = unit.take(results[at : at + unit.count])
-                at += unit.count
+            what = unit.take(results[at : at + unit.count])
+            at += unit.count
             if what is Seen.FINAL:
                 final.append(unit)
             else:
                 seen |= what
-        highest = max(map(_VERSION, results))
-        if highest:
-            self._engine.observe(self.partition, highest)
         self._engine.release(final)
         if seen is Seen.NOTHING:  # joining flags costs as much as all of the above does for one get
             return Seen.FINAL

@@ -2,10 +2,11 @@
 
 import enum
 from collections.abc import Sequence
-from typing import Final, NamedTuple
+from typing import Final, NamedTuple, cast
 
 from kvclient.errors import InvalidArgumentError
 from kvcommon.numbers import MAX_BATCH_BYTES, MAX_BATCH_OPERATIONS, MAX_KEY_BYTES, MAX_VALUE_BYTES
+from kvproto.pipeline import Columns, OperationTuple
 from kvproto.v1 import kv_pb2
 
 OPERATION_OVERHEAD: Final = 32  # bytes of an encoded operation beside key and value, at most
@@ -17,8 +18,8 @@ UPDATE: Final = kv_pb2.OPERATION_KIND_UPDATE
 DELETE: Final = kv_pb2.OPERATION_KIND_DELETE
 
 
-class ReadMode(enum.Enum):
-    """Which replica may answer a read."""
+class ReadMode(enum.IntEnum):
+    """Which replica may answer a read. A number, as that is hashed without a call in Python at every read."""
 
     LINEARIZABLE = kv_pb2.READ_MODE_LINEARIZABLE
     BOUNDED = kv_pb2.READ_MODE_BOUNDED
@@ -33,6 +34,10 @@ class ReadProfile(NamedTuple):
 
 
 LINEARIZABLE: Final = ReadProfile()
+
+
+make_tuple: Final = tuple.__new__
+"""Makes a NamedTuple of a class and its fields, as `_make` does, in half the time: every call makes one."""
 
 
 class Record(NamedTuple):
@@ -54,12 +59,12 @@ class Operation(NamedTuple):
     @classmethod
     def get(cls, key: bytes) -> "Operation":
         """The newest record of a key."""
-        return cls(GET, key)
+        return make_tuple(cls, (GET, key, b"", None))
 
     @classmethod
     def put(cls, key: bytes, value: bytes, *, expected_version: int | None = None) -> "Operation":
         """Write a key, whether it exists or not."""
-        return cls(PUT, key, value, expected_version)
+        return make_tuple(cls, (PUT, key, value, expected_version))
 
     @classmethod
     def create(cls, key: bytes, value: bytes) -> "Operation":
@@ -101,32 +106,45 @@ def check_version(version: object) -> None:
         raise InvalidArgumentError(f"an expected version is a number from 0 to 2^64-1; got {version!r}")
 
 
-def check_operations(operations: Sequence[Operation]) -> None:
-    """Raise InvalidArgumentError when a batch or one of its operations can't be sent, naming which."""
-    if len(operations) > MAX_BATCH_OPERATIONS:
+def check_operations(operations: Sequence[Operation]) -> Sequence[OperationTuple]:
+    """The operations, in columns where they are alike.
+
+    Raises InvalidArgumentError when a batch or one of its operations can't be sent, naming which.
+    """
+    count = len(operations)
+    if count > MAX_BATCH_OPERATIONS:
+        raise InvalidArgumentError(f"a batch has at most {MAX_BATCH_OPERATIONS} operations; got {count}: split it")
+    if not count:
+        return operations
+    kinds, keys, values, expected = zip(*operations, strict=True)
+    plain = expected.count(None) == count
+    if not plain or not _are_bytes(keys, 1, MAX_KEY_BYTES) or not _are_bytes(values, 0, MAX_VALUE_BYTES):
+        _name_what_is_wrong(operations)
+    size = sum(map(len, keys)) + sum(map(len, values))
+    if size > MAX_BATCH_BYTES:
         raise InvalidArgumentError(
-            f"a batch has at most {MAX_BATCH_OPERATIONS} operations; got {len(operations)}: split it"
+            f"a batch has at most {MAX_BATCH_BYTES} bytes of keys and values; got {size}: split it"
         )
-    sound = all(
-        type(key) is bytes
-        and 0 < len(key) <= MAX_KEY_BYTES
-        and type(value) is bytes
-        and len(value) <= MAX_VALUE_BYTES
-        and expected is None
-        for _, key, value, expected in operations
-    )
-    for position, operation in () if sound else enumerate(operations):  # finds out which is not, and why
+    return Columns(kinds[0], keys, values) if plain and kinds.count(kinds[0]) == count else operations
+
+
+def _are_bytes(column: Sequence[object], least: int, most: int) -> bool:
+    """Whether all are bytes of such lengths."""
+    if set(map(type, column)) != {bytes}:
+        return False
+    lengths = list(map(len, cast("Sequence[bytes]", column)))
+    return least <= min(lengths) and max(lengths) <= most
+
+
+def _name_what_is_wrong(operations: Sequence[Operation]) -> None:
+    """Raise InvalidArgumentError for the first that can't be sent, if there is one."""
+    for position, operation in enumerate(operations):
         try:
             check_key(operation.key)
             check_value(operation.value)
             check_version(operation.expected_version)
         except InvalidArgumentError as error:
             raise InvalidArgumentError(f"operation {position} of the batch: {error}") from None
-    size = sum(len(operation.key) + len(operation.value) for operation in operations)
-    if size > MAX_BATCH_BYTES:
-        raise InvalidArgumentError(
-            f"a batch has at most {MAX_BATCH_BYTES} bytes of keys and values; got {size}: split it"
-        )
 
 
 def read_profile(mode: ReadMode, max_lag: float | None) -> ReadProfile:

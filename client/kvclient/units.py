@@ -5,14 +5,17 @@ A unit ends exactly once, with results as plain tuples (version, value, error or
 
 import asyncio
 from collections.abc import Iterable, Sequence
+from itertools import chain
+from operator import itemgetter
 from typing import Final, Protocol
 
 from kvclient.operations import GET, OPERATION_OVERHEAD
 from kvclient.retry import Seen, classify
-from kvproto.pipeline import OperationTuple, ResultTuple
+from kvproto.pipeline import Columns, OperationTuple, ResultTuple
 from kvproto.v1 import kv_pb2
 
 Pair = tuple[bytes, int]  # client id, sequence
+_ERROR = itemgetter(2)  # of a result
 
 
 class Unit(Protocol):
@@ -74,7 +77,7 @@ class Unit(Protocol):
 class Call:
     """A single operation."""
 
-    __slots__ = ("deadline", "future", "key", "observed", "operation", "refusal", "released", "size")
+    __slots__ = ("deadline", "future", "observed", "operation", "refusal", "released", "size")
     count: Final = 1
     charge: Final = 1
     pair: Final[Pair | None] = None
@@ -90,13 +93,16 @@ class Call:
         future: "asyncio.Future[ResultTuple]",
     ) -> None:
         self.operation = (kind, key, value, expected)
-        self.key = key
         self.deadline = deadline
         self.future = future
         self.observed = 0
         self.size = len(key) + len(value) + OPERATION_OVERHEAD
         self.released = False
         self.refusal: kv_pb2.Error | None = None
+
+    @property
+    def key(self) -> bytes:
+        return self.operation[1]
 
     @property
     def done(self) -> bool:
@@ -106,10 +112,7 @@ class Call:
         operations.append(self.operation)
 
     def take(self, results: Sequence[ResultTuple]) -> Seen:
-        return self.take_one(results[0])
-
-    def take_one(self, result: ResultTuple) -> Seen:
-        """As `take`, without the list."""
+        (result,) = results
         error = result[2]
         if error is not None:
             seen = classify(error.code)
@@ -157,18 +160,18 @@ class Group:
         pair: Pair | None = None,
         born: float | None = None,
     ) -> None:
-        self.operations = list(operations)
-        self.charge = len(self.operations)
+        self.operations = operations
+        self.charge = len(operations)
         self.deadline = deadline
         self.future = future
         self.pair = pair
         self.born = born
         self.observed = 0
-        self.size = sum(len(o[1]) + len(o[2]) + OPERATION_OVERHEAD for o in self.operations)
+        self.size = _bytes_of(operations) + self.charge * OPERATION_OVERHEAD
         self.released = False
         self.refusal: kv_pb2.Error | None = None
-        self._results: list[ResultTuple | None] = [None] * len(self.operations)
-        self._positions = list(range(len(self.operations)))
+        self._results: list[ResultTuple | None] = []  # by position; empty until an answer was not a whole one
+        self._positions: list[int] = []  # of the operations still to be done
 
     @property
     def count(self) -> int:
@@ -182,6 +185,11 @@ class Group:
         operations.extend(self.operations)
 
     def take(self, results: Sequence[ResultTuple]) -> Seen:
+        if not self._results and not any(map(_ERROR, results)):  # nearly always
+            if not self.future.done():
+                self.future.set_result(list(results))
+            return Seen.FINAL
+        self._keep_parts()
         seen, final, known = Seen.NOTHING, False, self._results
         for position, result in zip(self._positions, results, strict=True):
             error = result[2]
@@ -202,19 +210,51 @@ class Group:
         return (operation[1] for operation in self.operations)
 
     def shrink(self) -> None:
+        self._keep_parts()
         left = [i for i, position in enumerate(self._positions) if self._results[position] is None]
         self.operations = [self.operations[i] for i in left]
         self._positions = [self._positions[i] for i in left]
 
     def fail(self, error: kv_pb2.Error) -> None:
+        self._keep_parts()
         for position, operation in zip(self._positions, self.operations, strict=True):
             if self._results[position] is None:
                 self._results[position] = (0, b"", _of_read(error) if operation[0] == GET else error)
         self._end()
 
+    def _keep_parts(self) -> None:
+        if not self._results:
+            self._results = [None] * self.charge
+            self._positions = list(range(self.charge))
+
     def _end(self) -> None:
         if not self.future.done():
             self.future.set_result([result for result in self._results if result is not None])
+
+
+def joined(units: Sequence[Unit]) -> Sequence[OperationTuple]:
+    """The operations of units that travel together; in columns if those of groups are."""
+    if len(units) == 1 and isinstance(units[0], Group):
+        return units[0].operations
+    if type(units[0]) is Group:
+        parts = [unit.operations for unit in units if type(unit) is Group]
+        plain = [part for part in parts if type(part) is Columns and part.kind == parts[0][0][0]]
+        if len(plain) == len(units):
+            keys, values = ([*chain.from_iterable(c)] for c in ((p.keys for p in plain), (p.values for p in plain)))
+            return Columns(plain[0].kind, keys, values)
+    operations: list[OperationTuple] = []
+    for unit in units:
+        if type(unit) is Call:
+            operations.append(unit.operation)
+        else:
+            unit.fill(operations)
+    return operations
+
+
+def _bytes_of(operations: Sequence[OperationTuple]) -> int:
+    if type(operations) is Columns:
+        return sum(map(len, operations.keys)) + sum(map(len, operations.values))
+    return sum(len(operation[1]) + len(operation[2]) for operation in operations)
 
 
 def _of_read(error: kv_pb2.Error) -> kv_pb2.Error:

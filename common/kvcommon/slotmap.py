@@ -4,7 +4,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 
 from kvcommon.errors import KVClusterError
-from kvcommon.slots import SLOTS
+from kvcommon.slots import SLOTS, slots_of
 
 
 @dataclass(frozen=True, slots=True, order=True)
@@ -41,6 +41,10 @@ class SlotMap:
     def partitions(self) -> tuple[int, ...]:
         """Numbers of the partitions that own slots, ascending."""
         return tuple(sorted({r.partition for r in self.ranges}))
+
+    def owners_of(self, keys: Sequence[bytes]) -> list[int]:
+        """Which partition owns each key."""
+        return list(map(self.owners.__getitem__, slots_of(keys)))
 
     def slots_of(self, partition: int) -> int:
         """How many slots a partition owns."""

@@ -1,6 +1,8 @@
 """Keys to slots, as Redis Cluster has it (https://redis.io/docs/latest/operate/oss_and_stack/reference/cluster-spec/)."""
 
 from binascii import crc_hqx
+from collections.abc import Sequence
+from itertools import repeat
 
 SLOTS = 16384
 
@@ -13,3 +15,10 @@ def slot_of(key: bytes) -> int:
         if end > start + 1:
             key = key[start + 1 : end]
     return crc_hqx(key, 0) & (SLOTS - 1)
+
+
+def slots_of(keys: Sequence[bytes]) -> list[int]:
+    """The slots of keys, in their order."""
+    if b"{" in b"".join(keys):
+        return [slot_of(key) for key in keys]
+    return [crc & (SLOTS - 1) for crc in map(crc_hqx, keys, repeat(0))]

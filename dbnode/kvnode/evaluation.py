@@ -2,54 +2,70 @@
 
 from collections import deque
 from collections.abc import Sequence
-from dataclasses import dataclass, field
-from itertools import repeat
 
 from kvcommon.versions import MAX_TAKEN, VersionClock
-from kvnode.operations import Code, Kind, Operation, Outcome, Request
+from kvnode.operations import Code, Columns, Kind, Operation, Outcome, Request, Written
 from kvnode.reading import MAX_ANSWER_BYTES, TOO_LONG, DamagedError, Reads
 from kvnode.sessions import encode_outcomes
 from kvnode.work import Pending, Puts, Transaction, Work
-from kvstore.batch import RecordTuple, RecordType
+from kvstore.making import BatchMaker
 from kvstore.sessions import session_key
 
 # Plain numbers for what is compared with every operation: comparing an IntEnum's member costs five times as much.
 _GET, _PUT, _DELETE, _OK = int(Kind.GET), int(Kind.PUT), int(Kind.DELETE), int(Code.OK)
-_PUT_RECORD, _DELETE_RECORD, _SESSION = int(RecordType.PUT), int(RecordType.DELETE), int(RecordType.SESSION)
 
 MAX_LOG_BATCH_BYTES = 4 << 20
 FEW_PUTS = 4  # below this number columns cost more than they save
 
 
-@dataclass(slots=True)
 class LogBatch:
-    """A log batch that is being made, or appended and not committed.
+    """A log batch that is being made, or appended and not committed."""
 
-    `changes` is what it makes of its keys: version and value, None when deleted.
-    """
+    __slots__ = ("_changes", "_columns", "_made", "begun", "last", "waiting")
 
-    records: list[RecordTuple] = field(default_factory=list)
-    waiting: list[Work] = field(default_factory=list)
-    changes: dict[bytes, tuple[int, bytes | None]] = field(default_factory=dict)
-    last: int = 0  # its last index
-    begun: float = 0.0  # when it was appended
+    def __init__(self, made: BatchMaker) -> None:
+        self.waiting: list[Work] = []
+        self.last = 0  # its last index
+        self.begun = 0.0  # when it was appended
+        self._made: BatchMaker | None = made
+        self._changes: dict[bytes, tuple[int, bytes | None]] = {}
+        self._columns: list[tuple[Sequence[bytes], range, Sequence[bytes]]] = []  # still to be put into it
+
+    @property
+    def changes(self) -> dict[bytes, tuple[int, bytes | None]]:
+        """What it makes of its keys: version and value, None when deleted. Made when somebody asks, as few do."""
+        for keys, versions, values in self._columns:
+            self._changes.update(zip(keys, zip(versions, values, strict=True), strict=True))
+        self._columns.clear()
+        return self._changes
 
     def put(self, key: bytes, value: bytes, version: int) -> None:
         """Add a write of a key."""
         self.changes[key] = (version, value)
-        self.records.append((_PUT_RECORD, key, value, version, 0))
+        self.made.put(key, value, version)
 
     def put_all(self, keys: Sequence[bytes], values: Sequence[bytes], first_version: int) -> range:
         """Add writes with versions that follow each other, and return those: in columns, as most writes are these."""
         versions = range(first_version, first_version + len(keys))
-        self.changes.update(zip(keys, zip(versions, values, strict=True), strict=True))
-        self.records.extend(zip(repeat(_PUT_RECORD), keys, values, versions, repeat(0)))
+        self._columns.append((keys, versions, values))
+        self.made.put_all(keys, values, first_version)
         return versions
 
     def delete(self, key: bytes, version: int) -> None:
         """Add a deletion."""
         self.changes[key] = (version, None)
-        self.records.append((_DELETE_RECORD, key, b"", version, 0))
+        self.made.delete(key, version)
+
+    @property
+    def made(self) -> BatchMaker:
+        """Its records, while it is being made."""
+        assert self._made is not None
+        return self._made
+
+    def appended(self, begun: float) -> None:
+        """It is in the log now."""
+        self.last, self.begun = self.made.last, begun
+        self._made = None
 
 
 class Evaluation:
@@ -57,16 +73,16 @@ class Evaluation:
 
     def __init__(self, reads: Reads, versions: VersionClock, in_flight: deque[LogBatch]) -> None:
         self._reads, self._versions, self._in_flight = reads, versions, in_flight
-        self._making = LogBatch()
+        self._making = LogBatch(BatchMaker(0, 0, 0))
 
-    def begin(self) -> LogBatch:
-        """The batch that `add` fills from now on."""
-        self._making = LogBatch()
+    def begin(self, epoch: int, first: int, commit: int) -> LogBatch:
+        """The batch, from index `first` on, that `add` fills from now on."""
+        self._making = LogBatch(BatchMaker(epoch, first, commit))
         return self._making
 
     def end(self) -> None:
         """The batch is full: it is the caller's now."""
-        self._making = LogBatch()
+        self._making = LogBatch(BatchMaker(0, 0, 0))
 
     def add(self, work: Work, wall: int) -> None:
         """Decide what comes of the work, and add the records that it makes. `wall`: milliseconds of the time of day."""
@@ -85,16 +101,15 @@ class Evaluation:
         request: Request = pending.request
         if request.observed:
             self._versions.observe(request.observed)
-        if all(op[0] == _PUT and op[3] is None for op in request.operations):  # nothing can refuse them
-            _, keys, values, _ = zip(*request.operations, strict=True)
-            versions = self._making.put_all(keys, values, self._versions.take(len(keys), wall))
-            pending.outcomes = [Outcome(_OK, version) for version in versions]
+        operations = request.operations
+        if type(operations) is Columns and operations.kind == _PUT:  # nothing can refuse them
+            first = self._versions.take(len(operations), wall)
+            pending.outcomes = Written(self._making.put_all(operations.keys, operations.values, first))
         else:
-            pending.outcomes = self._each(request.operations, wall)
+            pending.outcomes = self._each(operations, wall)
         if request.pair is not None:  # also when all was refused: a late repeat must not be done after all
-            result = encode_outcomes(request.operations, pending.outcomes)
-            row = (_SESSION, session_key(*request.pair), result, self._versions.next(wall), 0)
-            self._making.records.append(row)
+            result = encode_outcomes(operations, pending.outcomes)
+            self._making.made.session(session_key(*request.pair), result, self._versions.next(wall))
 
     def _each(self, operations: Sequence[Operation], wall: int) -> list[Outcome]:
         outcomes: list[Outcome] = []

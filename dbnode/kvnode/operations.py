@@ -3,9 +3,15 @@
 Operations and results are plain tuples on purpose: a node makes hundreds of thousands of them a second.
 """
 
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from enum import IntEnum
-from typing import NamedTuple
+from itertools import repeat
+from typing import NamedTuple, overload
+
+from kvproto.pipeline import Columns
+
+__all__ = ["Code", "Columns", "Found", "Kind", "Operation", "Outcome", "ReadMode", "Request", "Written"]
 
 
 class Kind(IntEnum):
@@ -58,6 +64,52 @@ class Outcome(NamedTuple):
     message: str = ""
 
 
+class Written(Sequence[Outcome]):
+    """The outcomes of writes that all were done, with versions that follow each other, as most are: no object for each."""
+
+    __slots__ = ("versions",)
+
+    def __init__(self, versions: range) -> None:
+        self.versions = versions
+
+    def __len__(self) -> int:
+        return len(self.versions)
+
+    @overload
+    def __getitem__(self, at: int) -> Outcome: ...
+    @overload
+    def __getitem__(self, at: slice) -> "Written": ...
+    def __getitem__(self, at: int | slice) -> "Outcome | Written":
+        return Written(self.versions[at]) if isinstance(at, slice) else Outcome(0, self.versions[at])
+
+    def __iter__(self) -> Iterator[Outcome]:
+        return map(Outcome, repeat(0), self.versions)
+
+
+class Found(Sequence[Outcome]):
+    """The outcomes of Gets that all found something, in columns."""
+
+    __slots__ = ("values", "versions")
+
+    def __init__(self, versions: Sequence[int], values: Sequence[bytes]) -> None:
+        self.versions, self.values = versions, values
+
+    def __len__(self) -> int:
+        return len(self.versions)
+
+    @overload
+    def __getitem__(self, at: int) -> Outcome: ...
+    @overload
+    def __getitem__(self, at: slice) -> "Found": ...
+    def __getitem__(self, at: int | slice) -> "Outcome | Found":
+        if isinstance(at, slice):
+            return Found(self.versions[at], self.values[at])
+        return Outcome(0, self.versions[at], self.values[at])
+
+    def __iter__(self) -> Iterator[Outcome]:
+        return map(Outcome, repeat(0), self.versions, self.values)
+
+
 @dataclass(slots=True)
 class Request:
     """A batch of operations on one partition, from one caller.
@@ -66,7 +118,7 @@ class Request:
     it was first sent. `deadline` is this node's clock; past it nothing of the batch is begun.
     """
 
-    operations: list[Operation]
+    operations: Sequence[Operation]
     pair: tuple[bytes, int] | None = None
     age: float = 0.0
     read_mode: int = ReadMode.LINEARIZABLE

@@ -6,7 +6,7 @@ from kvcommon.clock import Clock
 from kvcommon.errors import KVClusterError
 from kvcommon.versions import version_partition
 from kvnode.core.types import Role
-from kvnode.operations import Code, Kind, Outcome, ReadMode, Request
+from kvnode.operations import Code, Columns, Found, Kind, Outcome, ReadMode, Request
 from kvnode.shell.host import Host
 from kvstore.batch import Record
 from kvstore.errors import StoreError
@@ -42,11 +42,15 @@ class Reads:
         self._clock: Clock = host.clock
         self._closing = closing
 
-    def answer(self, request: Request) -> list[Outcome]:
+    def answer(self, request: Request) -> Sequence[Outcome]:
         """The outcomes of a request of Gets alone."""
         unfit = self.unfit(request)
         if unfit is not None:
             return [unfit] * len(request.operations)
+        if type(request.operations) is Columns:
+            found = self._all(request.operations.keys)
+            if found is not None:
+                return found
         outcomes: list[Outcome] = []
         size = 0
         for op in request.operations:
@@ -54,6 +58,23 @@ class Reads:
             size += len(outcome[2])
             outcomes.append(outcome)
         return outcomes
+
+    def _all(self, keys: Sequence[bytes]) -> Found | None:
+        """The keys' records, if each has one, they can be read, and one answer may hold them."""
+        get, size = self._store.get, 0
+        versions: list[int] = []
+        values: list[bytes] = []
+        try:
+            for key in keys:
+                record = get(key)
+                if record is None or size >= MAX_ANSWER_BYTES:
+                    return None
+                size += len(record[2])
+                versions.append(record[3])
+                values.append(record[2])
+        except (StoreError, OSError):
+            return None  # what is wrong is said where each is read by itself
+        return Found(versions, values)
 
     def answer_again(self, request: Request, before: Sequence[Outcome | None]) -> list[Outcome]:
         """A repeat's outcomes. A Get is read again, unless the batch wrote its key afterwards: it would see that."""

@@ -4,7 +4,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import replace
 
 from kvcommon.numbers import MAX_KEY_BYTES, MAX_VALUE_BYTES
-from kvnode.operations import Code, Kind, Operation, Outcome, Request
+from kvnode.operations import Code, Columns, Kind, Operation, Outcome, Request
 
 Answer = Callable[[Sequence[Outcome] | None], None]
 """Called once with one outcome per operation, or None: the writes' outcome is unknown, a repeat of the pair may tell."""
@@ -28,6 +28,24 @@ def invalid_operation(op: Operation) -> Outcome | None:
     else:
         return None
     return Outcome(Code.INVALID_ARGUMENT, message=text)
+
+
+def what_is_invalid(operations: Sequence[Operation]) -> list[Outcome | None]:
+    """What is wrong with each operation by itself; empty: nothing is."""
+    if type(operations) is Columns and _are_sound(operations):
+        return []
+    invalid = [invalid_operation(op) for op in operations]
+    return invalid if any(invalid) else []
+
+
+def _are_sound(columns: Columns) -> bool:
+    lengths = list(map(len, columns.keys))
+    return (
+        min(lengths) > 0
+        and max(lengths) <= MAX_KEY_BYTES
+        and max(map(len, columns.values)) <= MAX_VALUE_BYTES
+        and columns.kind in _SOUND
+    )
 
 
 def without_invalid(request: Request, invalid: Sequence[Outcome | None], answer: Answer) -> tuple[Request, Answer]:

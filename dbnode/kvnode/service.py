@@ -17,13 +17,12 @@ from kvcommon.slots import slot_of
 from kvcommon.versions import VersionClock
 from kvnode.core.types import Role
 from kvnode.evaluation import MAX_LOG_BATCH_BYTES, Evaluation, LogBatch
-from kvnode.operations import Code, Kind, Outcome, ReadMode, Request
+from kvnode.operations import Code, Columns, Kind, Operation, Outcome, ReadMode, Request
 from kvnode.reading import LINEARIZABLE, Reads, RefusedError
-from kvnode.requests import Answer, invalid_operation, other_batch, too_far_ahead, without_invalid
+from kvnode.requests import Answer, other_batch, too_far_ahead, what_is_invalid, without_invalid
 from kvnode.sessions import decode_outcomes
 from kvnode.shell.host import Host
 from kvnode.work import LOST, Pending, Puts, Transaction, Work
-from kvstore.batch import encode_batch
 from kvstore.sessions import Expired
 from kvstore.store import Store
 
@@ -67,8 +66,8 @@ class Service:
         if request.observed and self._unbelievable(request):
             answer([too_far_ahead(request.observed)] * len(request.operations))
             return
-        invalid = [invalid_operation(op) for op in request.operations]
-        if any(invalid):
+        invalid = what_is_invalid(request.operations)
+        if invalid:
             request, answer = without_invalid(request, invalid, answer)
         refused = self._refusal(request)
         if refused is not None:
@@ -79,7 +78,7 @@ class Service:
             ):
                 answer([refused] * len(request.operations))
             return
-        if all(map(_GET.__eq__, map(_KIND, request.operations))):
+        if _are_reads(request.operations):
             answer(self._reads.answer(request))
         else:
             self._submit_writes(request, answer)
@@ -112,11 +111,13 @@ class Service:
         slot_map = self._slot_map()
         if slot_map is None:
             return _NO_MAP
-        owners, mine = slot_map.owners, self._partition
-        for slot in map(slot_of, map(_KEY, request.operations)):
-            if owners[slot] != mine:
-                return self._elsewhere(slot, owners[slot])
-        return None
+        operations = request.operations
+        keys = operations.keys if type(operations) is Columns else list(map(_KEY, operations))
+        owners = slot_map.owners_of(keys)
+        if owners.count(self._partition) == len(owners):
+            return None
+        key, owner = next((k, o) for k, o in zip(keys, owners, strict=True) if o != self._partition)
+        return self._elsewhere(slot_of(key), owner)
 
     def _elsewhere(self, slot: int, owner: int) -> Outcome:
         text = f"slot {slot} belongs to partition {owner}, not to {self._partition}; nothing of the batch was done"
@@ -276,7 +277,7 @@ class Service:
             self._refuse_queue(self._reads.not_serving("writes"))
             return
         first = self._core.end.index + 1
-        batch = self._evaluation.begin()
+        batch = self._evaluation.begin(self._core.epoch, first, self._core.commit)
         size, now, wall = 0, self._clock.now(), self._clock.wall_ms()
         while self._queue and size < MAX_LOG_BATCH_BYTES:
             work = self._queue.popleft()
@@ -288,12 +289,12 @@ class Service:
             self._queued_bytes += work.size - announced
             size += work.size
         self._evaluation.end()
-        if batch.records:
-            data = encode_batch(self._core.epoch, first, self._core.commit, batch.records)
-            batch.last = first + len(batch.records) - 1
-            batch.records = []
-            batch.begun = now
+        made = batch.made
+        if made.count:
+            data = made.seal()
+            batch.appended(now)
             self._in_flight.append(batch)
+            self._store.announce(data, made.folded)
             self._host.propose(data, first, batch.last)
         else:
             self._answer_without_records(batch.waiting)
@@ -371,6 +372,12 @@ class Service:
         elif isinstance(work, Transaction) and work.refused is not None:
             refused = work.refused
         work.settle(refused)
+
+
+def _are_reads(operations: Sequence[Operation]) -> bool:
+    if type(operations) is Columns:
+        return operations.kind == _GET
+    return all(map(_GET.__eq__, map(_KIND, operations)))
 
 
 _NO_MAP = Outcome(Code.UNAVAILABLE, message="this node does not know the map yet; try again")

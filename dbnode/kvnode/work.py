@@ -42,7 +42,7 @@ class Pending(Work):
     def __init__(self, request: Request, answer: Answer) -> None:
         super().__init__(request.size, request.deadline)
         self.request, self.answers = request, [answer]
-        self.outcomes: list[Outcome] = []
+        self.outcomes: Sequence[Outcome] = ()
 
     def settle(self, refused: Outcome | None) -> None:
         """Tell all: the outcomes, the refusal for each operation, or that they are unknown."""

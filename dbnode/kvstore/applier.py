@@ -1,8 +1,11 @@
 """What is committed, made visible: records in log order into the index of keys and the table of sessions."""
 
 from collections import deque
+from collections.abc import Iterable
+from typing import cast
 
 from kvstore.batch import HEADER_BYTES, RECORD_BYTES, RecordType, unpack_record
+from kvstore.folded import Folded
 from kvstore.hint import Hint
 from kvstore.index.base import LENGTH_BITS, LENGTH_MASK, SEGMENT_SHIFT, Index
 from kvstore.log import LogBatch
@@ -21,25 +24,40 @@ class Applier:
         """The log index up to which everything is folded."""
         self.pending_bytes = 0
         """Bytes of the batches that wait."""
-        self._pending: deque[LogBatch] = deque()
+        self._pending: deque[tuple[LogBatch, Folded | None]] = deque()
 
-    def add(self, batch: LogBatch) -> None:
-        """A batch that follows the ones before."""
-        self._pending.append(batch)
+    def add(self, batch: LogBatch, folded: Folded | None = None) -> None:
+        """A batch that follows the ones before; what it changes, if that is known already."""
+        self._pending.append((batch, folded))
         self.pending_bytes += len(batch.data)
 
     def apply(self, upto: int) -> int:
         """Fold records of index `upto` and below; returns `applied`. Their batches must have been written."""
         pending = self._pending
-        while pending and self.applied < upto and pending[0].header.first <= upto:
-            batch = pending[0]
-            self._fold(batch, upto)
+        while pending and self.applied < upto and pending[0][0].header.first <= upto:
+            batch, folded = pending[0]
+            if folded is not None and self.applied < batch.header.first and batch.header.last <= upto:
+                self._take(batch, folded)
+            else:
+                self._fold(batch, upto)
             self.applied = min(batch.header.last, upto)
             if batch.header.last > upto:
                 break
             pending.popleft()
             self.pending_bytes -= len(batch.data)
         return self.applied
+
+    def _take(self, batch: LogBatch, folded: Folded) -> None:
+        """A whole batch of which it is known what it changes."""
+        base = batch.segment << SEGMENT_SHIFT | batch.offset << LENGTH_BITS
+        places: Iterable[int | None]
+        if None in folded.places:
+            places = [None if place is None else base + place for place in folded.places]
+        else:
+            places = map(base.__add__, cast("list[int]", folded.places))
+        for key, value, version in folded.sessions:
+            self.sessions.apply(key, value, version)
+        self.index.apply(dict(zip(folded.keys, places, strict=True)), batch.header.last)
 
     def _fold(self, batch: LogBatch, upto: int) -> None:
         data, at, applied = batch.data, HEADER_BYTES, self.applied
@@ -78,8 +96,8 @@ class Applier:
 
     def cut(self, after_index: int) -> None:
         """Forget waiting batches behind `after_index`."""
-        while self._pending and self._pending[-1].header.first > after_index:
-            self.pending_bytes -= len(self._pending.pop().data)
+        while self._pending and self._pending[-1][0].header.first > after_index:
+            self.pending_bytes -= len(self._pending.pop()[0].data)
 
     def clear(self) -> None:
         """Forget everything."""

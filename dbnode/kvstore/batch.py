@@ -21,8 +21,9 @@ MAX_INDEX: Final = (1 << 63) - 1
 _HEADER = struct.Struct("<IIBBQQQIQ")  # crc, length, version, flags, epoch, first, last, count, commit
 _SEALED = struct.Struct("<IBBQQQIQ")  # the same without the crc
 _RECORD = struct.Struct("<IBHIQQ")  # crc, type, key length, value length, index, version
-_CHECKED = struct.Struct("<BHIQQ")  # the same without the crc
-_CRC = struct.Struct("<I")
+CHECKED: Final = struct.Struct("<BHIQQ")  # the same without the crc
+CRC: Final = struct.Struct("<I")
+CRC_BYTES: Final = CRC.size
 HEADER_BYTES: Final = _HEADER.size
 RECORD_BYTES: Final = _RECORD.size
 _FRAME_BYTES: Final = 8  # crc and length themselves, which length doesn't count
@@ -75,7 +76,7 @@ def encode_records(first_index: int, records: Iterable[RecordTuple]) -> tuple[by
     Raises RecordTooLargeError for a key above 65,535 bytes or a record above MAX_RECORD_BYTES.
     """
     parts: list[bytes] = []
-    add, checked, sealed, index = parts.append, _CHECKED.pack, _CRC.pack, first_index
+    add, checked, sealed, index = parts.append, CHECKED.pack, CRC.pack, first_index
     try:
         for kind, key, value, version, _ in records:
             rest = checked(kind, len(key), len(value), index, version) + key + value
@@ -114,7 +115,7 @@ def seal_batch(*, epoch: int, first: int, last: int, commit: int, count: int, bo
         msg = f"a batch of {length + _FRAME_BYTES} bytes; at most {MAX_BATCH_BYTES} fit. Make smaller batches"
         raise RecordTooLargeError(msg)
     rest = _SEALED.pack(length, FORMAT_VERSION, 0, epoch, first, last, count, commit) + body
-    return _CRC.pack(crc32c(rest)) + rest
+    return CRC.pack(crc32c(rest)) + rest
 
 
 def read_header(data: bytes, offset: int = 0, *, file: str = BYTES, base: int = 0) -> BatchHeader:
@@ -148,7 +149,7 @@ def _refuse_version(batch: bytes, size: int, file: str, at: int) -> None:
 
 
 def _crc_holds(data: bytes, offset: int, size: int) -> bool:
-    (crc,) = _CRC.unpack_from(data, offset)
+    (crc,) = CRC.unpack_from(data, offset)
     return crc32c(data[offset + 4 : offset + size]) == int(crc)
 
 

@@ -2,8 +2,9 @@
 
 from typing import NamedTuple
 
-from kvstore.batch import BYTES, BatchHeader, check_batch, check_records, read_header
+from kvstore.batch import BYTES, BatchHeader, check_batch, read_header
 from kvstore.errors import CorruptionError, NotAdjoiningError
+from kvstore.folded import Folded, fold_records
 from kvstore.log import LogBatch
 
 
@@ -18,31 +19,34 @@ BEGINNING = Position(0, 0)
 
 
 class Incoming(NamedTuple):
-    """Batches fit to be appended, where the log ends with them, and the highest version in them."""
+    """Batches fit to be appended, what each changes, and where the log ends with them."""
 
     batches: list[LogBatch]
+    folded: list[Folded]
     end: Position
-    highest_version: int
 
 
-def split(data: bytes, end: Position, *, trusted: bool) -> Incoming:
-    """The batches that `data` is, which follow `end`. `trusted`: their checksums need not be verified.
+def split(data: bytes, end: Position, *, trusted: bool, known: Folded | None = None) -> Incoming:
+    """The batches that `data` is, which follow `end`.
 
+    `trusted`: their checksums need not be verified. `known`: what `data`, one batch made here, changes; it is not read
+    again then.
     Raises CorruptionError, FormatVersionError, NotAdjoiningError.
     """
     batches: list[LogBatch] = []
-    offset, highest = 0, 0
+    folded: list[Folded] = []
+    offset = 0
     while offset < len(data) or not batches:
         header = read_header(data, offset) if trusted else check_batch(data, offset)
         if header.length > len(data) - offset:
             raise CorruptionError(BYTES, offset, f"a batch of {header.length} bytes, cut off")
-        highest = max(highest, check_records(data, header, offset))
+        folded.append(known or fold_records(data, header, offset))
         _check_follows(header, end)
         behind = offset + header.length
         whole = data if header.length == len(data) else data[offset:behind]
         batches.append(LogBatch(header, whole))
         end, offset = Position(header.epoch, header.last), behind
-    return Incoming(batches, end, highest)
+    return Incoming(batches, folded, end)
 
 
 def _check_follows(header: BatchHeader, end: Position) -> None:

@@ -12,6 +12,7 @@ from kvstore.index.hash import HashIndex
 Durability = Literal["fsync", "memory"]
 READ_CACHE_BYTES: Final = 16 << 20
 PREALLOCATE_BYTES: Final = 1 << 20
+RECORD_CACHE_BYTES: Final = 16 << 20
 
 
 @dataclass(frozen=True, slots=True)
@@ -19,8 +20,9 @@ class StoreOptions:
     """The defaults are the database's. Sizes in bytes.
 
     `durability`: "fsync" syncs every flush; "memory" only writes (rule 11). `read_cache_bytes`: how much of the newest
-    batches stays in memory for followers. `preallocate_bytes`: zeros written ahead of the log's end, so that most syncs
-    change bytes in place; 0: none. `new_incarnation` makes an id that nobody else makes.
+    batches stays in memory for followers; `record_cache_bytes`: how much of what was read. `preallocate_bytes`: zeros
+    written ahead of the log's end, so that most syncs change bytes in place; 0: none. `new_incarnation` makes an id that
+    nobody else makes.
 
     Compaction (`Store.maintain`): `compaction` False writes hints only. A run of segments is rewritten when the share
     `compaction_garbage` of it no longer counts, reading `compaction_bytes_per_second` at most (0: as fast as it goes),
@@ -32,6 +34,7 @@ class StoreOptions:
     segment_bytes: int = SEGMENT_BYTES
     preallocate_bytes: int = PREALLOCATE_BYTES
     read_cache_bytes: int = READ_CACHE_BYTES
+    record_cache_bytes: int = RECORD_CACHE_BYTES
     compaction: bool = True
     compaction_garbage: float = 0.4
     compaction_bytes_per_second: int = 32 << 20

@@ -34,6 +34,7 @@ from kvstore.errors import (
 )
 from kvstore.facts import Facts
 from kvstore.files import Files, OsFiles, SyncError
+from kvstore.folded import Folded
 from kvstore.handover import Handover
 from kvstore.home import Home, epochs_upto, with_epochs_of
 from kvstore.horizon import HORIZON, Horizon
@@ -43,6 +44,7 @@ from kvstore.maintenance import HaltedError, Maintenance
 from kvstore.meta import EpochStart
 from kvstore.opening import Opening
 from kvstore.options import Durability, StoreOptions
+from kvstore.readcache import ReadCache
 from kvstore.recent import RecentBatches
 from kvstore.recovery import recover
 from kvstore.sessions import Sessions
@@ -73,6 +75,8 @@ class Store(Facts):
         )
         self._queue = Handover()
         self._recent = RecentBatches(self._options.read_cache_bytes)
+        self._read = ReadCache(self._options.record_cache_bytes)
+        self._made: tuple[bytes, Folded] | None = None
         self._applier.clear()
         self._end = self._durable = BEGINNING
         self._committed = self._hint = self._highest_version = 0
@@ -147,6 +151,10 @@ class Store(Facts):
 
     # Writing
 
+    def announce(self, data: bytes, folded: Folded) -> None:
+        """The next batch to be appended, made here: what it changes is known and need not be read from it."""
+        self._made = (data, folded)
+
     def append(self, data: bytes, *, trusted: bool = False) -> Position:
         """Queue whole batches behind the end; no I/O. All or none are taken. Returns the new end.
 
@@ -154,14 +162,16 @@ class Store(Facts):
         aren't valid batches, NotAdjoiningError, FormatVersionError, StoreFailedError, StoreClosedError.
         """
         self._check()
-        batches, end, highest = split(data, self._end, trusted=trusted)
-        for batch in batches:
+        known = self._made[1] if self._made is not None and self._made[0] is data else None
+        self._made = None
+        batches, folded, end = split(data, self._end, trusted=trusted, known=known)
+        for batch, changes in zip(batches, folded, strict=True):
             self._recent.add(batch, self._durable.index)
-            self._applier.add(batch)
+            self._applier.add(batch, changes)
             self._note_commit(batch.header.commit)
+            self._highest_version = max(self._highest_version, changes.highest)
         if end.epoch != self._end.epoch:
             self._epochs = with_epochs_of(self._epochs, batches)
-        self._highest_version = max(self._highest_version, highest)
         self._queue.put(batches)
         self._end = end
         return end
@@ -254,7 +264,9 @@ class Store(Facts):
         return self._applier.index.keys()
 
     def get(self, key: bytes) -> Record | None:
-        """The newest committed record of a key: one read of the file, checksum verified; None if it has no value.
+        """The newest committed record of a key, its checksum verified when it was read; None if it has no value.
+
+        From memory if it was read lately, otherwise with one read of the file.
 
         Raises CorruptionError, OSError, StoreFailedError, StoreClosedError.
         """
@@ -262,8 +274,13 @@ class Store(Facts):
             raise self._failure
         place = self._applier.index.get(key)
         while place is not None:
+            record = self._read.young.get(place) or self._read.revive(place)
+            if record is not None:
+                return record
             try:
-                return self._log.value(place, key)
+                record = self._log.value(place, key)
+                self._read.add(place, record)
+                return record
             except KeyError:  # compacted away since it was looked up
                 before, place = place, self._applier.index.get(key)
                 if place == before:

@@ -2,15 +2,15 @@
 
     u32 length of what follows | u8 kind | u8 version | body
 
-Little-endian. A request's numbers travel as columns (all kinds, then all key lengths, ...), keys and values behind them,
-so that one call of `struct` packs or unpacks a whole column. An error travels as the API's `Error` message.
+Little-endian. Everything travels as columns (all kinds, then all key lengths, ... then all keys, then all values), so
+that one call of a C function packs or unpacks a whole column. An error travels as the API's `Error` message.
 """
 
 import struct
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
-from itertools import chain
-from typing import Final
+from itertools import accumulate, pairwise, repeat
+from typing import Final, overload
 
 from google.protobuf.message import DecodeError
 
@@ -18,6 +18,7 @@ from kvproto.v1 import kv_pb2
 
 VERSION: Final = 1
 MAX_FRAME_BYTES: Final = 16 << 20  # above the largest batch and the largest answer
+MAX_RESULTS: Final = 1 << 20  # of one answer: a few bytes can't ask for more memory than a frame may have
 
 HELLO, REQUEST, ANSWER, END, PING = range(1, 6)
 
@@ -34,11 +35,56 @@ _ANSWER = struct.Struct("<QIB")
 _MAGIC: Final = b"KVPL"
 _WITH_EXPECTED: Final = 0x80  # in a kind: the operation has an expected version
 _VALUES, _ERRORS = 1, 2  # an answer's columns beside the versions
+_SERIES: Final = 4  # instead of the versions: the first of them, each other is one above the one before
 _NO_CLIENT: Final = bytes(16)
 
 
 class FrameError(ValueError):
     """Bytes that are no frame of ours; the connection ends."""
+
+
+class Columns(Sequence[OperationTuple]):
+    """Operations of one kind without conditions, which most batches are, in columns: no object is made for each.
+
+    To whoever does not look, they are a sequence of operations like any other.
+    """
+
+    __slots__ = ("keys", "kind", "values")
+
+    def __init__(self, kind: int, keys: Sequence[bytes], values: Sequence[bytes]) -> None:
+        """As many values as keys; a Get's are empty."""
+        self.kind, self.keys, self.values = kind, keys, values
+
+    def __len__(self) -> int:
+        return len(self.keys)
+
+    def __iter__(self) -> Iterator[OperationTuple]:
+        return zip(repeat(self.kind), self.keys, self.values, repeat(None))
+
+    @overload
+    def __getitem__(self, at: int) -> OperationTuple: ...
+    @overload
+    def __getitem__(self, at: slice) -> "Columns": ...
+    def __getitem__(self, at: int | slice) -> "OperationTuple | Columns":
+        if isinstance(at, slice):
+            return Columns(self.kind, self.keys[at], self.values[at])
+        return self.kind, self.keys[at], self.values[at], None
+
+    def __eq__(self, other: object) -> bool:
+        return isinstance(other, Sequence) and len(other) == len(self) and all(map(tuple.__eq__, self, other))
+
+    __hash__ = None  # type: ignore[assignment]  # as a list's
+
+    def __repr__(self) -> str:
+        return f"Columns({list(self)!r})"
+
+
+def picked(operations: Sequence[OperationTuple], places: Sequence[int]) -> Sequence[OperationTuple]:
+    """The operations at these places; in columns if they were."""
+    if type(operations) is Columns:
+        keys, values = operations.keys, operations.values
+        return Columns(operations.kind, [keys[i] for i in places], [values[i] for i in places])
+    return [operations[i] for i in places]
 
 
 @dataclass(slots=True)
@@ -69,14 +115,19 @@ def encode_request(request: Request) -> bytes:
     """A request's frame. Raises struct.error for a number that its column can't hold."""
     operations = request.operations
     count = len(operations)
-    kinds, keys, values, expected = zip(*operations, strict=True)
     columns = ""
     wanted: Sequence[int] = ()
-    if expected.count(None) != count:
-        kinds = tuple(k if e is None else k | _WITH_EXPECTED for k, e in zip(kinds, expected, strict=True))
-        wanted = [e for e in expected if e is not None]
-        columns = f"{len(wanted)}Q"
-    numbers = struct.pack(f"<{count}B{count}H{count}I{columns}", *kinds, *map(len, keys), *map(len, values), *wanted)
+    if type(operations) is Columns:
+        kinds, keys, values = bytes((operations.kind,)) * count, operations.keys, operations.values
+    else:
+        each, keys, values, expected = zip(*operations, strict=True)
+        if expected.count(None) != count:
+            each = tuple(k if e is None else k | _WITH_EXPECTED for k, e in zip(each, expected, strict=True))
+            wanted = [e for e in expected if e is not None]
+            columns = f"{len(wanted)}Q"
+        kinds = bytes(each)
+    lengths = (*map(len, keys), *map(len, values))
+    numbers = struct.pack(f"<{count}H{count}I{columns}", *lengths, *wanted)
     head = _REQUEST.pack(
         request.client_id or _NO_CLIENT,
         request.id,
@@ -89,88 +140,111 @@ def encode_request(request: Request) -> bytes:
         request.read_mode,
         bool(request.client_id),
     )
-    data = b"".join(chain.from_iterable(zip(keys, values, strict=True)))
-    length = 2 + len(head) + len(numbers) + len(data)
-    return b"".join((_HEAD.pack(length, REQUEST, VERSION), head, numbers, data))
+    length = 2 + len(head) + count + len(numbers) + sum(lengths)
+    return b"".join((_HEAD.pack(length, REQUEST, VERSION), head, kinds, numbers, *keys, *values))
+
+
+def _cut(data: bytes, at: int, lengths: Sequence[int]) -> list[bytes]:
+    """The pieces of these lengths that begin at `at`."""
+    return [data[start:end] for start, end in pairwise(accumulate(lengths, initial=at))]
 
 
 def decode_request(body: bytes) -> Request:
     """A request's body. Raises FrameError."""
     try:
         client_id, number, sequence, observed, age, lag, timeout, count, mode, named = _REQUEST.unpack_from(body)
-        at = _REQUEST.size
-        columns = struct.Struct(f"<{count}B{count}H{count}I")
-        numbers = columns.unpack_from(body, at)
-        at += columns.size
-        kinds, sizes = numbers[:count], zip(numbers[count : 2 * count], numbers[2 * count :], strict=True)
-        operations: list[OperationTuple] = []
-        if kinds and max(kinds) >= _WITH_EXPECTED:
-            some = sum(k >= _WITH_EXPECTED for k in kinds)
-            expected = iter(struct.unpack_from(f"<{some}Q", body, at))
-            at += 8 * some
-            for kind, (key_length, value_length) in zip(kinds, sizes, strict=True):
-                middle = at + key_length
-                end = middle + value_length
-                wanted = next(expected) if kind >= _WITH_EXPECTED else None
-                operations.append((kind & ~_WITH_EXPECTED, body[at:middle], body[middle:end], wanted))
-                at = end
-        else:
-            for kind, (key_length, value_length) in zip(kinds, sizes, strict=True):
-                middle = at + key_length
-                end = middle + value_length
-                operations.append((kind, body[at:middle], body[middle:end], None))
-                at = end
+        at = _REQUEST.size + count
+        kinds = body[_REQUEST.size : at]
+        numbers = struct.unpack_from(f"<{count}H{count}I", body, at)
+        at += 6 * count
+        key_lengths, value_lengths = numbers[:count], numbers[count:]
+        some = 0 if not kinds or max(kinds) < _WITH_EXPECTED else sum(k >= _WITH_EXPECTED for k in kinds)
+        wanted = struct.unpack_from(f"<{some}Q", body, at)
+        at += 8 * some
     except struct.error as e:
         raise FrameError(f"a batch of {len(body)} bytes that is cut off: {e}") from e
-    if at != len(body):
-        raise FrameError(f"a batch of {len(body)} bytes whose operations end at {at}")
+    values_at = at + sum(key_lengths)
+    end = values_at + sum(value_lengths)
+    if end != len(body):
+        raise FrameError(f"a batch of {len(body)} bytes whose operations end at {end}")
+    keys, values = _cut(body, at, key_lengths), _cut(body, values_at, value_lengths)
+    operations: Sequence[OperationTuple]
+    if some:
+        expected = iter(wanted)
+        operations = [
+            (k & ~_WITH_EXPECTED, key, value, next(expected) if k >= _WITH_EXPECTED else None)
+            for k, key, value in zip(kinds, keys, values, strict=True)
+        ]
+    elif kinds and kinds.count(kinds[0]) == count:
+        operations = Columns(kinds[0], keys, values)
+    else:
+        operations = list(zip(kinds, keys, values, repeat(None)))
     return Request(operations, number, client_id if named else b"", sequence, age, mode, lag, observed, timeout)
 
 
 def encode_answer(number: int, results: Sequence[ResultTuple]) -> bytes:
     """The frame of the answer to request `number`: one result per operation, in order."""
-    count = len(results)
     versions, values, errors = zip(*results, strict=True)
-    flags, columns, lengths = 0, "", ()
-    data: bytes = b""
-    if errors.count(None) != count:
-        flags = _VALUES | _ERRORS
-        parts = [v if e is None else e.SerializeToString() for v, e in zip(values, errors, strict=True)]
-        lengths = (*map(len, parts), *(e is not None for e in errors))
-        columns, data = f"{count}I{count}B", b"".join(parts)
-    elif any(values):
-        flags, lengths, columns, data = _VALUES, tuple(map(len, values)), f"{count}I", b"".join(values)
-    numbers = struct.pack(f"<{count}Q{columns}", *versions, *lengths)
+    if errors.count(None) == len(results):
+        return encode_records(number, versions, values)
+    parts = [v if e is None else e.SerializeToString() for v, e in zip(values, errors, strict=True)]
+    numbers = (*versions, *map(len, parts), *(e is not None for e in errors))
+    return _answer(number, len(results), _VALUES | _ERRORS, "<{0}Q{0}I{0}B", numbers, parts)
+
+
+def encode_records(number: int, versions: Sequence[int], values: Sequence[bytes]) -> bytes:
+    """As `encode_answer`, when no operation failed."""
+    if any(values):
+        return _answer(number, len(versions), _VALUES, "<{0}Q{0}I", (*versions, *map(len, values)), values)
+    return _answer(number, len(versions), 0, "<{0}Q", versions, ())
+
+
+def encode_series(number: int, first_version: int, count: int) -> bytes:
+    """As `encode_answer`, for writes whose versions follow each other, as those of one batch do."""
+    return _answer(number, count, _SERIES, "<Q", (first_version,), ())
+
+
+def _answer(  # noqa: PLR0917 - the parts of a frame, in their order
+    number: int, count: int, flags: int, columns: str, numbers: Sequence[int], data: Sequence[bytes]
+) -> bytes:
     head = _ANSWER.pack(number, count, flags)
-    return b"".join((_HEAD.pack(2 + len(head) + len(numbers) + len(data), ANSWER, VERSION), head, numbers, data))
+    body = b"".join((head, struct.pack(columns.format(count), *numbers), *data))
+    return _HEAD.pack(2 + len(body), ANSWER, VERSION) + body
 
 
 def decode_answer(body: bytes) -> tuple[int, list[ResultTuple]]:
     """(id of the request, its results) of an answer's body. Raises FrameError."""
     try:
         number, count, flags = _ANSWER.unpack_from(body)
-        versions = struct.unpack_from(f"<{count}Q", body, _ANSWER.size)
-        at = _ANSWER.size + 8 * count
-        if not flags:
-            results: list[ResultTuple] = [(version, b"", None) for version in versions]
+        at = _ANSWER.size
+        versions: Sequence[int]
+        if flags & _SERIES:
+            (first,) = struct.unpack_from("<Q", body, at)
+            versions = range(first, first + count)
+            at += 8
         else:
+            versions = struct.unpack_from(f"<{count}Q", body, at)
+            at += 8 * count
+        if flags & _VALUES:
             lengths = struct.unpack_from(f"<{count}I", body, at)
             at += 4 * count
-            failed: Sequence[int] = ()
-            if flags & _ERRORS:
-                failed = struct.unpack_from(f"<{count}B", body, at)
-                at += count
-            results = []
-            for version, length in zip(versions, lengths, strict=True):
-                results.append((version, body[at : at + length], None))
-                at += length
-            for place in [i for i, bad in enumerate(failed) if bad]:
-                version, value, _ = results[place]
-                results[place] = (version, b"", kv_pb2.Error.FromString(value))
+        failed = b""
+        if flags & _ERRORS:
+            failed = body[at : at + count]
+            at += count
+        end = at + sum(lengths) if flags & _VALUES else at
+        if end != len(body) or count > MAX_RESULTS:
+            raise FrameError(f"an answer of {len(body)} bytes whose {count} results end at {end}")
+        results: list[ResultTuple]
+        if not flags & _VALUES:
+            results = list(zip(versions, repeat(b""), repeat(None)))
+        else:
+            results = list(zip(versions, _cut(body, at, lengths), repeat(None)))
+        for place in [i for i, bad in enumerate(failed) if bad]:
+            version, value, _ = results[place]
+            results[place] = (version, b"", kv_pb2.Error.FromString(value))
     except (struct.error, DecodeError) as e:
         raise FrameError(f"an answer of {len(body)} bytes that can't be read: {e}") from e
-    if at != len(body):
-        raise FrameError(f"an answer of {len(body)} bytes whose results end at {at}")
     return number, results
 
 

@@ -14,7 +14,7 @@ import structlog
 from kvcommon.clock import Clock
 from kvcommon.errors import KVClusterError
 from kvnode.doors.answers import LEADERSHIP_ENDED, Errors, wrong_batch, wrong_freshness
-from kvnode.operations import Code, Outcome, ReadMode, Request
+from kvnode.operations import Code, Found, Outcome, ReadMode, Request, Written
 from kvnode.service import Service
 from kvproto import pipeline
 
@@ -167,7 +167,7 @@ class PipelineDoor:
     def _request(self, request: pipeline.Request, size: int) -> Request:
         deadline = self._clock.now() + request.timeout_ms / 1000 if request.timeout_ms else float("inf")
         return Request(
-            list(request.operations),
+            request.operations,
             pair=(request.client_id, request.sequence) if request.client_id else None,
             age=request.age_ms / 1000,
             read_mode=request.read_mode or ReadMode.LINEARIZABLE,
@@ -178,6 +178,10 @@ class PipelineDoor:
         )
 
     def _encode(self, number: int, outcomes: Sequence[Outcome]) -> bytes:
+        if type(outcomes) is Written:
+            return pipeline.encode_series(number, outcomes.versions[0], len(outcomes))
+        if type(outcomes) is Found:
+            return pipeline.encode_records(number, outcomes.versions, outcomes.values)
         error = self._errors.of
         return pipeline.encode_answer(
             number, [(out[1], out[2], None) if not out[0] else (0, b"", error(out)) for out in outcomes]

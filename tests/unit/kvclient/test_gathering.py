@@ -55,9 +55,25 @@ async def test_a_single_call_is_sent_at_once(bench: Bench) -> None:
 
 
 async def test_calls_of_one_turn_of_the_loop_are_one_batch(bench: Bench) -> None:
+    bench.put(16)
+    await turns()
+    assert bench.counts == [16]
+
+
+async def test_many_calls_are_shared_out_among_the_batches_that_may_be_under_way(bench: Bench) -> None:
+    """While the server is at one, the client is at another; whoever comes later gets half of all again."""
     bench.put(100)
     await turns()
-    assert bench.counts == [100]
+    assert bench.counts == [50, 50]
+    bench.put(20)
+    bench.transport.stream.answer()
+    await turns()
+    assert bench.counts == [50, 20]
+    bench.put(60)
+    bench.transport.stream.answer()
+    await turns()
+    assert bench.counts == [20, 40], "of 20 under way and 60 that wait"
+    await bench.settle()
 
 
 async def test_calls_made_while_enough_is_under_way_wait_and_are_gathered(bench: Bench) -> None:
@@ -67,7 +83,10 @@ async def test_calls_made_while_enough_is_under_way_wait_and_are_gathered(bench:
     assert bench.counts == [10, 10]
     bench.transport.stream.answer()
     await turns()
-    assert bench.counts == [10, 30]
+    assert bench.counts == [10, 20], "half of all that is to be answered"
+    bench.transport.stream.answer()
+    await turns()
+    assert bench.counts == [20, 10]
     await bench.settle()
 
 
@@ -98,7 +117,7 @@ async def test_reads_are_gathered_by_the_size_of_their_answers(bench: Bench) -> 
     assert bench.counts == [3, 3]
     bench.transport.stream.answer(value=b"small")
     await turns()
-    assert bench.counts == [3, 14]
+    assert bench.counts == [3, 14], "many small ones"
     await bench.settle()
 
 

@@ -5,7 +5,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from kvproto import pipeline
-from kvproto.pipeline import Decoder, FrameError, OperationTuple, Request, ResultTuple
+from kvproto.pipeline import Columns, Decoder, FrameError, OperationTuple, Request, ResultTuple
 from kvproto.v1 import kv_pb2
 
 u32, u64 = st.integers(0, (1 << 32) - 1), st.integers(0, (1 << 64) - 1)
@@ -40,8 +40,16 @@ GOLDEN_REQUEST = """
     0100 0200                         lengths of the keys
     03000000 00000000                 lengths of the values
     0900000000000000                  expected version of the second
-    61 78797a                         a = xyz
-    6262                              bb = nothing
+    61 6262                           keys: a, bb
+    78797a                            values: xyz, nothing
+"""
+GOLDEN_SERIES = """
+    17000000                          length of what follows: 23
+    03 01                             kind: answer; version
+    0700000000000000                  id of the request
+    03000000                          three results
+    04                                their versions follow each other
+    0b00000000000000                  version of the first
 """
 GOLDEN_ANSWER = """
     2e000000                          length of what follows: 46
@@ -103,6 +111,49 @@ def test_the_bytes_of_an_answer_stay_as_they_are() -> None:
     """Nodes and clients of different releases speak to each other."""
     error = kv_pb2.Error(code=kv_pb2.ERROR_CODE_NOT_FOUND, found_version=0)
     assert pipeline.encode_answer(7, [(11, b"v", None), (0, b"", error)]) == octets(GOLDEN_ANSWER)
+
+
+def test_the_bytes_of_an_answer_to_writes_stay_as_they_are() -> None:
+    """Nodes and clients of different releases speak to each other."""
+    body = pipeline.encode_series(7, 11, 3)
+    assert body == octets(GOLDEN_SERIES)
+    done: list[ResultTuple] = [(11, b"", None), (12, b"", None), (13, b"", None)]
+    assert pipeline.decode_answer(only_body(body, pipeline.ANSWER)) == (7, done)
+
+
+@given(st.sampled_from([1, 2, 5]), st.lists(st.tuples(st.binary(max_size=9), st.binary(max_size=30)), min_size=1))
+def test_operations_of_one_kind_are_columns_on_both_sides_and_the_same_bytes(
+    kind: int, rows: list[tuple[bytes, bytes]]
+) -> None:
+    """Whoever sends them in columns sends what another sends one by one."""
+    keys, values = zip(*rows, strict=True)
+    each: list[OperationTuple] = [(kind, key, value, None) for key, value in rows]
+    columns = Columns(kind, keys, values)
+    assert pipeline.encode_request(Request(columns, 7)) == pipeline.encode_request(Request(each, 7))
+    arrived = pipeline.decode_request(only_body(pipeline.encode_request(Request(each, 7)), pipeline.REQUEST))
+    assert type(arrived.operations) is Columns
+    assert list(arrived.operations) == each == list(columns)
+
+
+@given(st.lists(st.tuples(st.binary(max_size=9), st.binary(max_size=9)), min_size=1), st.data())
+def test_columns_are_a_sequence_of_operations(rows: list[tuple[bytes, bytes]], data: st.DataObject) -> None:
+    """Whoever does not know of columns need not."""
+    each: list[OperationTuple] = [(2, key, value, None) for key, value in rows]
+    columns = Columns(2, *zip(*rows, strict=True))
+    at, to = data.draw(st.integers(0, len(rows) - 1)), data.draw(st.integers(0, len(rows)))
+    places = data.draw(st.lists(st.sampled_from(range(len(rows)))))
+    assert len(columns) == len(each)
+    assert columns[at] == each[at]
+    assert columns[at:to] == each[at:to]
+    assert pipeline.picked(columns, places) == pipeline.picked(each, places) == [each[i] for i in places]
+    assert columns != [*each, each[0]]
+
+
+def test_an_answer_that_claims_more_results_than_any_has_is_refused() -> None:
+    """A frame of a few bytes can't ask for gigabytes."""
+    body = only_body(pipeline.encode_series(7, 1, (1 << 32) - 1), pipeline.ANSWER)
+    with pytest.raises(FrameError, match="results"):
+        pipeline.decode_answer(body)
 
 
 @given(st.binary(max_size=120))

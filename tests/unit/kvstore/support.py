@@ -27,10 +27,11 @@ class Incarnations:
 
 
 def open_store(files: Files, directory: Path = DATA, **changes: Any) -> Store:
-    """A store with small segments."""
+    """A store with small segments, whose reads are of the files."""
     names = {f.name for f in fields(StoreOptions)}
     options: dict[str, Any] = {
         "segment_bytes": 400,
+        "record_cache_bytes": 0,
         "index": HashIndex,
         "new_incarnation": Incarnations(),
         "compaction_bytes_per_second": 0,

@@ -20,6 +20,7 @@ from kvstore.errors import (
     WrongClusterError,
 )
 from kvstore.files import OsFiles
+from kvstore.making import BatchMaker
 from kvstore.meta import META, read_meta, write_meta
 from kvstore.sessions import session_key
 from tests.support.faulty_files import CrashError, FaultyFiles
@@ -98,6 +99,53 @@ def test_a_get_is_one_read_of_the_file() -> None:
     assert files.preads == 1
     assert store.get(b"absent") is None
     assert files.preads == 1
+
+
+def test_what_was_read_lately_is_not_read_again_until_it_is_written_again() -> None:
+    files = FaultyFiles()
+    store = open_store(files, record_cache_bytes=1 << 20)
+    fill(store, 20)
+    files.preads = 0
+    for _ in range(3):
+        assert store.get(b"k7") == Record(PUT, b"k7", b"v7", 7, 7)
+    assert files.preads == 1
+    store.append(batch(21, put(b"k7", b"new", 21)))
+    store.flush()
+    assert store.get(b"k7") == Record(PUT, b"k7", b"v7", 7, 7)
+    store.commit(21)
+    assert store.get(b"k7") == Record(PUT, b"k7", b"new", 21, 21)
+    assert files.preads == 2
+
+
+def test_a_batch_that_was_made_here_need_not_be_read() -> None:
+    """What it changes is what would be found in it."""
+    made = BatchMaker(1, 1, 0)
+    made.put_all([b"a", b"b"], [b"1", b"2"], 5)
+    made.put(b"c", b"3", 7)
+    made.delete(b"a", 8)
+    made.session(session_key(bytes(16), 9), b"result", 9)
+    data = made.seal()
+    stores = [open_store(FaultyFiles()) for _ in range(2)]
+    stores[0].announce(data, made.folded)
+    for store in stores:
+        store.append(data, trusted=True)
+        store.flush()
+        store.commit(made.last)
+        assert store.get(b"a") is None
+        assert store.get(b"b") == Record(PUT, b"b", b"2", 6, 2)
+        assert store.get(b"c") == Record(PUT, b"c", b"3", 7, 3)
+        assert store.sessions.lookup(bytes(16), 9) == b"result"
+        assert store.highest_version == 9
+
+
+def test_what_was_announced_and_not_appended_is_forgotten() -> None:
+    store = open_store(FaultyFiles())
+    made = BatchMaker(1, 1, 0)
+    made.put(b"never", b"", 1)
+    store.announce(made.seal(), made.folded)
+    fill(store, 1)
+    assert store.get(b"k1")
+    assert store.get(b"never") is None
 
 
 def test_many_appends_are_one_write_and_one_sync() -> None:
