@@ -102,7 +102,8 @@ class Evaluation:
         if request.observed:
             self._versions.observe(request.observed)
         operations = request.operations
-        if type(operations) is Columns and operations.kind == _PUT:  # nothing can refuse them
+        if type(operations) is Columns and operations.kind == _PUT and len(operations) >= FEW_PUTS:
+            # Nothing can refuse them.
             first = self._versions.take(len(operations), wall)
             pending.outcomes = Written(self._making.put_all(operations.keys, operations.values, first))
         else:

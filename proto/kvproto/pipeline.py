@@ -79,6 +79,13 @@ class Columns(Sequence[OperationTuple]):
         return f"Columns({list(self)!r})"
 
 
+def in_columns(operations: Sequence[OperationTuple]) -> Sequence[OperationTuple]:
+    """One operation at least, in columns if they are of one kind and without conditions."""
+    kinds, keys, values, expected = zip(*operations, strict=True)
+    plain = expected.count(None) == kinds.count(kinds[0]) == len(operations)
+    return Columns(kinds[0], keys, values) if plain else operations
+
+
 def picked(operations: Sequence[OperationTuple], places: Sequence[int]) -> Sequence[OperationTuple]:
     """The operations at these places; in columns if they were."""
     if type(operations) is Columns:

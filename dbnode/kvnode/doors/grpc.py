@@ -17,6 +17,7 @@ from kvnode.doors.answers import LEADERSHIP_ENDED, Errors, wrong_batch, wrong_fr
 from kvnode.operations import Code, Kind, Operation, Outcome, ReadMode, Request
 from kvnode.service import Service
 from kvproto.errors import abort_with
+from kvproto.pipeline import in_columns
 from kvproto.v1 import cluster_pb2, cluster_pb2_grpc, kv_pb2, kv_pb2_grpc
 
 Context = aio.ServicerContext[Any, Any]
@@ -146,7 +147,7 @@ class KeyValueDoor(kv_pb2_grpc.KeyValueServicer):
             operations.append((op.kind, key, value, expected))
         mode, lag = _freshness(message)
         return Request(
-            operations,
+            in_columns(operations) if operations else operations,
             pair=(message.client_id, message.sequence) if message.client_id else None,
             age=message.age_ms / 1000,
             read_mode=mode,
