@@ -44,7 +44,7 @@ async def test_a_batch_is_one_write_and_one_sync_per_replica_and_one_frame_per_f
             await client.put(b"connected", b"")
             for owner, name in ((OsFile, "write"), (OsFile, "sync")):
                 count(owner, name)
-            for name in ("encode_request", "decode_request", "encode_answer", "decode_answer"):
+            for name in ("encode_request", "decode_request", "encode_series", "decode_answer"):
                 count(pipeline, name)
             monkeypatch.setattr(Connection, "send", counting_send)
             for n in range(BATCHES):
@@ -53,5 +53,5 @@ async def test_a_batch_is_one_write_and_one_sync_per_replica_and_one_frame_per_f
     assert counted["write"] <= REPLICAS * BATCHES
     assert counted["sync"] <= REPLICAS * BATCHES
     assert counted["frames with batches"] <= (REPLICAS - 1) * BATCHES
-    for name in ("encode_request", "decode_request", "encode_answer", "decode_answer"):
+    for name in ("encode_request", "decode_request", "encode_series", "decode_answer"):
         assert counted[name] == BATCHES, name
