@@ -157,17 +157,19 @@ class Node:
 
     def _trouble(self, host: Host, service: Service) -> str:
         """What is wrong with this replica, for the operator."""
-        core, pod = host.core, self.settings.pod
+        core, settings = host.core, self.settings
         if core.role is Role.FAILED:
-            return trouble_of(DAMAGED, f"{core.failure}; {remedy(core.state, pod)}")
+            return trouble_of(DAMAGED, f"{core.failure}; {remedy(core.state, settings.pod)}")
         if core.strange:
-            return trouble_of(DAMAGED, f"{core.strange}; {remedy(core.state, pod)}")
+            return trouble_of(DAMAGED, f"{core.strange}; {remedy(core.state, settings.pod)}")
         if core.in_sync:
             self.trouble = ""
         if self.trouble:
             return trouble_of(DAMAGED, f"it was rebuilt from empty and catches up, after: {self.trouble}")
         if service.disk_full:
             return trouble_of(DISK_FULL, "its disk is nearly full: writes are refused")
+        if host.sync_waiting > settings.follower_timeout:
+            return trouble_of(SLOW_DISK, f"its disk has not finished a sync for {settings.follower_timeout:g} s")
         slow = (f"a write of {replica.pod} takes {seconds:.2f} s" for replica, seconds in core.slow.items())
         return trouble_of(SLOW_DISK, "; ".join(slow)) if core.slow else ""
 

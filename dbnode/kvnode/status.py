@@ -119,6 +119,7 @@ class Reporter(Collector):
                 "in-sync replicas with far slower disks than another's, by the leader's measure",
                 len(core.slow),
             ),
+            ("sync_waiting_seconds", "how long the sync under way has taken so far; 0: none", self.host.sync_waiting),
             ("keys", "keys with a value", store.keys),
             ("log_bytes", "size of the log on disk", store.log_bytes),
             ("log_segments", "files of the log", store.segments),

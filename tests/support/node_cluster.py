@@ -216,7 +216,7 @@ async def node_cluster(
     folder: Path,
     pods: int = 3,
     partitions: int = 1,
-    files: dict[str, FaultyFiles] | None = None,
+    files: Mapping[str, FaultyFiles] | None = None,
     options: StoreOptions | None = None,
 ) -> AsyncIterator[NodeCluster]:
     """Nodes of partition 0 of a new cluster, closed at the end. `files` are the disks of pods that have no real one."""

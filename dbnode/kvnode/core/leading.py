@@ -384,25 +384,32 @@ class Leading:
         self.handing_over, self.hand_over_until = True, ALWAYS
 
     def _hand_over_if_slow(self, now: float) -> None:
-        """A leader whose disk is far slower than a follower's passes leadership on, but not for long in vain."""
+        """A leader whose disk stands still or is far slower than a follower's passes leadership on, not for long in vain."""
         if self.handing_over:
             self.handing_over = now < self.hand_over_until
-        elif self.paces.should_hand_over(self.common.replica, self.state.in_sync, now):
+        elif self._hung(now) or self.paces.should_hand_over(self.common.replica, self.state.in_sync, now):
             self.handing_over, self.hand_over_until = True, now + self.common.config.timing.lease
 
     def _hand_over_when_ready(self, now: float) -> None:
         common = self.common
         if not self.handing_over or self.attempt is not None or not self.opened or self.common.doubt.active:
             return
-        if not (common.settled and common.commit == common.end.index):
+        all_committed = common.settled and common.commit == common.end.index
+        if not all_committed and not self._hung(now):
             return
         for replica in self.paces.last(self.state.in_sync):
             follower = self.followers.get(replica)
             fresh = now - self.heard.get(replica, NEVER) < common.config.timing.heartbeat * 2
-            if follower is not None and fresh and replica not in self.leaving and replica not in self.gone:
+            has_all = all_committed or self.acked.get(replica, 0) == common.end.index
+            if follower is not None and fresh and has_all and replica not in self.leaving | self.gone:
                 common.emit(Send(follower.conn, Go(self.epoch, common.config.me)))
                 self.handed_over = True  # rule 6: from here on this run serves nothing in this epoch
                 return
+
+    def _hung(self, now: float) -> bool:
+        """Whether a write has waited for the own disk as long as a follower may take, while a follower has it durably."""
+        then = now - self.common.config.timing.follower_timeout
+        return self.paces.hung(then, [self.acked.get(r, 0) for r in self.state.in_sync])
 
     def close(self) -> None:
         """End every follower's connection."""

@@ -6,7 +6,7 @@ slowly and with hysteresis: a hand-over costs every client a moment.
 """
 
 from collections import deque
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
 
 from kvcoord.contract import ReplicaId
@@ -56,6 +56,10 @@ class Paces:
         """The leader's own log is durable up to here."""
         while self._own and self._own[0][0] <= durable:
             self.add(me, now - self._own.popleft()[1], now)
+
+    def hung(self, then: float, acked: Iterable[int]) -> bool:
+        """Whether the leader's own log does not have what was written before `then`, though another's is durable so far."""
+        return bool(self._own) and self._own[0][1] < then and any(index >= self._own[0][0] for index in acked)
 
     def should_hand_over(self, me: ReplicaId, in_sync: Sequence[ReplicaId], now: float) -> bool:
         """Whether the leader's disk is slow and another's is not; says yes once in half a minute, and never before."""

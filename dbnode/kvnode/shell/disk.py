@@ -79,6 +79,7 @@ class Disk:
         self._worker = worker or LogThread()
         self._work: Work = store.flush if took is None else partial(_timed, store.flush, took)
         self._flushing: asyncio.Future[None] | None = None
+        self._began = 0.0  # the flush under way, on the event loop's clock
         self._broken = False
 
     def write(self, batch: Batch, *, trusted: bool) -> None:
@@ -94,7 +95,8 @@ class Disk:
             self._flush()
 
     def _flush(self) -> None:
-        self._flushing = asyncio.get_running_loop().create_future()
+        loop = asyncio.get_running_loop()
+        self._flushing, self._began = loop.create_future(), loop.time()
         self._worker.begin(self._work, self._flushed)
 
     def _flushed(self, error: BaseException | None) -> None:
@@ -112,6 +114,11 @@ class Disk:
     def _fail(self, error: BaseException) -> None:
         self._broken = True
         self._failed(f"{type(error).__name__}: {error}")
+
+    @property
+    def waiting(self) -> float:
+        """Seconds that the flush under way has taken so far; 0 when there is none."""
+        return asyncio.get_running_loop().time() - self._began if self._flushing is not None else 0.0
 
     async def close(self) -> None:
         """Wait for the flush that is under way, and let the worker go."""

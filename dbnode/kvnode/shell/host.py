@@ -284,6 +284,11 @@ class Host:
         self.store.save_state({**meta_to_json(meta), "kept": kept_to_json(kept)})
 
     @property
+    def sync_waiting(self) -> float:
+        """Seconds that a flush of the log has been under way; 0 when there is none."""
+        return self._disk.waiting
+
+    @property
     def loss(self) -> tuple[Loss, int] | None:
         """Whether coordination's data was lost or turned back."""
         return self.core.loss

@@ -66,6 +66,8 @@ class FakeCore:
 class FakeHost:
     """Takes proposals into a real store; `commit` makes them durable and committed."""
 
+    sync_waiting = 0.0
+
     def __init__(self, directory: Path) -> None:
         self.config = Config("c", 0, ME)
         self.store = Store.open(
