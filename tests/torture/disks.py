@@ -74,7 +74,7 @@ class MemoryDisk(Disk):
 
     def __init__(self, folder: Path) -> None:
         super().__init__(folder)
-        subprocess.run(["mount", "-t", "tmpfs", "-o", f"size={SIZE}", "torture", folder], check=True)
+        _do("mount", "-t", "tmpfs", "-o", f"size={SIZE}", "torture", str(folder))
 
     def empty(self) -> None:
         assert self._resize(SIZE), f"{self.folder} can't be made as large as it was"
@@ -98,7 +98,7 @@ class Ext4Disk(Disk):
         self._image.parent.mkdir(exist_ok=True)
         with self._image.open("wb") as file:
             file.truncate(SIZE)
-        subprocess.run([*MKFS, str(self._image)], check=True)
+        _do(*MKFS, str(self._image))
         self._mount()
 
     @property
@@ -143,11 +143,17 @@ class Ext4Disk(Disk):
         with suppress(OSError):
             (self.folder / "probe.tmp").write_bytes(b"x")
             raise NothingHappenedError(f"{self.folder} was to have no power, but takes writes")
-        subprocess.run(["umount", str(self.folder)], check=True)
+        _do("umount", str(self.folder))
         self._mount()
 
     def _mount(self) -> None:
-        subprocess.run(["mount", "-o", "loop", str(self._image), str(self.folder)], check=True)
+        _do("mount", "-o", "loop", str(self._image), str(self.folder))
+
+
+def _do(*command: str) -> None:
+    done = subprocess.run(command, capture_output=True, text=True, check=False)
+    if done.returncode:
+        raise OSError(f"{command[0]} ended with {done.returncode}: {' '.join(done.stderr.split())}")
 
 
 def best_disk(*, namespaces: bool) -> tuple[type[Disk], str]:
@@ -159,7 +165,7 @@ def best_disk(*, namespaces: bool) -> tuple[type[Disk], str]:
             disk = Ext4Disk(folder / FOLDER / "probe")
             disk.hang(0.5)
             disk.lose_power()
-    except (OSError, subprocess.CalledProcessError) as error:
+    except OSError as error:
         return MemoryDisk, f"no file can be mounted as ext4: {error}"
     return Ext4Disk, ""
 
