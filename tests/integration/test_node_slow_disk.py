@@ -16,7 +16,7 @@ from tests.support.faulty_files import FaultyFiles
 from tests.support.node_cluster import NodeCluster, node_cluster
 
 PODS = ("c-p0-0", "c-p0-1", "c-p0-2")
-SLOW = 0.2  # seconds
+SLOW = 0.4  # seconds
 
 
 class SlowFiles(FaultyFiles):
