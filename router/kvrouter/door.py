@@ -1,7 +1,7 @@
 """The router's gRPC services: KeyValue, forwarded by the client's engine, and Cluster, from what coordination says."""
 
 import asyncio
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Awaitable
 from typing import Any
 
 import grpc
@@ -38,22 +38,22 @@ class KeyValueDoor(kv_pb2_grpc.KeyValueServicer):
 
     def __init__(self, client: AsyncClient, clock: Clock, metrics: RouterMetrics) -> None:
         self._client, self._clock, self._metrics = client, clock, metrics
+        self._loop = asyncio.get_running_loop()
 
     async def Get(self, request: kv_pb2.GetRequest, context: Context) -> kv_pb2.Record:  # noqa: N802 - gRPC's name
-        await self._refuse(wrong_read(request), context)
-        return await self._one(GET, request, b"", None, profile_of(request), context=context)
+        return await self._one(GET, request, context)
 
     async def Put(self, request: kv_pb2.PutRequest, context: Context) -> kv_pb2.Record:  # noqa: N802 - gRPC's name
-        return await self._one(PUT, request, request.value, _expected(request), None, context=context)
+        return await self._one(PUT, request, context)
 
     async def Create(self, request: kv_pb2.CreateRequest, context: Context) -> kv_pb2.Record:  # noqa: N802
-        return await self._one(CREATE, request, request.value, _expected(request), None, context=context)
+        return await self._one(CREATE, request, context)
 
     async def Update(self, request: kv_pb2.UpdateRequest, context: Context) -> kv_pb2.Record:  # noqa: N802
-        return await self._one(UPDATE, request, request.value, _expected(request), None, context=context)
+        return await self._one(UPDATE, request, context)
 
     async def Delete(self, request: kv_pb2.DeleteRequest, context: Context) -> kv_pb2.Record:  # noqa: N802
-        return await self._one(DELETE, request, b"", _expected(request), None, context=context)
+        return await self._one(DELETE, request, context)
 
     async def Batch(self, request: kv_pb2.BatchRequest, context: Context) -> kv_pb2.BatchResponse:  # noqa: N802
         await self._refuse(self._wrong_batch(request), context)
@@ -103,47 +103,50 @@ class KeyValueDoor(kv_pb2_grpc.KeyValueServicer):
         return await self._batch(request, seconds_to_answer(request.timeout_ms / 1000))
 
     async def _batch(self, request: kv_pb2.BatchRequest, seconds: float) -> kv_pb2.BatchResponse:
-        loop = asyncio.get_running_loop()
-        with self._metrics.under_way(len(request.operations)):
-            results = await self._client.run_batch(
-                [
-                    (o.kind, o.key, o.value, o.expected_version if o.HasField("expected_version") else None)
-                    for o in request.operations
-                ],
-                profile_of(request),
-                deadline=loop.time() + seconds,
-                pair=(request.client_id, request.sequence) if request.client_id else None,
-                age=request.age_ms / 1000,
-                observed=request.observed_version,
-            )
+        self._metrics.operations.inc(len(request.operations))
+        results = await self._client.run_batch(
+            [
+                (o.kind, o.key, o.value, o.expected_version if o.HasField("expected_version") else None)
+                for o in request.operations
+            ],
+            profile_of(request),
+            deadline=self._loop.time() + seconds,
+            pair=(request.client_id, request.sequence) if request.client_id else None,
+            age=request.age_ms / 1000,
+            observed=request.observed_version,
+        )
         return kv_pb2.BatchResponse(id=request.id, results=[_result(result) for result in results])
 
-    async def _one(
-        self,
-        kind: int,
-        request: Any,
-        sent: bytes,
-        expected: int | None,
-        profile: ReadProfile | None,
-        *,
-        context: Context,
-    ) -> kv_pb2.Record:
-        await self._refuse(
-            wrong_key(request.key) or wrong_value(sent) or self._wrong_observed(request.observed_version, profile),
-            context,
-        )
-        loop = asyncio.get_running_loop()
-        deadline = loop.time() + seconds_to_answer(context.time_remaining())
-        call = Call(kind, request.key, sent, expected, deadline, loop.create_future())
-        call.observed = request.observed_version
-        with self._metrics.under_way(1):
-            try:
-                version, value, error = await self._client.run_call(call, profile)
-            except ClientClosedError as e:
-                error = kv_pb2.Error(code=kv_pb2.ERROR_CODE_UNAVAILABLE, message=str(e))
+    async def _one(self, kind: int, request: Any, context: Context) -> kv_pb2.Record:
+        future: asyncio.Future[ResultTuple] = asyncio.get_running_loop().create_future()
+        begun = self.begin(kind, request, context.time_remaining(), future)
+        version, value, error = begun if isinstance(begun, tuple) else await begun
         if error is not None:
             await abort_with(context, error)
         return kv_pb2.Record(version=version, value=value)
+
+    def begin(
+        self, kind: int, request: Any, remaining: float | None, future: "asyncio.Future[ResultTuple]"
+    ) -> Awaitable[ResultTuple] | ResultTuple:
+        """Begin a single operation: what to await (`future` itself where there is room), or what came of it at once."""
+        value, expected, profile, wrong = b"", None, None, ""
+        if kind != GET:
+            value, expected = b"" if kind == DELETE else request.value, _expected(request)
+        elif not (wrong := wrong_read(request)):
+            profile = profile_of(request)
+        wrong = wrong or wrong_key(request.key) or wrong_value(value)
+        wrong = wrong or self._wrong_observed(request.observed_version, profile)
+        if wrong:
+            self._metrics.refused.inc()
+            return 0, b"", _invalid(wrong)
+        self._metrics.operations.inc()
+        deadline = self._loop.time() + seconds_to_answer(remaining)
+        call = Call(kind, request.key, value, expected, deadline, future)
+        call.observed = request.observed_version
+        try:
+            return self._client.run_call(call, profile)
+        except ClientClosedError as e:
+            return 0, b"", kv_pb2.Error(code=kv_pb2.ERROR_CODE_UNAVAILABLE, message=str(e))
 
     def _wrong_batch(self, request: kv_pb2.BatchRequest) -> str:
         reads = all(operation.kind == kv_pb2.OPERATION_KIND_GET for operation in request.operations)

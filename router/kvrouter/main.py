@@ -31,7 +31,7 @@ async def _serve(settings: RouterSettings, stop: asyncio.Event) -> None:
         router = Router(
             coordination,
             NodeTransport(ChannelFactory()),
-            Addresses(settings.host, settings.grpc_port, settings.http_port, settings.redis_port),
+            Addresses(settings.host, settings.grpc_port, settings.http_port, settings.redis_port, settings.grpc_server),
             clock=SystemClock(),
             rng=random.SystemRandom(),
             redis_limits=Limits(connections=settings.redis_max_clients),

@@ -1,7 +1,6 @@
 """What a router counts, for Prometheus."""
 
-from collections.abc import Iterator
-from contextlib import contextmanager
+from collections.abc import Callable
 
 from prometheus_client import CollectorRegistry, Counter, Gauge
 
@@ -14,21 +13,15 @@ class RouterMetrics:
 
     def __init__(self, registry: CollectorRegistry) -> None:
         self.registry = registry
-        self.operations = Counter("kvcluster_router_operations", "Operations answered", registry=registry)
+        self.operations = Counter("kvcluster_router_operations", "Operations forwarded", registry=registry)
         self.refused = Counter(
             "kvcluster_router_invalid_requests", "Requests refused as invalid before forwarding", registry=registry
         )
-        self._under_way = Gauge("kvcluster_router_operations_under_way", "Operations not answered", registry=registry)
 
-    @contextmanager
-    def under_way(self, count: int) -> Iterator[None]:
-        """Count operations while they are forwarded."""
-        self._under_way.inc(count)
-        try:
-            yield
-            self.operations.inc(count)
-        finally:
-            self._under_way.dec(count)
+    def show_under_way(self, count: Callable[[], int]) -> None:
+        """Show how many operations are forwarded and not answered."""
+        gauge = Gauge("kvcluster_router_operations_under_way", "Operations not answered", registry=self.registry)
+        gauge.set_function(count)
 
     def show_redis(self, door: RouterDoor) -> None:
         """Show what goes through the Redis door."""

@@ -5,7 +5,7 @@ What a node checks by itself (kinds, expected versions, values) is left to the n
 
 from typing import Protocol
 
-from kvclient.operations import ReadMode, ReadProfile
+from kvclient.operations import LINEARIZABLE, ReadMode, ReadProfile
 from kvcommon.numbers import CLIENT_DEADLINE, MAX_BATCH_BYTES, MAX_BATCH_OPERATIONS, MAX_KEY_BYTES, MAX_VALUE_BYTES
 from kvcommon.versions import VersionClock
 from kvproto.v1 import kv_pb2
@@ -13,6 +13,8 @@ from kvproto.v1 import kv_pb2
 CLIENT_ID_BYTES = 16
 _MARGIN = 0.05  # seconds, at most, by which the router answers before its caller's deadline
 _MARGIN_PART = 0.1
+_MODES = frozenset(kv_pb2.ReadMode.values())
+_FRESH = (kv_pb2.READ_MODE_UNSPECIFIED, kv_pb2.READ_MODE_LINEARIZABLE)
 
 
 class _Read(Protocol):
@@ -33,13 +35,15 @@ def seconds_to_answer(remaining: float | None) -> float:
 
 def profile_of(request: _Read) -> ReadProfile:
     """The read profile of a request."""
-    mode = ReadMode(request.read_mode) if request.read_mode else ReadMode.LINEARIZABLE
+    if request.read_mode in _FRESH:
+        return LINEARIZABLE
+    mode = ReadMode(request.read_mode)
     return ReadProfile(mode, request.max_lag_ms if mode is ReadMode.BOUNDED else 0)
 
 
 def wrong_read(request: _Read) -> str:
     """What is wrong with a request's freshness; empty: nothing."""
-    if request.read_mode not in kv_pb2.ReadMode.values():
+    if request.read_mode not in _MODES:
         return f"read_mode {request.read_mode} does not exist; take one of {', '.join(kv_pb2.ReadMode.keys())}"
     if request.read_mode == kv_pb2.READ_MODE_BOUNDED and not request.max_lag_ms:
         return "read_mode BOUNDED without max_lag_ms; give at least 1"

@@ -20,7 +20,7 @@ from kvrouter.door import ClusterDoor, KeyValueDoor
 from kvrouter.metrics import RouterMetrics
 from kvrouter.redis.door import Limits as RedisLimits
 from kvrouter.redis.door import RouterDoor
-from kvrouter.server import GrpcServer
+from kvrouter.server import GrpcServer, ServerEngine
 from kvrouter.topology import CoordinationSource
 
 log = structlog.get_logger()
@@ -30,12 +30,13 @@ DRAIN_NOTICE = 0.2  # seconds between saying NOT_SERVING and taking no more call
 
 @dataclass(frozen=True, slots=True)
 class Addresses:
-    """Where a router listens; port 0 takes a free one, but as Redis port it means none."""
+    """Where and how a router listens; port 0 takes a free one, but as Redis port it means none."""
 
     host: str
     grpc_port: int
     http_port: int
     redis_port: int = 0
+    grpc_server: ServerEngine = "grpcio"
 
 
 class Router:
@@ -68,7 +69,9 @@ class Router:
         )
         metrics = RouterMetrics(CollectorRegistry())
         metrics.show(self._watch)
-        self._grpc = GrpcServer(KeyValueDoor(AsyncClient(self._engine), clock, metrics), ClusterDoor(self._watch))
+        metrics.show_under_way(lambda: self._engine.under_way)
+        key_value = KeyValueDoor(AsyncClient(self._engine), clock, metrics)
+        self._grpc = GrpcServer(key_value, ClusterDoor(self._watch), addresses.grpc_server)
         self._redis = RouterDoor(loop, clock, redis_limits)
         metrics.show_redis(self._redis)
         self._http = HttpServer(

@@ -1,5 +1,7 @@
 """The router's gRPC port."""
 
+from typing import Literal
+
 from grpc import aio
 from grpc_health.v1 import health, health_pb2, health_pb2_grpc
 from grpc_reflection.v1alpha import reflection
@@ -13,20 +15,15 @@ _KEY_VALUE = kv_pb2.DESCRIPTOR.services_by_name["KeyValue"].full_name
 _CLUSTER = cluster_pb2.DESCRIPTOR.services_by_name["Cluster"].full_name
 
 
+ServerEngine = Literal["grpcio", "nghttp2"]
+
+
 class GrpcServer:
     """KeyValue, Cluster, health and reflection on one port."""
 
-    def __init__(self, key_value: KeyValueDoor, cluster: ClusterDoor) -> None:
-        self._server = aio.server(
-            options=[
-                ("grpc.max_receive_message_length", MAX_GRPC_MESSAGE_BYTES),
-                ("grpc.max_send_message_length", -1),
-                ("grpc.so_reuseport", 0),
-                ("grpc.keepalive_permit_without_calls", 1),
-                ("grpc.http2.min_recv_ping_interval_without_data_ms", 500),
-                ("grpc.http2.max_ping_strikes", 0),
-            ]
-        )
+    def __init__(self, key_value: KeyValueDoor, cluster: ClusterDoor, engine: ServerEngine = "grpcio") -> None:
+        """`engine`: who speaks HTTP/2 and gRPC on the port; see docs/settings.md."""
+        self._server = _grpcio() if engine == "grpcio" else _nghttp2(key_value)
         kv_pb2_grpc.add_KeyValueServicer_to_server(key_value, self._server)
         cluster_pb2_grpc.add_ClusterServicer_to_server(cluster, self._server)
         self._health = health.aio.HealthServicer()
@@ -54,3 +51,25 @@ class GrpcServer:
     async def close(self, grace: float) -> None:
         """Take no more calls; those under way have `grace` seconds."""
         await self._server.stop(grace)
+
+
+def _grpcio() -> aio.Server:
+    return aio.server(
+        options=[
+            ("grpc.max_receive_message_length", MAX_GRPC_MESSAGE_BYTES),
+            ("grpc.max_send_message_length", -1),
+            ("grpc.so_reuseport", 0),
+            ("grpc.keepalive_permit_without_calls", 1),
+            ("grpc.http2.min_recv_ping_interval_without_data_ms", 500),
+            ("grpc.http2.max_ping_strikes", 0),
+        ]
+    )
+
+
+def _nghttp2(key_value: KeyValueDoor) -> aio.Server:
+    from kvrouter.direct import DirectKeyValue
+    from kvrouter.rpc.server import Server
+
+    server = Server(MAX_GRPC_MESSAGE_BYTES)
+    server.add_direct(DirectKeyValue(key_value).methods())
+    return server

@@ -5,6 +5,7 @@ from pydantic import Field
 from kvcommon.numbers import GRPC_PORT, HTTP_PORT, REDIS_PORT
 from kvcommon.settings import Settings
 from kvresp.connection import MAX_CLIENTS
+from kvrouter.server import ServerEngine
 
 
 class RouterSettings(Settings):
@@ -16,6 +17,10 @@ class RouterSettings(Settings):
     cluster_id: str = Field(min_length=1, description="the cluster's UUID")
     host: str = Field(default="0.0.0.0", description="address to listen on")  # noqa: S104 - a pod's own address
     grpc_port: int = Field(default=GRPC_PORT, ge=0, le=65535, description="port for clients, 0: any free one")
+    grpc_server: ServerEngine = Field(
+        default="grpcio",
+        description="what speaks gRPC on that port: grpcio, or nghttp2, which takes a tenth of the CPU",
+    )
     redis_port: int = Field(
         default=REDIS_PORT, ge=0, le=65535, description="port of the Redis protocol, 0: it is not spoken"
     )

@@ -5,6 +5,7 @@ import random
 import time
 from collections.abc import AsyncIterator, Callable
 from dataclasses import replace
+from typing import cast
 
 import aiohttp
 import grpc
@@ -23,6 +24,7 @@ from kvcoord.memory import FINE, UNREACHED, MemoryCoordination, MemoryStore
 from kvproto.errors import error_from_rpc
 from kvproto.v1 import cluster_pb2, cluster_pb2_grpc, kv_pb2, kv_pb2_grpc
 from kvrouter.router import Addresses, Router
+from kvrouter.server import ServerEngine
 from tests.support.fake_node import FakeCluster, FakeNode, applied_then_dropped, applied_then_silent, refusing, silent
 
 CLIENT, SEQUENCE = b"0123456789abcdef", 7
@@ -31,7 +33,8 @@ CLIENT, SEQUENCE = b"0123456789abcdef", 7
 class Scene:
     """Two partitions of two nodes each, coordination that knows them, and a router."""
 
-    def __init__(self) -> None:
+    def __init__(self, server: ServerEngine) -> None:
+        self.server = server
         self.cluster = FakeCluster(partitions=2)
         self.store = MemoryStore()
         self.coordination = self.store.session("scene")
@@ -80,7 +83,7 @@ class Scene:
         self.router = Router(
             session,
             GrpcTransport(ChannelFactory()),
-            Addresses("127.0.0.1", 0, 0),
+            Addresses("127.0.0.1", 0, 0, grpc_server=self.server),
             clock=SystemClock(),
             rng=random.Random(1),
         )
@@ -112,9 +115,15 @@ class Scene:
         return self.cluster.nodes[self.cluster.leaders[self.cluster.slot_map.owners[slot_of(key)]][1]]
 
 
+@pytest.fixture(params=["grpcio", "nghttp2"])
+def server(request: pytest.FixtureRequest) -> ServerEngine:
+    """Each test runs against both gRPC servers."""
+    return cast("ServerEngine", request.param)
+
+
 @pytest.fixture
-async def scene() -> AsyncIterator[Scene]:
-    scene = Scene()
+async def scene(server: ServerEngine) -> AsyncIterator[Scene]:
+    scene = Scene(server)
     try:
         await scene.begin()
         await scene.start_router()
@@ -315,8 +324,8 @@ async def test_the_router_serves_on_without_coordination(scene: Scene) -> None:
     assert len((await topology(scene)).members) == 4
 
 
-async def test_a_router_without_a_map_says_so_at_once_and_is_not_ready() -> None:
-    scene = Scene()
+async def test_a_router_without_a_map_says_so_at_once_and_is_not_ready(server: ServerEngine) -> None:
+    scene = Scene(server)
     scene.store.hook = lambda _: UNREACHED
     try:
         router = await scene.start_router()
