@@ -36,7 +36,7 @@ class Addresses:
     grpc_port: int
     http_port: int
     redis_port: int = 0
-    grpc_server: ServerEngine = "grpcio"
+    grpc_server: ServerEngine = "nghttp2"
 
 
 class Router:

@@ -21,7 +21,7 @@ ServerEngine = Literal["grpcio", "nghttp2"]
 class GrpcServer:
     """KeyValue, Cluster, health and reflection on one port."""
 
-    def __init__(self, key_value: KeyValueDoor, cluster: ClusterDoor, engine: ServerEngine = "grpcio") -> None:
+    def __init__(self, key_value: KeyValueDoor, cluster: ClusterDoor, engine: ServerEngine) -> None:
         """`engine`: who speaks HTTP/2 and gRPC on the port; see docs/settings.md."""
         self._server = _grpcio() if engine == "grpcio" else _nghttp2(key_value)
         kv_pb2_grpc.add_KeyValueServicer_to_server(key_value, self._server)

@@ -130,7 +130,7 @@ class Connection(asyncio.Protocol):
             return
         with suppress(exceptions.NGH2Error):  # a client that has said good-bye itself
             self._h2.send_shutdown_notice()
-        self._draining = self._loop.create_future()
+        self._draining = self._draining or self._loop.create_future()
         self._flush()
         await self._draining
         if self._transport is not None:
