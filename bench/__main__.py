@@ -15,7 +15,6 @@ from importlib.metadata import version
 from pathlib import Path
 
 from bench import goals
-from bench.bare import empty_server
 from bench.chart import chart
 from bench.compaction import compaction
 from bench.cost import costs, scale
@@ -29,12 +28,13 @@ from bench.machine import this_machine
 from bench.measure import Outcome, interleaved
 from bench.native import build
 from bench.native_series import Native, native_series, unary_series
-from bench.ours import another_router, one_partition
+from bench.ours import one_partition
 from bench.plan import FULL, QUICK, Plan
 from bench.redis_peer import RedisPy, find_redis, redis_server
 from bench.report import as_json, markdown, put_into
 from bench.steps import steps
 from bench.throughput import all_batches, all_gets, all_puts, by_column, fill_all
+from bench.unary_ways import UnaryWays, unary_ways
 from kvcommon.server import loop_factory
 
 DOCUMENT = Path(__file__).parent.parent / "docs" / "benchmarks.md"
@@ -80,20 +80,16 @@ async def throughput(names: Sequence[str], folder: Path, plan: Plan, say: Say, i
         for name in [name for name in TITLES if name in names]:
             series = {"puts": all_puts, "gets": all_gets, "batches": all_batches}[name](doors, etcd, redis, plan)
             into += await interleaved(TITLES[name], series, plan.rounds, say)
-        routers, bare = [doors.cluster.router_address], list[tuple[str, str]]()
-        if "unary" in names:
-            routers.append(await stack.enter_async_context(another_router(doors.cluster)))
-            for name, threads in (("Python server, empty answers: grpc.aio", False), ("the same: synchronous", True)):
-                address, _ = await stack.enter_async_context(empty_server(threads=threads))
-                bare.append((name, address))
+        unary = await stack.enter_async_context(unary_ways(doors, folder, say)) if "unary" in names else UnaryWays()
         native = Native(
             doors,
             doors.cluster.port(doors.leader, "redis"),
-            tuple(routers),
+            (doors.cluster.router_address, *unary.routers),
             await build(folder),
             etcd.address if etcd else None,
             redis_port,
-            tuple(bare),
+            unary.others,
+            unary.bare,
         )
         for name, title, operation, make in NATIVE:
             if name in names:

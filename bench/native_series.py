@@ -25,6 +25,7 @@ class Native:
     program: Path | None  # the Go client
     etcd: str | None
     redis: int | None
+    others: tuple[tuple[str, str], ...] = ()  # name and address of other ways to the cluster
     bare: tuple[tuple[str, str], ...] = ()  # name and address of servers with nothing behind them
 
 
@@ -66,6 +67,7 @@ def unary_series(to: Native, plan: Plan, operation: str) -> list[Series]:
     rows = [("KVCluster, one router", "kvcluster", to.routers[:1])]
     if len(to.routers) > 1:
         rows.append((f"KVCluster, {len(to.routers)} routers", "kvcluster", to.routers))
+    rows += [(name, "kvcluster", (address,)) for name, address in to.others]
     rows.append(("KVCluster, straight to the leader", "kvcluster", (to.doors.leader_address,)))
     if operation == "get":
         rows += [(name, "kvcluster", (address,)) for name, address in to.bare]

@@ -59,14 +59,14 @@ async def one_partition(folder: Path, *, settings: Settings | None = None) -> As
 
 
 @asynccontextmanager
-async def another_router(cluster: LocalCluster) -> AsyncIterator[str]:
-    """One more router process of the cluster, as more would stand behind one port; its address."""
+async def another_router(cluster: LocalCluster, *arguments: str) -> AsyncIterator[str]:
+    """One more router process of the cluster, as more would stand behind one port, with more flags; its address."""
     port, http = free_ports(2)
     url, cluster_id = cluster.folder.coordination_url(cluster.remembered), cluster.remembered.cluster_id
     process = await asyncio.create_subprocess_exec(
         sys.executable, "-m", "kvrouter.main", "--coordination", url, "--cluster-id", cluster_id,
         "--host", "127.0.0.1", "--grpc-port", str(port), "--http-port", str(http), "--redis-port", "0",
-        env={**os.environ, "KV_LOG_LEVEL": "error"},
+        *arguments, env={**os.environ, "KV_LOG_LEVEL": "error"},
     )  # fmt: skip
     try:
         async with grpc.aio.insecure_channel(f"127.0.0.1:{port}") as channel:

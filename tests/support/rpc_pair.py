@@ -55,7 +55,7 @@ class Pair:
         self.server = Connection(methods, self.open)
         self.writes = 0
         self.headers: dict[int, dict[bytes, bytes]] = defaultdict(dict)  # with the trailers
-        self.data: dict[int, bytes] = defaultdict(bytes)
+        self.data: dict[int, bytearray] = defaultdict(bytearray)
         self.ended: set[int] = set()
         self.goaway = False
         self.server.connection_made(cast("asyncio.Transport", self.transport))

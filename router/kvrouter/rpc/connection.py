@@ -81,10 +81,7 @@ class Connection(asyncio.Protocol):
         self._heard = True
         try:
             self._h2.receive_data(data)
-            for event in self._h2.events():
-                on = self._on.get(type(event))
-                if on is not None:
-                    on(event)
+            self._tell()
         except exceptions.NGH2Error as error:
             log.debug("HTTP/2 error", peer=self.peer, error=str(error))
             self._flush()
@@ -158,29 +155,29 @@ class Connection(asyncio.Protocol):
         if self._calls.pop(stream, None) is None:
             return
         h2 = self._h2
-        h2.send_response(stream, wire.RESPONSE)
-        h2.send_data(stream, wire.framed(message))
-        h2.send_trailers(stream, wire.OK_TRAILERS)
+        try:
+            h2.send_response(stream, wire.RESPONSE)
+            h2.send_data(stream, wire.framed(message))
+            h2.send_trailers(stream, wire.OK_TRAILERS)
+        except exceptions.NGH2Error:  # the stream is being reset for what its client did wrong
+            return
         self._schedule()
 
     def send(self, stream: int, message: bytes) -> None:
         if stream not in self._calls:
             return
-        if stream not in self._begun:
-            self._begun.add(stream)
-            self._h2.send_response(stream, wire.RESPONSE)
-        self._h2.send_data(stream, wire.framed(message))
+        try:
+            if stream not in self._begun:
+                self._begun.add(stream)
+                self._h2.send_response(stream, wire.RESPONSE)
+            self._h2.send_data(stream, wire.framed(message))
+        except exceptions.NGH2Error:  # as above
+            self._drop(stream)
         self._schedule()
 
     def end(self, stream: int, trailers: wire.Headers) -> None:
-        if self._calls.pop(stream, None) is None:
-            return
-        if stream in self._begun:
-            self._begun.discard(stream)
-            self._h2.send_trailers(stream, trailers)
-        else:
-            self._h2.send_response(stream, (*wire.RESPONSE, *trailers), end_stream=True)
-        self._schedule()
+        if self._calls.pop(stream, None) is not None:
+            self._end(stream, trailers)
 
     async def room(self, stream: int) -> None:
         if stream in self._calls and self._h2.queued_body_size(stream) > UNSENT_BYTES:
@@ -216,8 +213,16 @@ class Connection(asyncio.Protocol):
     def _trailers(self, event: ngh2.TrailersReceived) -> None:
         self._receive(event.stream_id, b"", last=True)
 
+    def _tell(self) -> None:
+        for event in self._h2.events():
+            on = self._on.get(type(event))
+            if on is not None:
+                on(event)
+
     def _gone(self, event: ngh2.StreamReset | ngh2.StreamClosed) -> None:
-        stream = event.stream_id
+        self._drop(event.stream_id)
+
+    def _drop(self, stream: int) -> None:
         call = self._calls.pop(stream, None)
         if call is not None:
             self._begun.discard(stream)
@@ -239,17 +244,21 @@ class Connection(asyncio.Protocol):
             call.cancelled()
             self._refuse(stream, error, ended=last)
 
+    def _end(self, stream: int, trailers: wire.Headers) -> None:
+        with suppress(exceptions.NGH2Error):  # as above
+            if stream in self._begun:
+                self._begun.discard(stream)
+                self._h2.send_trailers(stream, trailers)
+            else:
+                self._h2.send_response(stream, (*wire.RESPONSE, *trailers), end_stream=True)
+        self._schedule()
+
     def _refuse(self, stream: int, error: wire.RpcError, *, ended: bool) -> None:
+        """Answer with a status and have no more of the stream."""
         self._calls.pop(stream, None)
-        trailers = wire.status(error.code, str(error))
-        if stream in self._begun:
-            self._begun.discard(stream)
-            self._h2.send_trailers(stream, trailers)
-        else:
-            self._h2.send_response(stream, (*wire.RESPONSE, *trailers), end_stream=True)
+        self._end(stream, wire.status(error.code, str(error)))
         if not ended:
             self._refused.append(stream)
-        self._schedule()
 
     # -- writing
 
@@ -271,6 +280,7 @@ class Connection(asyncio.Protocol):
             if self._refused:
                 self._refused.clear()
                 data += self._h2.data_to_send()
+            self._tell()  # of streams that libnghttp2 has reset
         except exceptions.NGH2Error:
             self.abort()
             return

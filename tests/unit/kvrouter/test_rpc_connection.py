@@ -291,7 +291,7 @@ def recorded() -> bytes:
 SESSION = recorded()
 
 
-@settings(max_examples=100, deadline=None)
+@settings(max_examples=300, deadline=None)
 @given(
     st.lists(st.tuples(st.integers(0, len(SESSION) - 1), st.binary(max_size=12), st.integers(0, 12)), max_size=6),
     st.lists(st.integers(1, len(SESSION)), max_size=6),
@@ -305,7 +305,10 @@ async def test_spoiled_bytes_are_answered_or_end_the_connection(
     for at, by, gone in spoiled:
         data = data[:at] + by + data[at + gone :]
     data += tail
+    unhandled: list[dict[str, Any]] = []
+    asyncio.get_running_loop().set_exception_handler(lambda _, context: unhandled.append(context))
     served, transport = Served(), Transport()
+    served.go.set()
     opened: set[Connection] = set()
     server = Connection(served.methods, opened)
     server.connection_made(cast("asyncio.Transport", transport))
@@ -321,6 +324,7 @@ async def test_spoiled_bytes_are_answered_or_end_the_connection(
     for _ in range(3):
         await asyncio.sleep(0)
     assert not opened
+    assert not unhandled
     written = b"".join(transport.written)
     while written:
         written = written[9 + int.from_bytes(written[:3], "big") :]
