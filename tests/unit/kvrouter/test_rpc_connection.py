@@ -198,7 +198,7 @@ async def test_a_handler_is_cancelled_with_its_stream_at_its_deadline_and_with_t
     await pair.settle()
     assert served.cancelled == 1
     late = pair.call(b"/unary", framed(b"b"), more=[(b"grpc-timeout", b"1m")])
-    while late not in pair.ended:  # noqa: ASYNC110 - the pair has no event loop of its own
+    while late not in pair.ended:
         await asyncio.sleep(0.001)
         await pair.settle()
     assert (served.cancelled, pair.status(late)) == (2, wire.DEADLINE_EXCEEDED)
