@@ -13,6 +13,7 @@ from bench.redis_peer import redis_benchmark
 
 KEYS = 6400  # what redis-benchmark chooses from; as many as the Python load's
 PIPELINE = 16
+EACH_ETCD = "etcd, its own client (Go), a connection each"
 
 
 @dataclass(frozen=True, slots=True)
@@ -58,7 +59,8 @@ def native_series(to: Native, plan: Plan, operation: str) -> list[Series]:
     """Single commands: Redis's protocol, and etcd by its own client."""
     series = _redis(to, plan, "set" if operation == "put" else "get", f"{operation}s/s")
     if to.etcd:
-        series += _grpc(to, plan, operation, [("etcd, its own client (Go)", "etcd", (to.etcd,))])
+        rows = [("etcd, its own client (Go)", "etcd", (to.etcd,)), (EACH_ETCD, "etcd-each", (to.etcd,))]
+        series += _grpc(to, plan, operation, rows)
     return series
 
 

@@ -3,7 +3,8 @@
 //
 //	native_client TARGET put|get|txn CALLERS SECONDS KEYS VALUE_BYTES ADDRESS...
 //
-// TARGET is etcd or kvcluster; callers share the addresses in turn. One goroutine per caller, each of which waits for its
+// TARGET is etcd, etcd-each or kvcluster; callers share one connection to each address, or with etcd-each have one
+// each, as clients of the Redis protocol have; they share the addresses in turn. One goroutine per caller, each of which waits for its
 // answer before it asks again, as the Python load does. Prints one line of JSON.
 package main
 
@@ -144,7 +145,7 @@ func load(requests []request, callers int, seconds float64) ([]float64, float64)
 
 func main() {
 	if len(os.Args) < 8 {
-		fmt.Fprintln(os.Stderr, "usage: native_client etcd|kvcluster put|get|txn CALLERS SECONDS KEYS VALUE_BYTES ADDRESS...")
+		fmt.Fprintln(os.Stderr, "usage: native_client etcd|etcd-each|kvcluster put|get|txn CALLERS SECONDS KEYS VALUE_BYTES ADDRESS...")
 		os.Exit(2)
 	}
 	operation, callers, keys := os.Args[2], number(os.Args[3]), number(os.Args[5])
@@ -154,10 +155,17 @@ func main() {
 	_, err = rand.Read(value)
 	must(err)
 	key := func(caller, count int) string { return fmt.Sprintf("%06d/%09d", caller, count%keys) }
-	target := map[string]func(string, string, func(int, int) string, string) request{"etcd": etcd, "kvcluster": kvcluster}[os.Args[1]]
+	target := map[string]func(string, string, func(int, int) string, string) request{
+		"etcd": etcd, "etcd-each": etcd, "kvcluster": kvcluster,
+	}[os.Args[1]]
+	addresses := os.Args[7:]
+	connections := len(addresses)
+	if os.Args[1] == "etcd-each" {
+		connections = max(callers, connections)
+	}
 	var requests []request
-	for _, address := range os.Args[7:] {
-		requests = append(requests, target(address, operation, key, string(value)))
+	for i := range connections {
+		requests = append(requests, target(addresses[i%len(addresses)], operation, key, string(value)))
 	}
 	latencies, took := load(requests, callers, seconds)
 	at := func(share float64) float64 {
