@@ -6,7 +6,7 @@ on `compare_and_set_partition`; nothing rests on a clock or a session of the coo
 
 from collections.abc import AsyncIterator, Mapping
 from dataclasses import dataclass
-from typing import Generic, Protocol, TypeVar
+from typing import Generic, NamedTuple, Protocol, TypeVar
 
 from kvcommon.errors import KVClusterError
 from kvcommon.slotmap import SlotMap
@@ -18,8 +18,7 @@ class CoordinationUnavailableError(KVClusterError):
     """The service could not be asked. A write that raises this may or may not have been, or yet be, done ("maybe")."""
 
 
-@dataclass(frozen=True, slots=True, order=True)
-class ReplicaId:
+class ReplicaId(NamedTuple):  # a key of the dicts that each message of a leader's life asks: C hashes it
     """One replica: a pod and the incarnation of its disk. A pod with an empty or older disk is another replica."""
 
     pod: str
@@ -29,8 +28,7 @@ class ReplicaId:
         return f"{self.pod}/{self.incarnation}"
 
 
-@dataclass(frozen=True, slots=True, order=True)
-class RunId:
+class RunId(NamedTuple):
     """One run of one replica's process. An epoch belongs to one run (rule 1)."""
 
     replica: ReplicaId

@@ -19,7 +19,10 @@ def meta_to_json(meta: Meta) -> dict[str, Any]:
 
 
 def _state(state: PartitionState | None) -> dict[str, Any] | None:
-    return None if state is None else asdict(state)
+    if state is None:
+        return None
+    leader = None if state.leader is None else {"replica": state.leader.replica._asdict(), "run": state.leader.run}
+    return {**asdict(state), "leader": leader, "in_sync": [replica._asdict() for replica in state.in_sync]}
 
 
 def meta_from_json(blob: Any) -> Meta:
