@@ -44,7 +44,9 @@ class LogWriter:
     does, the replica is silent, and the others go on without it.
     """
 
-    def __init__(self, took: Callable[[float], None] | None = None, clock: Callable[[], float] = time.perf_counter) -> None:
+    def __init__(
+        self, took: Callable[[float], None] | None = None, clock: Callable[[], float] = time.perf_counter
+    ) -> None:
         """`took` is told how many seconds each write took, where it was done."""
         self._took, self._clock = took, clock
         self._mean = SLOW
