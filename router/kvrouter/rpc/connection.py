@@ -18,10 +18,14 @@ MAX_STREAMS = 512  # calls of one connection at once; a client keeps more to its
 MAX_HEADER_BYTES = 16 << 10
 STREAM_WINDOW = 1 << 20  # bytes that a client may send ahead on one stream
 CONNECTION_WINDOW = 16 << 20
+RESETS = (50_000, 10_000)  # at once, and per second: a call that its deadline ends is one, an attack sends far more
 UNSENT_BYTES = 256 << 10  # of a stream's answers; above it, its handler waits
 
 _CONFIGURATION: Final = ngh2.Configuration(
-    auto_window_update=False, max_inbound_header_list_size=MAX_HEADER_BYTES, max_inbound_header_count=128
+    auto_window_update=False,
+    max_inbound_header_list_size=MAX_HEADER_BYTES,
+    max_inbound_header_count=128,
+    stream_reset_rate_limit=RESETS,
 )
 _SETTINGS: Final = {
     ngh2.Setting.MAX_CONCURRENT_STREAMS: MAX_STREAMS,

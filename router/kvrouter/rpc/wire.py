@@ -2,9 +2,8 @@
 
 from base64 import b64encode
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
 from types import MappingProxyType
-from typing import Final
+from typing import Final, NamedTuple
 
 PREFIX_BYTES: Final = 5  # a flag that says whether the message is compressed, and its length
 OK, UNKNOWN, DEADLINE_EXCEEDED, RESOURCE_EXHAUSTED = 0, 2, 4, 8
@@ -32,8 +31,7 @@ class RpcError(Exception):
         self.code = code
 
 
-@dataclass(frozen=True, slots=True)
-class Request:
+class Request(NamedTuple):
     """What a call's headers say."""
 
     path: bytes

@@ -164,6 +164,18 @@ async def test_an_answer_to_a_call_that_was_cancelled_goes_nowhere(served: Serve
     assert stream not in pair.ended
 
 
+async def test_a_client_may_give_up_on_many_calls(served: Served, pair: Pair) -> None:
+    """As deadlines make it when the cluster is slow; libnghttp2 by itself allows 1,000 and then 33 a second."""
+    for _ in range(3000):
+        pair.client.reset_stream(pair.call(b"/d", framed(b"ask")))
+    await pair.settle()
+    stream = pair.call(b"/d", framed(b"ask"))
+    await pair.settle()
+    served.calls[-1][1].answer(b"told")
+    await pair.settle()
+    assert pair.status(stream) == 0
+
+
 async def test_a_defect_of_a_direct_method_is_its_callers_alone(served: Served, pair: Pair) -> None:
     def begin(_message: bytes, _call: DirectCall) -> None:
         raise ValueError("a defect")
