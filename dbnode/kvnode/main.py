@@ -42,6 +42,7 @@ from kvstore.store import Store
 log = structlog.get_logger()
 
 FREE_CHECK = 1.0
+LEAST_FREE = 64 << 10  # bytes; a rebuild's first file is far smaller
 FOLLOWER_SHARE = 4  # a follower goes on until a quarter of what a leader keeps free is left: leaders stop first
 FULL = (errno.ENOSPC, errno.EDQUOT)
 
@@ -117,6 +118,8 @@ class Node:
                 await self._leave(host, service)
             else:
                 self.trouble = host.core.failure or reason
+                if not self.reopen and not await self._room(stop):
+                    return None
             return reason
         finally:
             for task in background:
@@ -126,6 +129,12 @@ class Node:
             await watch.close()
             await host.close()
             await http.close()
+
+    async def _room(self, stop: asyncio.Event) -> bool:
+        """Wait until the disk takes what a rebuild writes before it empties anything; False: asked to stop before."""
+        while self.store.free_bytes < LEAST_FREE and not stop.is_set():  # noqa: ASYNC110 - the disk has no events
+            await asyncio.sleep(FREE_CHECK)
+        return not stop.is_set()
 
     def _upkeep(self, host: Host) -> Upkeep:
         return Upkeep(

@@ -92,6 +92,33 @@ async def test_a_follower_whose_write_finds_no_space_does_not_stop_the_partition
         assert follower not in (await nodes.all_in_sync()).in_sync
 
 
+async def test_a_leader_that_finds_no_space_for_its_meta_file_gives_way_and_comes_back(tmp_path: Path) -> None:
+    """What may not be forgotten can't be written, so nothing follows from it: as after any failed write."""
+    disks = small_disks("c-p0-0", "c-p0-1", "c-p0-2")
+    async with node_cluster(tmp_path, files=disks) as nodes:
+        await write(nodes, 0)
+        before = await nodes.all_in_sync()
+        leader = await nodes.leader()
+        follower = next(pod for pod in nodes.pods if pod != leader)
+        nodes.files[leader].capacity = SMALL - nodes.files[leader].free_bytes(tmp_path)
+        await nodes.kill(follower)  # a change of the in-sync set
+        assert await nodes.leader(above=before.epoch) != leader
+        await told(nodes, leader, "meta file")
+        assert not nodes.running[leader].task.done(), "it waits for space"
+        nodes.start(follower)
+        nodes.files[leader].capacity = SMALL
+        await nodes.all_in_sync()
+        assert (await nodes.get(leader, b"k0", read_mode="READ_MODE_ANY")).value == bytes(100_000)
+
+
+async def told(nodes: NodeCluster, pod: str, text: str) -> None:
+    """Until a node says this is wrong with it."""
+    async with asyncio.timeout(30):
+        async for members in nodes.coordination.watch_members():
+            if text in members[pod].trouble:
+                return
+
+
 async def test_the_only_replica_whose_write_found_no_space_opens_its_disk_again(tmp_path: Path) -> None:
     """Nobody else has the data, and what is on the disk is known: as after a crash."""
     async with node_cluster(tmp_path, pods=1, files=small_disks("c-p0-0"), options=EXACT) as nodes:

@@ -36,7 +36,7 @@ from kvnode.shell.testimony import Answer, Kept, Question, kept_from_json, kept_
 from kvnode.shell.transport import Connection, Network
 from kvnode.shell.wire import Spoken
 from kvstore.batch import RecordType, encode_batch, iter_batches
-from kvstore.errors import BatchBoundaryError, StoreError
+from kvstore.errors import BatchBoundaryError, StoreError, StoreFailedError
 from kvstore.store import Store
 
 log = structlog.get_logger()
@@ -150,13 +150,20 @@ class Host:
         self._stepping = True
         try:
             while self._queue:
-                for effect in self.core.step(self._queue.popleft(), self.clock.now()):
-                    self._handlers[type(effect)](effect)
+                self._carry_out(self.core.step(self._queue.popleft(), self.clock.now()))
         except Exception as e:
             self.die(e)
             raise
         finally:
             self._stepping = False
+
+    def _carry_out(self, effects: list[ef.Effect]) -> None:
+        """In order. What follows from a file that could not be written is not done: the disk has failed."""
+        try:
+            for effect in effects:
+                self._handlers[type(effect)](effect)
+        except StoreFailedError as e:
+            self._queue.appendleft(ev.WriteFailed(f"{type(e).__name__}: {e}"))
 
     def die(self, error: BaseException) -> None:
         """Something went wrong that nothing here expects: the process is to end rather than to limp on."""
