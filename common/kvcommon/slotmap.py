@@ -31,6 +31,9 @@ class SlotMap:
             if r.first != len(owners) or r.last < r.first:
                 msg = f"map version {self.version}: range {r.first}..{r.last} does not continue at slot {len(owners)}"
                 raise KVClusterError(msg)
+            if r.last >= SLOTS:
+                msg = f"map version {self.version}: range {r.first}..{r.last} ends behind slot {SLOTS - 1}"
+                raise KVClusterError(msg)
             owners.extend([r.partition] * (r.last - r.first + 1))
         if len(owners) != SLOTS:
             msg = f"map version {self.version} covers {len(owners)} of {SLOTS} slots"

@@ -3,6 +3,7 @@
 from dataclasses import asdict
 from typing import Any
 
+from kvcoord.codec import DamagedValueError
 from kvcoord.contract import PartitionState, ReplicaId, RunId
 from kvnode.core.types import Meta
 
@@ -26,8 +27,17 @@ def _state(state: PartitionState | None) -> dict[str, Any] | None:
 
 
 def meta_from_json(blob: Any) -> Meta:
-    """The core's meta from the store's blob; empty for a new replica."""
-    if not blob or "accepted_epoch" not in blob:
+    """The core's meta from the store's blob; empty for a new replica. Raises DamagedValueError for what is none."""
+    if not blob:
+        return Meta()
+    try:
+        return _meta(blob)
+    except (LookupError, TypeError, AttributeError, ValueError) as e:
+        raise DamagedValueError(f"what the disk keeps of replication can't be read: {type(e).__name__}: {e}") from e
+
+
+def _meta(blob: dict[str, Any]) -> Meta:
+    if "accepted_epoch" not in blob:
         return Meta()
     state = _to_state(blob["state"])
     led = [state.leader.run] if state is not None and state.leader is not None else []

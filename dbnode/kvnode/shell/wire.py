@@ -6,6 +6,7 @@ Little-endian. The two frequent messages are fixed structs, the rare ones JSON.
 """
 
 import json
+import math
 import struct
 from collections.abc import Callable
 from typing import Any, Final
@@ -115,6 +116,14 @@ def _number(value: Any) -> int:
     return value
 
 
+def _seconds(value: Any) -> float:
+    """A time that is one: JSON as Python reads it has NaN and Infinity, which no comparison refuses."""
+    seconds = float(value)
+    if not math.isfinite(seconds):
+        raise ValueError(f"{value!r} where seconds must be")
+    return seconds
+
+
 def _to_position(row: list[int]) -> Position:
     epoch, index = (_number(x) for x in row)
     return Position(epoch, index)
@@ -166,7 +175,7 @@ _DECODERS: dict[int, Callable[[dict[str, Any]], Spoken]] = {
         _to_position(b["end"]),
         _number(b["commit"]),
         tuple(EpochStart(_number(e), _number(f)) for e, f in b["epochs"]),
-        float(b.get("lease", Timing().lease)),
+        _seconds(b.get("lease", Timing().lease)),
     ),
     _WELCOME: lambda b: Welcome(_number(b["epoch"]), _to_position(b["parting"]), _number(b["commit"])),
     _REFUSE: lambda b: Refuse(_number(b["epoch"]), RefuseReason(int(b["reason"]))),

@@ -6,7 +6,7 @@ A client's cursor is `node's cursor * 1024 + partition`, so it is 0 only at the 
 from collections.abc import Sequence
 
 from kvcommon.versions import MAX_PARTITIONS
-from kvrouter.redis.replies import items_of
+from kvrouter.redis.replies import ReplyError, items_of
 
 MAX_CURSOR = 2**64 - 1  # clients keep it in 64 bits
 
@@ -31,11 +31,17 @@ def read_cursor(text: bytes, partitions: Sequence[int]) -> tuple[int, int]:
 
 
 def with_router_cursor(reply: bytes, partition: int, partitions: Sequence[int]) -> bytes:
-    """A node's reply to SCAN with its cursor made a client's: of the same partition, the next one, or 0."""
+    """A node's reply to SCAN with its cursor made a client's: of the same partition, the next one, or 0.
+
+    Raises ReplyError.
+    """
     if not reply.startswith(b"*"):
         return reply  # an error
-    cursor, keys = items_of(reply)
-    rest = int(cursor.split(b"\r\n")[1])
+    try:
+        cursor, keys = items_of(reply)
+        rest = int(cursor.split(b"\r\n")[1])
+    except (ValueError, IndexError):
+        raise ReplyError(f"{reply[:40]!r} is no reply to SCAN") from None
     following = next((p for p in partitions if p > partition), 0)
     ours = rest * MAX_PARTITIONS + partition if rest else following
     text = b"%d" % ours

@@ -37,6 +37,9 @@ VALUES: dict[str, tuple[Any, Callable[[Any], bytes], Callable[[bytes], Any]]] = 
 }
 
 
+_ENDLESS = b'{"format":1,"version":1,"ranges":[[0,1000000000000,0]]}'  # a list of its slots takes all memory
+
+
 def golden() -> dict[str, bytes]:
     lines = [line for line in GOLDEN.read_text().splitlines() if line and not line.startswith("#")]
     return {name: data.encode() for name, data in zip(lines[::2], lines[1::2], strict=True)}
@@ -96,7 +99,8 @@ def test_damaged_data_is_a_named_error_or_a_value_of_the_right_type(name: str, d
 
 
 @pytest.mark.parametrize(
-    "text", [b"", b"null", b"[]", b'{"format":true}', b'{"format":1,"version":1,"ranges":[[0,5]]}', b"\xff\xfe"]
+    "text",
+    [b"", b"null", b"[]", b'{"format":true}', b'{"format":1,"version":1,"ranges":[[0,5]]}', _ENDLESS, b"\xff\xfe"],
 )
 def test_what_is_no_map_is_damaged(text: bytes) -> None:
     with pytest.raises(DamagedValueError, match="the slot map in the coordination data is damaged"):

@@ -24,7 +24,7 @@ from kvnode.core.messages import (
     RefuseReason,
     Welcome,
 )
-from kvnode.core.types import Batch, EpochStart, Position
+from kvnode.core.types import START, Batch, EpochStart, Position
 from kvnode.shell.wire import MAX_FRAME_BYTES, Decoder, WireError, decode, encode
 from kvstore.batch import RecordType, encode_batch
 from kvstore.checksum import crc32c
@@ -73,6 +73,9 @@ def test_the_first_frame_on_an_accepted_connection_must_be_small() -> None:
     batch = Batch(1, 1, 1, encode_batch(1, 1, 0, records))
     large = Append(1, 1, Position(0, 0), 0, (batch,), 0, leased=False)
     assert decoder.feed(encode(Ack(1, 1, 1, 1)) + encode(large)) == [Ack(1, 1, 1, 1), large]
+
+
+HELLO = Hello("c", 0, RunId(ReplicaId("p", "i"), "r"), RunId(ReplicaId("q", "i"), "r"), 1, START, 0, (), 2.0)
 
 
 def frame(payload: bytes) -> bytes:
@@ -153,6 +156,7 @@ def test_cut_frames_are_awaited(message: Message, data: st.DataObject) -> None:
         rare(3, {"epoch": 1, "reason": 99}),
         rare(3, {"epoch": 1, "reason": float("inf")}),
         rare(6, {"epoch": 1, "run": ["a", "b"]}),
+        encode(HELLO)[8:].replace(b"2.0}", b"NaN}"),
         rare(7, []),
         rare(7, None),
         b"\x07\x01" + b"[" * 100_000,
