@@ -296,9 +296,7 @@ class AsyncClient:
             check_key(key)  # says what is wrong
         if expected is not None:
             check_version(expected)
-        loop = self._engine.loop
-        deadline = loop.time() + (self._timeout if timeout is None else timeout)
-        return self.run_call(Call(kind, key, value, expected, deadline, loop.create_future()), profile)
+        return self._engine.call((kind, key, value, expected), self._timeout if timeout is None else timeout, profile)
 
     def _deadline(self, timeout: float | None) -> float:
         return self._engine.loop.time() + (self._timeout if timeout is None else timeout)

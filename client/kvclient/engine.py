@@ -10,7 +10,9 @@ from collections import deque
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 
+from kvclient.burst import Burst
 from kvclient.connection import Connection
+from kvclient.errors import ClientClosedError
 from kvclient.lane import Lane
 from kvclient.operations import ReadProfile
 from kvclient.placement import Placement
@@ -20,13 +22,19 @@ from kvclient.transport import TopologySource, Transport
 from kvclient.units import Pair, Unit
 from kvcommon.errors import KVClusterError
 from kvcommon.slots import slot_of
+from kvproto.pipeline import Columns, OperationTuple, ResultTuple, in_columns, picked
 from kvproto.v1 import kv_pb2
 
 # The standard library's logging: a library prints nothing unless its application wants it to.
 log = logging.getLogger(__name__)
 
 _FAR = float("inf")
+_CLOSED = "the client was closed; not applied"
 _TIMER_GRAIN = 0.001  # seconds; deadlines are kept this exactly
+
+
+_Asked = tuple[OperationTuple, float, "asyncio.Future[ResultTuple]"]
+"""An operation, its time-out in seconds, and who waits for it."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -73,6 +81,8 @@ class Engine:
         self._operations = 0
         self._bytes = 0
         self._waiting: deque[tuple[asyncio.Future[None], Unit]] = deque()
+        self._calls: dict[ReadProfile | None, list[_Asked]] = {}  # of this turn of the loop
+        self._tasks: set[asyncio.Task[None]] = set()  # calls for which there is no room
         self._timer: asyncio.TimerHandle | None = None
         self._timer_at = _FAR
         self._mapped = asyncio.Event()
@@ -105,6 +115,9 @@ class Engine:
             if not waiter.done():
                 waiter.set_result(None)
         self._waiting.clear()
+        for profile in tuple(self._calls):
+            self._turn_ends(profile)
+        await asyncio.gather(*self._tasks)
         await self._transport.close()
 
     # -- what callers use
@@ -119,7 +132,23 @@ class Engine:
         slot_map = self.view.slot_map
         return slot_map.owners_of(keys) if slot_map is not None else [None] * len(keys)
 
-    def try_submit(self, unit: Unit, partition: int, profile: ReadProfile | None, *, waited: bool = False) -> bool:
+    def call(
+        self, operation: OperationTuple, timeout: float, profile: ReadProfile | None
+    ) -> "asyncio.Future[ResultTuple]":
+        """One operation, taken with all others of this turn of the loop; what to await. Raises ClientClosedError."""
+        if self.closed or self.view.slot_map is None:
+            raise ClientClosedError("the client was closed" if self.closed else "no map is known yet")
+        future: asyncio.Future[ResultTuple] = self.loop.create_future()
+        calls = self._calls.get(profile)
+        if calls is None:
+            calls = self._calls[profile] = []
+            self.loop.call_soon(self._turn_ends, profile)
+        calls.append((operation, timeout, future))
+        return future
+
+    def try_submit(
+        self, unit: Unit, partition: int, profile: ReadProfile | None, *, waited: bool = False, at_once: bool = False
+    ) -> bool:
         """Take a unit unless others wait or it would exceed the bounds; one that is larger than they are may go alone."""
         operations, size, limits = self._operations + unit.charge, self._bytes + unit.size, self.limits
         if (self._waiting and not waited) or (
@@ -130,7 +159,7 @@ class Engine:
         if unit.deadline < self._timer_at:
             self._set_timer(unit.deadline)
         lane = self._lanes.get((partition, profile))
-        (lane or self.lane(partition, profile)).add(unit)
+        (lane or self.lane(partition, profile)).add(unit, at_once=at_once)
         return True
 
     async def submit(self, unit: Unit, partition: int, profile: ReadProfile | None) -> None:
@@ -146,7 +175,7 @@ class Engine:
             timer.cancel()
             waiter.cancel()
         if self.closed:
-            unit.fail(kv_pb2.Error(code=kv_pb2.ERROR_CODE_UNAVAILABLE, message="the client was closed; not applied"))
+            unit.fail(kv_pb2.Error(code=kv_pb2.ERROR_CODE_UNAVAILABLE, message=_CLOSED))
         elif self.loop.time() >= unit.deadline or not self.try_submit(unit, partition, profile, waited=True):
             message = (
                 f"{self._operations} operations and {self._bytes} bytes are under way, of {self.limits.operations} and "
@@ -209,7 +238,7 @@ class Engine:
     def route(self, units: Iterable[Unit], lane: Lane) -> None:
         """Put back units that are certainly not applied: to the lane they come from, or where the map now says."""
         staying: list[Unit] = []
-        for unit in units:
+        for unit in self.apart(units):
             owners = {self.partition_of(key) for key in unit.all_keys()}
             owner = owners.pop()
             if owners:  # the map has split the group: its caller splits it again
@@ -220,6 +249,20 @@ class Engine:
             else:
                 self.lane(owner, lane.profile).add_first((unit,))
         lane.add_first(staying)
+
+    def apart(self, units: Iterable[Unit]) -> list[Unit]:
+        """The units, bursts as the calls that they are: those still to be done."""
+        apart: list[Unit] = []
+        for unit in units:
+            if type(unit) is Burst:
+                calls = unit.calls()
+                self._operations += len(calls)
+                self._bytes += sum(call.size for call in calls)
+                self.release((unit,))
+                apart += calls
+            else:
+                apart.append(unit)
+        return apart
 
     def release(self, units: Iterable[Unit]) -> None:
         """These units no longer count towards the bounds."""
@@ -247,6 +290,36 @@ class Engine:
         return lane
 
     # -- inside
+
+    def _turn_ends(self, profile: ReadProfile | None) -> None:
+        """Take the calls of the turn that ends: those of one partition and time-out as one burst."""
+        if profile not in self._calls:  # closed meanwhile
+            return
+        asked, timeouts, futures = zip(*self._calls.pop(profile), strict=True)
+        operations = in_columns(asked)
+        keys = operations.keys if type(operations) is Columns else [operation[1] for operation in asked]
+        owners = self.partitions_of(keys)
+        now = self.loop.time()
+        if owners.count(owners[0]) == timeouts.count(timeouts[0]) == len(asked):  # as nearly always
+            self._take(Burst(operations, futures, now + timeouts[0]), owners[0], profile)
+            return
+        parts: dict[tuple[int | None, float], list[int]] = {}
+        for place, part in enumerate(zip(owners, timeouts, strict=True)):
+            parts.setdefault(part, []).append(place)
+        for (owner, timeout), places in parts.items():
+            burst = Burst(picked(operations, places), [futures[i] for i in places], now + timeout)
+            self._take(burst, owner, profile)
+
+    def _take(self, burst: Burst, partition: int | None, profile: ReadProfile | None) -> None:
+        """Take a burst; what there is no room for waits call by call."""
+        if self.closed or partition is None:
+            burst.fail(kv_pb2.Error(code=kv_pb2.ERROR_CODE_UNAVAILABLE, message=_CLOSED))
+        elif not self.try_submit(burst, partition, profile, at_once=True):
+            for call in burst.calls():
+                if not self.try_submit(call, partition, profile):
+                    task = self.loop.create_task(self.submit(call, partition, profile))
+                    self._tasks.add(task)
+                    task.add_done_callback(self._tasks.discard)
 
     def _admit(self) -> None:
         """Wake the first that wait for room; each takes its room when it runs."""

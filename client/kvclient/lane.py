@@ -12,6 +12,7 @@ from operator import attrgetter, itemgetter
 from typing import TYPE_CHECKING
 
 from kvclient.batch import Batch, all_invalid, last_refusal, not_applied, unknown_outcome
+from kvclient.burst import Burst
 from kvclient.connection import Connection
 from kvclient.operations import OPERATION_OVERHEAD, ReadMode, ReadProfile
 from kvclient.retry import Next, Seen, after_answer
@@ -66,11 +67,11 @@ class Lane:
         self._scheduled = False
         self._clock_behind = False  # the server's, behind what other partitions' leaders gave us
 
-    def add(self, unit: Unit) -> None:
-        """Take a unit; it is sent with whatever else arrives in this turn of the loop."""
+    def add(self, unit: Unit, *, at_once: bool = False) -> None:
+        """Take a unit; it is sent with whatever else arrives in this turn of the loop, or `at_once`."""
         self.queue.append(unit)
         if not self._scheduled and len(self.inflight) < self._engine.limits.batches_per_partition:
-            self._schedule()
+            self.pump() if at_once else self._schedule()
 
     def add_first(self, units: Iterable[Unit]) -> None:
         """Take units back, before all that wait."""
@@ -223,6 +224,7 @@ class Lane:
         queue, limit = self.queue, self._engine.limits.batches_per_partition
         under_way = sum(map(_COUNT, self.inflight.values()))
         share = max(_FEW, (sum(map(_COUNT, queue)) + under_way + limit - 1) // limit)
+        share = min(share, MAX_BATCH_OPERATIONS)
         read_bytes = 0 if self.profile is None else self._read_bytes
         units: list[Unit] = []
         count = size = 0
@@ -234,6 +236,14 @@ class Lane:
                 continue
             more, pair = unit.count, unit.pair
             added = unit.size + read_bytes * more
+            if type(unit) is Burst:
+                if unit.begun or size + added > MAX_BATCH_BYTES:
+                    queue.popleft()
+                    queue.extendleft(reversed(self._engine.apart((unit,))))
+                    continue
+                if count + more > share:
+                    queue.appendleft(unit.split(share - count))
+                    continue
             if units and (pair is not None or count + more > MAX_BATCH_OPERATIONS or size + added > MAX_BATCH_BYTES):
                 break
             units.append(queue.popleft())
@@ -312,6 +322,7 @@ class Lane:
             self._keep([batch])
         elif what is Next.REGATHER:
             self._engine.release([unit for unit in batch.units if unit.done])
+            left = self._engine.apart(left)
             for unit in left:
                 unit.shrink()
             self._engine.route(left, self)
@@ -331,7 +342,7 @@ class Lane:
                 batch.maybe = True
             self._keep(batches)
         else:
-            units = [unit for batch in batches for unit in batch.units]
+            units = self._engine.apart(unit for batch in batches for unit in batch.units)
             self._engine.release([unit for unit in units if unit.done])
             for unit in units:
                 unit.shrink()

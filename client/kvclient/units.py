@@ -26,6 +26,11 @@ class Unit(Protocol):
     released: bool  # no longer counts towards the engine's bounds
 
     @property
+    def operations(self) -> Sequence[OperationTuple]:
+        """Those still to be done."""
+        ...
+
+    @property
     def charge(self) -> int:
         """Operations that the unit counts as towards the engine's bounds, until it ends."""
         ...
@@ -105,6 +110,10 @@ class Call:
         return self.operation[1]
 
     @property
+    def operations(self) -> Sequence[OperationTuple]:
+        return (self.operation,)
+
+    @property
     def done(self) -> bool:
         return self.future.done()
 
@@ -167,7 +176,7 @@ class Group:
         self.pair = pair
         self.born = born
         self.observed = 0
-        self.size = _bytes_of(operations) + self.charge * OPERATION_OVERHEAD
+        self.size = size_of(operations)
         self.released = False
         self.refusal: kv_pb2.Error | None = None
         self._results: list[ResultTuple | None] = []  # by position; empty until an answer was not a whole one
@@ -233,15 +242,15 @@ class Group:
 
 
 def joined(units: Sequence[Unit]) -> Sequence[OperationTuple]:
-    """The operations of units that travel together; in columns if those of groups are."""
-    if len(units) == 1 and isinstance(units[0], Group):
+    """The operations of units that travel together; in columns if those of all are."""
+    if len(units) == 1:
         return units[0].operations
-    if type(units[0]) is Group:
-        parts = [unit.operations for unit in units if type(unit) is Group]
-        plain = [part for part in parts if type(part) is Columns and part.kind == parts[0][0][0]]
-        if len(plain) == len(units):
-            keys, values = ([*chain.from_iterable(c)] for c in ((p.keys for p in plain), (p.values for p in plain)))
-            return Columns(plain[0].kind, keys, values)
+    if type(units[0]) is not Call:
+        parts = [unit.operations for unit in units]
+        columns = [part for part in parts if type(part) is Columns]
+        if len(columns) == len(units) and len({part.kind for part in columns}) == 1:
+            keys = [*chain.from_iterable(part.keys for part in columns)]
+            return Columns(columns[0].kind, keys, [*chain.from_iterable(part.values for part in columns)])
     operations: list[OperationTuple] = []
     for unit in units:
         if type(unit) is Call:
@@ -251,10 +260,12 @@ def joined(units: Sequence[Unit]) -> Sequence[OperationTuple]:
     return operations
 
 
-def _bytes_of(operations: Sequence[OperationTuple]) -> int:
+def size_of(operations: Sequence[OperationTuple]) -> int:
+    """Bytes that they take, about."""
+    overhead = len(operations) * OPERATION_OVERHEAD
     if type(operations) is Columns:
-        return sum(map(len, operations.keys)) + sum(map(len, operations.values))
-    return sum(len(operation[1]) + len(operation[2]) for operation in operations)
+        return sum(map(len, operations.keys)) + sum(map(len, operations.values)) + overhead
+    return sum([len(operation[1]) + len(operation[2]) for operation in operations]) + overhead
 
 
 def _of_read(error: kv_pb2.Error) -> kv_pb2.Error:

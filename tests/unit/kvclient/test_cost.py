@@ -16,7 +16,7 @@ from tests.support.calls import Calls
 from tests.unit.kvclient.list_transport import GivenSource, ListTransport, engine_over, turns
 
 MANY = 64
-BOUNDS = {"put": 95.0, "get": 95.0, "batch": 7.4}
+BOUNDS = {"put": 81.0, "get": 81.0, "batch": 7.4}
 VALUE = bytes(256)
 
 
