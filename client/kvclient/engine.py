@@ -314,12 +314,16 @@ class Engine:
         """Take a burst; what there is no room for waits call by call."""
         if self.closed or partition is None:
             burst.fail(kv_pb2.Error(code=kv_pb2.ERROR_CODE_UNAVAILABLE, message=_CLOSED))
-        elif not self.try_submit(burst, partition, profile, at_once=True):
+        elif not self._fits(burst) or not self.try_submit(burst, partition, profile, at_once=True):
             for call in burst.calls():
                 if not self.try_submit(call, partition, profile):
                     task = self.loop.create_task(self.submit(call, partition, profile))
                     self._tasks.add(task)
                     task.add_done_callback(self._tasks.discard)
+
+    def _fits(self, burst: Burst) -> bool:
+        """Whether it is within the bounds by itself."""
+        return burst.count <= self.limits.operations and burst.size <= self.limits.bytes
 
     def _admit(self) -> None:
         """Wake the first that wait for room; each takes its room when it runs."""
