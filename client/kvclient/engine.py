@@ -164,25 +164,28 @@ class Engine:
 
     async def submit(self, unit: Unit, partition: int, profile: ReadProfile | None) -> None:
         """Take a unit once there is room; one whose deadline passes before is failed with RESOURCE_EXHAUSTED."""
-        if self.try_submit(unit, partition, profile):
-            return
-        waiter: asyncio.Future[None] = self.loop.create_future()
-        self._waiting.append((waiter, unit))
-        timer = self.loop.call_at(unit.deadline, _set, waiter)
-        try:
-            await waiter
-        finally:
-            timer.cancel()
-            waiter.cancel()
-        if self.closed:
-            unit.fail(kv_pb2.Error(code=kv_pb2.ERROR_CODE_UNAVAILABLE, message=_CLOSED))
-        elif self.loop.time() >= unit.deadline or not self.try_submit(unit, partition, profile, waited=True):
-            message = (
-                f"{self._operations} operations and {self._bytes} bytes are under way, of {self.limits.operations} and "
-                f"{self.limits.bytes}: no room within the deadline; send less at once, or allow more time"
-            )
-            unit.fail(kv_pb2.Error(code=kv_pb2.ERROR_CODE_RESOURCE_EXHAUSTED, message=message))
-            self._admit()
+        woken = False
+        while not self.try_submit(unit, partition, profile, waited=woken):
+            waiter: asyncio.Future[None] = self.loop.create_future()
+            (self._waiting.appendleft if woken else self._waiting.append)((waiter, unit))
+            timer = self.loop.call_at(unit.deadline, _set, waiter)
+            try:
+                await waiter
+            finally:
+                timer.cancel()
+                waiter.cancel()
+            if self.closed:
+                unit.fail(kv_pb2.Error(code=kv_pb2.ERROR_CODE_UNAVAILABLE, message=_CLOSED))
+                return
+            if self.loop.time() >= unit.deadline:
+                message = (
+                    f"{self._operations} operations and {self._bytes} bytes are under way, of {self.limits.operations} "
+                    f"and {self.limits.bytes}: no room within the deadline; send less at once, or allow more time"
+                )
+                unit.fail(kv_pb2.Error(code=kv_pb2.ERROR_CODE_RESOURCE_EXHAUSTED, message=message))
+                self._admit()
+                return
+            woken = True  # another may have taken the room since: then it waits again, as the first
 
     @property
     def trouble(self) -> str:
