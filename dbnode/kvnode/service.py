@@ -1,8 +1,9 @@
 """The request path of a node: typed batches in, outcomes out; it knows no door's protocol.
 
-Writes of all doors and connections are gathered: what arrived in one turn of the event loop becomes one log batch, one
-fsync and one frame per follower, while earlier batches are still under way. Conditions are evaluated on the index
-overlaid with what is appended and not committed; every answer that depends on that waits for its commit (rule 9).
+Writes of all doors and connections are gathered: what arrived while the log's thread was at work, or in one turn of the
+event loop, becomes one log batch, one fsync and one frame per follower, while earlier batches are still on their way.
+Conditions are evaluated on the index overlaid with what is appended and not committed; every answer that depends on that
+waits for its commit (rule 9).
 """
 
 import asyncio
@@ -257,9 +258,13 @@ class Service:
         return True
 
     def _schedule(self) -> None:
-        if not self._flush_scheduled and len(self._in_flight) < MAX_IN_FLIGHT:
+        """Make the next batch at the end of this turn of the loop, if the log's thread is free: it would only wait there."""
+        if not self._flush_scheduled and self._may_begin():
             self._flush_scheduled = True
             asyncio.get_running_loop().call_soon(self._flush)
+
+    def _may_begin(self) -> bool:
+        return len(self._in_flight) < MAX_IN_FLIGHT and not self._host.writing
 
     def _flush(self) -> None:
         """Make one log batch of what is queued; what goes wrong here would leave callers without an answer."""
@@ -271,7 +276,7 @@ class Service:
 
     def _flush_queue(self) -> None:
         self._flush_scheduled = False
-        if not self._queue or len(self._in_flight) >= MAX_IN_FLIGHT:
+        if not self._queue or not self._may_begin():
             return
         if not self._core.accepting:
             self._refuse_queue(self._reads.not_serving("writes"))
@@ -323,6 +328,11 @@ class Service:
         while in_flight and in_flight[0].last <= index:
             for work in in_flight.popleft().waiting:
                 self._settle(work, None if enough else _TOO_FEW_HAVE_IT)
+        if self._queue:
+            self._schedule()
+
+    def written(self) -> None:
+        """Make a batch of what came while the log's thread was at work."""
         if self._queue:
             self._schedule()
 

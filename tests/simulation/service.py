@@ -121,6 +121,7 @@ class HostModel:
         self.versions = VersionClock(self.config.partition, self.store.highest_version)
         self.watcher: Any = None
         self.cut_version = 0
+        self.writing = False  # so more batches are under way at once than a log's thread lets be
 
     def propose(self, data: bytes, first: int, last: int) -> None:
         self.process.propose(Batch(self.core.epoch, first, last, data))

@@ -121,6 +121,11 @@ class Disk:
         if self._flushing is None:
             self._flush()
 
+    @property
+    def busy(self) -> bool:
+        """Whether the thread is at work: what is written now waits for it."""
+        return self._flushing is not None
+
     def _flush(self) -> None:
         loop = asyncio.get_running_loop()
         self._flushing, self._began = loop.create_future(), loop.time()

@@ -53,6 +53,10 @@ class Watcher(Protocol):
         """Everything up to `index` is committed and applied."""
         ...
 
+    def written(self) -> None:
+        """The log's thread is done with what it had, and may have more."""
+        ...
+
     def role_changed(self, role: Role, epoch: int) -> None:
         """Whatever was proposed in an earlier epoch and is not committed has an unknown outcome now."""
         ...
@@ -368,6 +372,13 @@ class Host:
 
     def _written(self, end: Position) -> None:
         self.step(ev.Written(end))
+        if self.watcher is not None:
+            self.watcher.written()
+
+    @property
+    def writing(self) -> bool:
+        """Whether the log's thread is at work."""
+        return self._disk.busy
 
     def _write_failed(self, reason: str) -> None:
         self.step(ev.WriteFailed(reason))

@@ -80,6 +80,7 @@ class FakeHost:
         self.clock = FakeClock()
         self.versions = VersionClock(0)
         self.cut_version = 0
+        self.writing = False
         self.recovery = SimpleNamespace(note="")
         self.watcher: Any = None
         self.damages: list[Exception] = []

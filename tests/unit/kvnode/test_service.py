@@ -264,6 +264,25 @@ async def test_what_was_in_flight_is_forgotten_at_stepping_down(host: FakeHost, 
     assert again.codes == [Code.OK]
 
 
+async def test_what_comes_while_the_log_is_written_is_one_batch(host: FakeHost, service: Service) -> None:
+    """It would only wait in the log's thread, and cost a frame and an acknowledgement each."""
+    first = ask(service, Request([put(b"0")]))
+    await turn()
+    host.writing = True
+    others = [ask(service, Request([put(b"%d" % i)])) for i in range(1, 4)]
+    await turn()
+    host.commit()
+    await turn()
+    assert first.codes == [Code.OK]
+    assert len(host.proposed) == 1
+    host.writing = False
+    host.watcher.written()
+    await turn()
+    assert [len(records) for records in host.proposed] == [1, 3]
+    host.commit()
+    assert [one.codes for one in others] == [[Code.OK]] * 3
+
+
 async def test_batches_under_way_are_bounded(host: FakeHost, service: Service) -> None:
     """The rest waits, and goes when one is committed."""
     for i in range(MAX_IN_FLIGHT + 2):
