@@ -134,7 +134,11 @@ class Reads:
         try:
             return self._store.get(key)
         except (StoreError, OSError) as e:
-            raise DamagedError(self._damaged(e)) from e
+            raise self.damage(e) from e
+
+    def damage(self, error: Exception) -> DamagedError:
+        """What is raised when the log can't be read; this replica then goes."""
+        return DamagedError(self._damaged(error))
 
     def _damaged(self, error: Exception) -> Outcome:
         """What is answered when the log can't be read; this replica then goes."""

@@ -24,6 +24,7 @@ from kvnode.requests import Answer, other_batch, too_far_ahead, what_is_invalid,
 from kvnode.sessions import decode_outcomes
 from kvnode.shell.host import Host
 from kvnode.work import LOST, Pending, Puts, Transaction, Work
+from kvstore.errors import StoreError
 from kvstore.sessions import Expired
 from kvstore.store import Store
 
@@ -145,7 +146,10 @@ class Service:
 
     def get(self, key: bytes) -> bytes | None:
         """A key's value, applied here; None: it has none. Raises DamagedError, and this replica then goes."""
-        record = self._reads.record(key)
+        try:
+            record = self._store.get(key)
+        except (StoreError, OSError) as e:
+            raise self._reads.damage(e) from e
         return None if record is None else record[2]
 
     def read(self, slot: int, key: bytes, now: float) -> bytes | None:
@@ -158,8 +162,7 @@ class Service:
             refused = self.unfit(slot)
             if refused is not None:
                 raise RefusedError(refused)
-        record = self._reads.record(key)
-        return None if record is None else record[2]
+        return self.get(key)
 
     def transact(self, slot: int, work: Work) -> None:
         """Do the work, all of whose keys are in this slot and valid; it is settled once, perhaps before this returns."""

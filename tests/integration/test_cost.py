@@ -1,5 +1,6 @@
 """What a batch costs in writes, syncs and frames, counted at the seams of three real nodes in this process."""
 
+import asyncio
 from collections import Counter
 from pathlib import Path
 from typing import Any
@@ -14,6 +15,7 @@ from kvstore.files import OsFile
 from tests.support.node_cluster import node_cluster
 
 BATCHES, EACH, REPLICAS = 20, 100, 3
+CONNECTIONS, SETS, FEWEST_TOGETHER = 32, 20, 8
 
 
 async def test_a_batch_is_one_write_and_one_sync_per_replica_and_one_frame_per_follower(
@@ -55,3 +57,31 @@ async def test_a_batch_is_one_write_and_one_sync_per_replica_and_one_frame_per_f
     assert counted["frames with batches"] <= (REPLICAS - 1) * BATCHES
     for name in ("encode_request", "decode_request", "encode_series", "decode_answer"):
         assert counted[name] == BATCHES, name
+
+
+async def test_single_writes_of_many_connections_share_batches(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """What comes while the log is written is one batch: few frames, however many single commands."""
+    frames = 0
+    send = Connection.send
+
+    def counting_send(connection: Connection, message: Message) -> None:
+        nonlocal frames
+        frames += isinstance(message, Append) and bool(message.batches)
+        send(connection, message)
+
+    async def one(address: str, number: int) -> None:
+        host, _, port = address.rpartition(":")
+        reader, writer = await asyncio.open_connection(host, int(port))
+        for n in range(SETS):
+            writer.write(b"SET %d-%d x\r\n" % (number, n))
+            assert await reader.readline() == b"+OK\r\n"
+        writer.close()
+        await writer.wait_closed()
+
+    async with node_cluster(tmp_path, pods=REPLICAS) as cluster:
+        await cluster.put(b"ready", b"")
+        address = (await cluster.member(await cluster.leader())).redis_address
+        monkeypatch.setattr(Connection, "send", counting_send)
+        await asyncio.gather(*(one(address, number) for number in range(CONNECTIONS)))
+        monkeypatch.undo()
+    assert frames <= (REPLICAS - 1) * CONNECTIONS * SETS / FEWEST_TOGETHER
