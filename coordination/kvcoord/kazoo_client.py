@@ -206,7 +206,8 @@ class AsyncKazoo:
             ) from None
         except (BadVersionError, NodeExistsError, NoNodeError):
             raise
-        except (KazooException, KazooTimeoutError, OSError) as error:
+        # RuntimeError: kazoo got an answer to another question; it ends the client, and another is made (`_changed`).
+        except (KazooException, KazooTimeoutError, OSError, RuntimeError) as error:
             what = type(error).__name__ + (f" ({error})" if str(error) else "")
             raise CoordinationUnavailableError(f"ZooKeeper at {self._hosts}: {what}") from error
 

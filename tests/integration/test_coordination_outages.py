@@ -3,6 +3,7 @@
 import asyncio
 import socket
 import uuid
+from collections import deque
 from collections.abc import AsyncIterator, Iterator
 from pathlib import Path
 from typing import Any
@@ -62,6 +63,36 @@ async def write_until_won(c: Coordination, epoch: int) -> int:
                 await c.compare_and_set_partition(0, now.version, wanted)
             except CoordinationUnavailableError:
                 continue
+
+
+class WrongOnce(deque[Any]):
+    """Kazoo's questions without an answer yet; it takes the next answer for that to another question."""
+
+    wrong = True
+
+    def popleft(self) -> Any:
+        request, answer, xid = super().popleft()
+        wrong, self.wrong = self.wrong, False
+        return request, answer, xid + wrong
+
+
+@pytest.mark.filterwarnings(
+    "ignore::pytest.PytestUnhandledThreadExceptionWarning"
+)  # its thread's end is what is tested
+async def test_an_answer_to_another_question_costs_that_call_and_the_connection(
+    sessions: list[ZookeeperCoordination],
+) -> None:
+    """Kazoo then raises what is no error of its own, and its thread ends: torture saw a node's process end of it."""
+    session = sessions[0]
+    await session.create_partition(0, STATE)
+    client = session._zk._client
+    client._pending = WrongOnce(client._pending)
+
+    with pytest.raises(CoordinationUnavailableError):
+        await session.compare_and_set_partition(0, 0, led_by("run1", STATE))
+
+    await write_until_won(session, 2)
+    assert session._zk._client is not client
 
 
 async def test_the_whole_ensemble_dead_for_15_seconds(

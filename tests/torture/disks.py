@@ -107,6 +107,11 @@ class Ext4Disk(Disk):
 
     def empty(self) -> None:
         self._ballast.unlink(missing_ok=True)
+        descriptor = os.open(self.folder, os.O_RDONLY)
+        try:
+            os.fsync(descriptor)  # or the next loss of power would bring it back
+        finally:
+            os.close(descriptor)
 
     def _take(self, left: int) -> bool:
         with suppress(OSError), self._ballast.open("ab") as file:  # no space: the node was quicker

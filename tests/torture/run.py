@@ -160,9 +160,14 @@ async def _flow(scene: Scene, workload: Workload, count: int = 50) -> None:
     """Until so many more writes were acknowledged in every partition."""
     times = workload.timeline.acknowledged
     target = {p: len(times[p]) + count for p in range(scene.shape.partitions)}
-    async with asyncio.timeout(FLOW_SECONDS):
-        while any(len(times[p]) < n for p, n in target.items()):  # noqa: ASYNC110 - the load tells nobody
-            await asyncio.sleep(0.05)
+    deadline = workload.clock() + FLOW_SECONDS
+    while still := [p for p, n in target.items() if len(times[p]) < n]:
+        if workload.clock() > deadline:
+            why = "; ".join(str(trouble) for trouble in workload.troubles[-4:])
+            raise TimeoutError(
+                f"too few writes in partitions {still}, {FLOW_SECONDS:.0f} s after all was healed: {why}"
+            )
+        await asyncio.sleep(0.05)
 
 
 async def _progress(one: Round, workload: Workload, screen: Screen) -> None:
