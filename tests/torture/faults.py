@@ -114,6 +114,8 @@ async def change_rate(scene: Scene, rng: Random) -> str:
         first = node.clock.look
         await pause(rng, 1.0, 3.0)
         last = node.clock.look
+    if not last.number:
+        raise NothingHappenedError(f"{node.name} has never looked at the clock that is to run at another rate")
     if last.true - first.true < 0.5:  # it was down or stopped
         raise NoVictimError
     gained = (last.seen - first.seen) / (last.true - first.true) - 1.0
