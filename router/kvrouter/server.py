@@ -9,7 +9,9 @@ from grpc_reflection.v1alpha import reflection
 from kvcommon.errors import KVClusterError
 from kvcommon.numbers import MAX_GRPC_MESSAGE_BYTES
 from kvproto.v1 import cluster_pb2, cluster_pb2_grpc, kv_pb2, kv_pb2_grpc
+from kvrouter.direct import DirectKeyValue
 from kvrouter.door import ClusterDoor, KeyValueDoor
+from kvrouter.rpc.server import Server
 
 _KEY_VALUE = kv_pb2.DESCRIPTOR.services_by_name["KeyValue"].full_name
 _CLUSTER = cluster_pb2.DESCRIPTOR.services_by_name["Cluster"].full_name
@@ -67,9 +69,6 @@ def _grpcio() -> aio.Server:
 
 
 def _nghttp2(key_value: KeyValueDoor) -> aio.Server:
-    from kvrouter.direct import DirectKeyValue
-    from kvrouter.rpc.server import Server
-
     server = Server(MAX_GRPC_MESSAGE_BYTES)
     server.add_direct(DirectKeyValue(key_value).methods())
     return server
