@@ -34,9 +34,10 @@ class LogBatch:
     @property
     def changes(self) -> dict[bytes, tuple[int, bytes | None]]:
         """What it makes of its keys: version and value, None when deleted. Made when somebody asks, as few do."""
-        for keys, versions, values in self._columns:
-            self._changes.update(zip(keys, zip(versions, values, strict=True), strict=True))
-        self._columns.clear()
+        if self._columns:
+            for keys, versions, values in self._columns:
+                self._changes.update(zip(keys, zip(versions, values, strict=True), strict=True))
+            self._columns.clear()
         return self._changes
 
     def put(self, key: bytes, value: bytes, version: int) -> None:
@@ -73,7 +74,7 @@ class Evaluation:
 
     def __init__(self, reads: Reads, versions: VersionClock, in_flight: deque[LogBatch]) -> None:
         self._reads, self._versions, self._in_flight = reads, versions, in_flight
-        self._making = LogBatch(BatchMaker(0, 0, 0))
+        self._nothing = self._making = LogBatch(BatchMaker(0, 0, 0))
 
     def begin(self, epoch: int, first: int, commit: int) -> LogBatch:
         """The batch, from index `first` on, that `add` fills from now on."""
@@ -82,7 +83,7 @@ class Evaluation:
 
     def end(self) -> None:
         """The batch is full: it is the caller's now."""
-        self._making = LogBatch(BatchMaker(0, 0, 0))
+        self._making = self._nothing
 
     def add(self, work: Work, wall: int) -> None:
         """Decide what comes of the work, and add the records that it makes. `wall`: milliseconds of the time of day."""

@@ -58,14 +58,15 @@ class BatchMaker:
 
     def put(self, key: bytes, value: bytes, version: int) -> None:
         """Add a write. Raises RecordTooLargeError."""
-        at = self._size
-        size = self._add(_PUT, key, value, version)
-        self._changes(key, (at << LENGTH_BITS) + size)
+        at = self._size << LENGTH_BITS
+        self.folded.places.append(at + self._add(_PUT, key, value, version))
+        self.folded.keys.append(key)
 
     def delete(self, key: bytes, version: int) -> None:
         """Add a deletion."""
         self._add(_DELETE, key, b"", version)
-        self._changes(key, None)
+        self.folded.places.append(None)
+        self.folded.keys.append(key)
 
     def session(self, key: bytes, result: bytes, version: int) -> None:
         """Add the result of a client's batch."""
@@ -74,18 +75,15 @@ class BatchMaker:
 
     def _add(self, kind: int, key: bytes, value: bytes, version: int) -> int:
         data, _ = encode_records(self.first + self.count, ((kind, key, value, version, 0),))
+        size = len(data)
         self._parts.append(data)
-        self._size += len(data)
+        self._size += size
         self._took(1, version)
-        return len(data)
-
-    def _changes(self, key: bytes, place: int | None) -> None:
-        self.folded.keys.append(key)
-        self.folded.places.append(place)
+        return size
 
     def _took(self, number: int, version: int) -> None:
         self.count += number
-        self.folded.highest = max(self.folded.highest, version)
+        self.folded.highest = version  # they grow
 
     @property
     def last(self) -> int:
