@@ -6,12 +6,16 @@ from dataclasses import dataclass
 from bench.measure import Outcome
 from bench.report import number
 
-PYTHON_PUTS, PYTHON_GETS = "Puts of 256 B, Python application", "Linearizable gets of 256 B, Python application"
+PYTHON_PUTS, PYTHON_GETS = (
+    "Puts of 256 B, Python application",
+    "Linearizable gets of 256 B (cached), Python application",
+)
 BATCHES = "Batches of 100 puts of 256 B"
-NATIVE_PUTS, NATIVE_GETS = "Puts of 256 B, native clients", "Linearizable gets of 256 B, native clients"
+NATIVE_PUTS, NATIVE_GETS = "Puts of 256 B, native clients", "Linearizable gets of 256 B (cached), native clients"
 UNARY_PUTS, UNARY_GETS = "Unary gRPC from Go: puts", "Unary gRPC from Go: linearizable gets"
 MEMORY = "Memory of a node"
 _DOOR, _ETCD, _ETCD_NATIVE = "KVCluster, Redis door", "etcd, grpc.aio", "etcd, its own client (Go)"
+_ETCD_EACH = f"{_ETCD_NATIVE}, a connection each"
 _CLIENT, _REDIS, _REDIS_PY = "KVCluster, kvclient", "Redis, one server", "Redis, redis-py"
 _ROUTER = "KVCluster, one router"
 
@@ -32,8 +36,10 @@ class Goal:
 
 
 GOALS: Sequence[Goal] = (
-    Goal("Redis door, 128 connections: puts over etcd's, its own client", (NATIVE_PUTS, _DOOR, "128 callers"), (NATIVE_PUTS, _ETCD_NATIVE, "128 callers"), 5),
-    Goal("the same, gets over etcd's linearizable gets", (NATIVE_GETS, _DOOR, "128 callers"), (NATIVE_GETS, _ETCD_NATIVE, "128 callers"), 7),
+    Goal("Redis door, 128 connections: puts over etcd's, its own client, 128 connections", (NATIVE_PUTS, _DOOR, "128 callers"), (NATIVE_PUTS, _ETCD_EACH, "128 callers"), 5),
+    Goal("the same, over etcd's on one connection", (NATIVE_PUTS, _DOOR, "128 callers"), (NATIVE_PUTS, _ETCD_NATIVE, "128 callers"), 5),
+    Goal("the same, gets over etcd's linearizable gets, 128 connections", (NATIVE_GETS, _DOOR, "128 callers"), (NATIVE_GETS, _ETCD_EACH, "128 callers"), 7),
+    Goal("the same, over etcd's on one connection", (NATIVE_GETS, _DOOR, "128 callers"), (NATIVE_GETS, _ETCD_NATIVE, "128 callers"), 7),
     Goal("the same, gets over Redis's", (NATIVE_GETS, _DOOR, "128 callers"), (NATIVE_GETS, _REDIS, "128 callers"), 0.8),
     Goal("one caller: put's p50 over etcd's (native clients)", (NATIVE_PUTS, _DOOR, "1 caller"), (NATIVE_PUTS, _ETCD_NATIVE, "1 caller"), 0.6, at_most=True, latency=True),
     Goal("128 Python tasks: puts over etcd's through Python", (PYTHON_PUTS, _CLIENT, "128 tasks"), (PYTHON_PUTS, _ETCD, "128 tasks"), 10),

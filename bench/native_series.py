@@ -13,7 +13,7 @@ from bench.redis_peer import redis_benchmark
 
 KEYS = 6400  # what redis-benchmark chooses from; as many as the Python load's
 PIPELINE = 16
-EACH_ETCD = "etcd, its own client (Go), a connection each"
+EACH_ETCD = "etcd, its own client (Go), a connection each"  # as many as a client of the Redis protocol has
 
 
 @dataclass(frozen=True, slots=True)
