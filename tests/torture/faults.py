@@ -137,9 +137,10 @@ async def cut(scene: Scene, rng: Random) -> str:
         pairs |= network.pairs(some, others)
     if way != "out":
         pairs |= network.pairs(others, some)
+    before = _processes(scene, some)
     with network.hurt(pairs, CUT) as touched:
         lasted = await pause(rng, 2.5, 8.0)
-    _check(scene, touched, CUT, others)
+    _check(scene, touched, CUT, others, disturbed=before != _processes(scene, some))
     return f"{text} cut {way} for {lasted:.1f} s ({touched.lost} packets lost)"
 
 
@@ -148,18 +149,25 @@ async def slow(scene: Scene, rng: Random) -> str:
     network = _switched(scene)
     text, some, others = _side(scene, rng)
     how = Impairment(rng.choice((0.0, 0.02, 0.1)), rng.choice((0.02, 0.1, 0.4)), rng.choice((0.0, 0.05, 0.3)))
+    before = _processes(scene, some)
     with network.hurt(network.pairs(some, others) | network.pairs(others, some), how) as touched:
         lasted = await pause(rng, 2.5, 8.0)
-    _check(scene, touched, how, others)
+    _check(scene, touched, how, others, disturbed=before != _processes(scene, some))
     return (
         f"{text} slowed by {how.kept * 1000:.0f} to {(how.kept + how.jitter) * 1000:.0f} ms, losing {how.lost:.0%}, "
         f"for {lasted:.1f} s ({touched.kept} packets kept, {touched.lost} lost)"
     )
 
 
-def _check(scene: Scene, touched: Touched, how: Impairment, others: Sequence[str]) -> None:
-    """Who is cut off from everybody has traffic; two followers, or a follower and clients, may have nothing to say."""
-    if {CLIENTS, ROUTER, *scene.members} <= set(others):
+def _processes(scene: Scene, hosts: Sequence[str]) -> list[tuple[int | None, bool]]:
+    """Which processes run there, and whether another fault is at work on them."""
+    nodes = (node for node in scene.nodes.values() if node.name in hosts)
+    return [(node.child.pid, node.busy.locked()) for node in nodes] + [(None, scene.zookeeper.locked())]
+
+
+def _check(scene: Scene, touched: Touched, how: Impairment, others: Sequence[str], *, disturbed: bool) -> None:
+    """Who is cut off from everybody has traffic, unless it was down; two followers, or a follower and clients, may have none."""
+    if {CLIENTS, ROUTER, *scene.members} <= set(others) and not disturbed:
         touched.check(how)
     elif not touched.lost + touched.kept:
         raise NoVictimError
