@@ -10,6 +10,8 @@ _LENGTHS = {b"$%d" % length: length for length in range(1025)}
 _TWO, _THREE = b"*2\r\n", b"*3\r\n"
 _ALIKE = bytes.maketrans(b"~>|%123456789", b"****000000000")
 _LONG = b"*00000"
+_STRINGS = (b"+", b"=", b"(")
+"""In values; or of types that hiredis takes for strings, and Redis for errors: then its commands are looked at again."""
 
 
 class CommandReader:
@@ -49,7 +51,7 @@ class CommandReader:
         if not _looks_usual(data):
             self._feed_exact(data, commands)
             return
-        fast, first = self._fast, len(commands)
+        fast, first, doubtful = self._fast, len(commands), any(mark in data for mark in _STRINGS)
         fast.feed(data)
         gets, has_data = fast.gets, fast.has_data
         try:
@@ -66,10 +68,13 @@ class CommandReader:
                         continue
                 break
             else:
-                return
+                if not doubtful or data == _packed(commands[first:]):
+                    return
         except (hiredis.ProtocolError, hiredis.ReplyError, MemoryError):
             pass
         self._fast = hiredis.Reader()
+        if doubtful and not data.startswith(_packed(commands[first:])):
+            del commands[first:]
         self._feed_exact(data[sum(map(_length, commands[first:])) :], commands)
 
     def _feed_exact(self, data: bytes, commands: list[list[bytes]]) -> None:
@@ -129,6 +134,11 @@ def _split(data: bytes) -> list[bytes] | None:
 def _looks_usual(data: bytes) -> bool:
     """Whether hiredis may see it: a star first, and nowhere, not even in a value, what it could take for a long array."""
     return data[0] == _STAR and _LONG not in data.translate(_ALIKE)
+
+
+def _packed(commands: list[list[bytes]]) -> bytes:
+    """The bytes that these commands are as arrays of bulk strings."""
+    return b"".join(b"*%d\r\n%b" % (len(c), b"".join([b"$%d\r\n%b\r\n" % (len(a), a) for a in c])) for c in commands)
 
 
 def _length(command: list[bytes]) -> int:

@@ -43,7 +43,13 @@ def kept_to_json(kept: Kept) -> dict[str, Any]:
 
 def kept_from_json(blob: Any) -> Kept:
     """Empty for what never was kept. Raises DamagedValueError, NewerFormatError."""
-    identity, slot_map = (blob or {}).get("identity"), (blob or {}).get("map")
+    match blob or {}:
+        case {**kept}:
+            identity, slot_map = kept.get("identity") or "", kept.get("map") or ""
+        case _:
+            raise codec.DamagedValueError(f"{blob!r} is not what a node keeps of its cluster")
+    if not isinstance(identity, str) or not isinstance(slot_map, str):
+        raise codec.DamagedValueError("what a node keeps of its cluster is no text")
     return Kept(
         codec.decode_identity(identity.encode()) if identity else None,
         codec.decode_map(slot_map.encode()) if slot_map else None,

@@ -102,6 +102,23 @@ def test_what_is_no_command_gets_redis_own_error(sent: bytes, error: str) -> Non
     assert read(good, sent, good) == ([[b"PING"]], error)
 
 
+@pytest.mark.parametrize("kind", [b"+k", b"=5\r\ntxt:k", b"(5", b",5.5", b":5", b"_", b"#t"])
+def test_arguments_are_bulk_strings_and_nothing_else(kind: bytes) -> None:
+    """Hiredis takes some other types for strings: Redis ends the connection, whatever comes before and behind."""
+    sent = b"*2\r\n$3\r\nGET\r\n%b\r\n" % kind
+    good, error = request(b"PING"), f"Protocol error: expected '$', got '{kind[:1].decode()}'"
+    for data in (sent, good + sent, good + sent + good):
+        assert read(data) == ([[b"PING"]] * data.startswith(good), error)
+
+
+def test_values_that_begin_like_other_types_are_values() -> None:
+    """In a pipeline whose last command is not whole."""
+    commands = [[b"SET", b"k", value] for value in (b"+49", b"=x", b"(y", b"\r\n+z")]
+    data = b"".join(request(*command) for command in commands)
+    assert read(data) == (commands, "")
+    assert read(data + data[:-5], data[-5:]) == (commands * 2, "")
+
+
 def test_a_value_of_the_largest_size_is_taken() -> None:
     """In pieces as they come from a socket."""
     value = b"x" * MAX_BULK_BYTES
