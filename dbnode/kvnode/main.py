@@ -241,6 +241,7 @@ async def _serve(settings: NodeSettings, stop: asyncio.Event) -> None:
         cluster_id=settings.cluster_id,
         partition=settings.partition,
         pod=settings.pod,
+        boot_id=_boot_id(),
         options=settings.store_options,
     )
     coordination = open_coordination(settings.coordination)

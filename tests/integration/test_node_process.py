@@ -188,12 +188,35 @@ async def test_a_damaged_log_is_not_served_and_rebuilt_once_excluded(nodes: Node
         assert all(store.get(b"k%d" % i) for i in range(20))
 
 
+async def test_a_killed_node_keeps_what_only_the_page_cache_has(nodes: Nodes) -> None:
+    """Durability `memory`: in the same boot of the host the disk is the same replica's, so the last in sync leads again."""
+    coordination = open_coordination(nodes.url)
+    await coordination.start()
+    try:
+        await coordination.create_identity(ClusterIdentity(CLUSTER, "c", 1, 1))
+        await coordination.create_map(SlotMap.even(1))
+        await nodes.start("c-p0-0", durability="memory")
+        await _birth(coordination, ("c-p0-0",))
+        await _put(coordination, b"before")
+        await nodes.kill("c-p0-0")
+        await nodes.start("c-p0-0", durability="memory")
+        await _state(coordination, lambda s: s.epoch == 2)
+        await _put(coordination, b"after")
+        await nodes.kill("c-p0-0")
+    finally:
+        await coordination.close()
+    with Store.open(nodes.data("c-p0-0"), cluster_id=CLUSTER, partition=0) as store:
+        store.commit(store.end.index)
+        assert store.get(b"before")
+        assert store.get(b"after")
+
+
 async def _birth(coordination: Coordination, pods: tuple[str, ...]) -> None:
     async with asyncio.timeout(PATIENCE):
         async for members in coordination.watch_members():
             if len(members) == len(pods):
                 in_sync = tuple(members[p].replica for p in pods)
-                await coordination.create_partition(0, PartitionState(0, None, in_sync, pods, 2))
+                await coordination.create_partition(0, PartitionState(0, None, in_sync, pods, min(2, len(pods))))
                 return
 
 

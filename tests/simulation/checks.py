@@ -5,6 +5,7 @@ A method is called where something happens, and fails the run at the first breac
 """
 
 from bisect import bisect_right
+from dataclasses import replace
 
 from kvcoord.contract import PartitionState, ReplicaId, RunId
 from kvnode.core import events as ev
@@ -30,6 +31,7 @@ class Checker:
         self.committed_at: list[float] = [0.0]
         self.promises: dict[ReplicaId, dict[RunId, float]] = {}  # true time until which each promise holds
         self.known_commits: dict[ReplicaId, int] = {}  # highest that each ever knew to be committed
+        self.acted: PartitionState | None = None  # the newest state that any replica has acted on
         self.gone: dict[RunId, int] = {}  # Go sent: in which epoch
         self.fresh: dict[RunId, float] = {}
         self.counts: dict[str, int] = {}
@@ -114,6 +116,8 @@ class Checker:
             self.fail(process, 2, f"accepted epoch falls from {old.accepted_epoch} to {meta.accepted_epoch}")
         if old.state is not None and (meta.state is None or meta.state.serial < old.state.serial):
             self.fail(process, 2, f"state falls from serial {old.state.serial}")
+        if meta.state is not None and (self.acted is None or meta.state.age > self.acted.age):
+            self.acted = meta.state
 
     def rebuilds(self, process: Process) -> None:
         disk = process.disk
@@ -239,6 +243,17 @@ class Checker:
         if len(after.in_sync) != len({r.pod for r in after.in_sync}):
             self.fail(process, 4, f"two incarnations of a pod are in sync: {after.in_sync}")
         self.count("in-sync changes" if after.epoch == before.epoch else "epochs")
+        self.check_in_sync(process)
+        for other in self.cluster.processes():
+            self._check_effective(other)
+
+    def state_rebuilt(self, process: Process, after: PartitionState) -> None:
+        """Invariant 23: what is put back is the newest state that anyone acted on, of a later generation."""
+        acted = self.acted
+        assert acted is not None
+        if after != replace(acted, generation=acted.generation + 1, serial=acted.serial + 1):
+            self.fail(process, 23, f"{acted} was acted on, {after} is put back")
+        self.count("states put back")
         self.check_in_sync(process)
         for other in self.cluster.processes():
             self._check_effective(other)

@@ -26,6 +26,7 @@ class Faults(Trouble["Machine"]):
             "one_way": self.one_way,
             "slow_way": self.slow_way,
             "break": self.break_connections,
+            "unruly": self.unruly,
             "coordination_down": self.coordination_down,
             "coordination_cut": self.coordination_cut,
             "coordination_slow": self.coordination_slow,
@@ -155,6 +156,13 @@ class Faults(Trouble["Machine"]):
         for connection in list(self.cluster.network.connections):
             if self.rng.random() < 0.5:
                 connection.break_()
+
+    def unruly(self) -> None:
+        """Single frames are lost, doubled, or overtaken, on connections that go on."""
+        network = self.network
+        network.unruly = self.rng.choice([0.02, 0.1, 0.4])
+        self._note(f"{network.unruly:.0%} of messages are lost, doubled or out of order")
+        self._for(self._length(), lambda: setattr(network, "unruly", 0.0))
 
     # --- disks -------------------------------------------------------------------------------------------------------
 

@@ -53,9 +53,35 @@ class Connection:
         if message is not END and loop.verbose:
             what = f"sends {self.other(side).process.who} {describe(message)}"
             side.process.note(what, Mark.SEND, link=link, detail=frequent(message))
+        if message is not END and self.network.unruly and self._unruly(side, message, way):
+            return
         side.queue.append((message, link))
         side.last = max(side.last, loop.now + self.network.delay(*way) + self.network.late.get(way, 0.0))
         loop.at(side.last, self.flow, side)
+
+    def _unruly(self, side: Side, message: Message, way: tuple[str, str]) -> bool:
+        """A frame may be lost, come twice, or late, behind those that were sent after it; whether it goes its own way."""
+        rng = self.network.rng(*way)
+        if rng.random() >= self.network.unruly:
+            return False
+        fate = rng.choice(["lost", "twice", "late"])
+        if self.network.loop.verbose:
+            side.process.note(f"its next message to {way[1]} is {fate}", Mark.FAULT)
+        if fate != "lost":
+            late = rng.choice([0.0, 0.05, 1.0]) * rng.random()
+            self.network.loop.after(self.network.delay(*way) + late, self._arrive, side, message)
+        return fate != "twice"
+
+    def _arrive(self, side: Side, message: Message) -> None:
+        """Out of its turn."""
+        other = self.other(side)
+        if (
+            other.open
+            and other.process.alive
+            and not side.broken
+            and not self.network.is_cut(side.process.pod, other.process.pod)
+        ):
+            other.process.deliver(Received(other.number, message))
 
     def flow(self, side: Side) -> None:
         """Deliver the oldest message of this side, if the way is free."""
@@ -111,6 +137,7 @@ class Network:
         self.find = find  # the running process of a pod
         self.connections: list[Connection] = []
         self.cuts: dict[tuple[str, str], int] = {}
+        self.unruly = 0.0  # share of messages that are lost, doubled or out of order, which TCP would not do
         self.late: dict[tuple[str, str], float] = {}  # ways that take so many seconds more
         rng = loop.stream("network")
         self.calm = calm

@@ -18,6 +18,7 @@ from kvcoord.contract import ClusterIdentity, Death, Lost, PartitionState, Repli
 from kvcoord.memory import Call, Fate, MemoryCoordination, MemoryStore
 from kvnode.core import leading
 from kvnode.core.types import Role
+from kvstore.options import Durability
 from tests.simulation.checks import Checker
 from tests.simulation.disk import Payloads
 from tests.simulation.record import SimulationError
@@ -41,6 +42,7 @@ from tests.support.workload import contended_keys
 CLIENTS: tuple[type[Client], ...] = (DirectClient, NodeRedisClient, RouterClient, DirectClient, RouterRedisClient)
 HEALED_WITHIN = 60.0  # seconds of virtual time after the last fault
 PARTITIONS = 2
+MEMORY_SHARE = 0.2  # of clusters, in which a write waits for the page cache alone
 COORDINATION = SimpleNamespace(who="coordination")
 
 
@@ -84,12 +86,25 @@ class Coordination(MemoryStore):
     def _settled(self) -> None:
         self.pending -= 1
 
+    def create(self, cell: str, data: bytes) -> Won | Lost:
+        outcome = super().create(cell, data)
+        if isinstance(outcome, Won):
+            self.cluster.changed(cell, None, data)
+        return outcome
+
     def compare_and_set(self, cell: str, expected_version: int, data: bytes) -> Won | Lost:
         before = self.get(cell)
         outcome = super().compare_and_set(cell, expected_version, data)
-        if isinstance(outcome, Won) and before is not None:
+        if isinstance(outcome, Won):
             self.cluster.changed(cell, before, data)
         return outcome
+
+    def turn_back(self, cells: Mapping[str, Cell]) -> None:
+        """Other data takes the place of what is there; {}: it is lost. No session outlives it, nothing that was asked before is done."""
+        assert not self.pending
+        self.put_back(cells)
+        for session in self.sessions:
+            session.expire()
 
 
 class Partition:
@@ -123,13 +138,26 @@ class Partition:
     def processes(self) -> list[NodeProcess]:
         return [m.process for m in self.machines.values() if m.process is not None and m.process.serving]
 
-    def changed(self, after: PartitionState) -> None:
-        """Coordination has another state."""
+    def there(self) -> PartitionState | None:
+        """What coordination has, which is older than the true state, or nothing, while its data is lost."""
+        cell = self.cluster.coordination.get(partition_cell(self.number))
+        return None if cell is None else codec.decode_partition(cell.data)
+
+    @property
+    def lost(self) -> bool:
+        """Whether coordination's data is lost or turned back, and not put back yet."""
+        return self.there() != self.state
+
+    def changed(self, there: PartitionState | None, after: PartitionState) -> None:
+        """Coordination has another state than what was there."""
         before, self.state = self.state, after
         self.cluster.loop.note(
             "coordination", f"p{self.number} now {describe_state(after)}", Mark.COORDINATION, epoch=after.epoch
         )
-        self.checker.state_changed(COORDINATION, before, after)
+        if there is not None and there.generation == after.generation:
+            self.checker.state_changed(COORDINATION, before, after)
+        elif there is not None or after.serial > 1:
+            self.checker.state_rebuilt(COORDINATION, after)
 
     def whole(self) -> bool:
         """Someone leads and serves, and all are in sync."""
@@ -143,6 +171,7 @@ class Partition:
             and leader.core.accepting
             and leader.clock.now() < leader.core.lease_until
             and {r.pod for r in state.in_sync} == set(self.pods)
+            and not self.lost
         )
 
 
@@ -157,6 +186,7 @@ class WholeCluster:
         self.cluster_id = "6d1b3c52-0000-4000-8000-000000000001"
         self.window = rng.choice([2000, 10_000, 1 << 20])
         self.segment_bytes = rng.choice([1000, 20_000, 64 << 20])
+        self.durability: Durability = "memory" if self.loop.stream("durability").random() < MEMORY_SHARE else "fsync"
         net = self.loop.net
         if "network" not in options.calm:
             net.base = rng.choice([0.0003, 0.001, 0.005])
@@ -202,10 +232,11 @@ class WholeCluster:
 
     # --- coordination ------------------------------------------------------------------------------------------------
 
-    def changed(self, cell: str, _: Cell, data: bytes) -> None:
+    def changed(self, cell: str, before: Cell | None, data: bytes) -> None:
         for partition in self.partitions:
             if cell == partition_cell(partition.number):
-                partition.changed(codec.decode_partition(data))
+                there = None if before is None else codec.decode_partition(before.data)
+                partition.changed(there, codec.decode_partition(data))
 
     def show_away(self) -> None:
         """Who reaches coordination now."""

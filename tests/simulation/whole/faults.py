@@ -1,16 +1,20 @@
 """Trouble for a whole cluster: processes, sessions, connections and disks; the rest is `tests.simulation.trouble`."""
 
+from collections.abc import Mapping
 from contextlib import suppress
 from typing import TYPE_CHECKING
 
+from kvcoord import codec
+from kvcoord.cells import Cell, partition_cell
 from kvnode.core.events import HandOverRequested, WriteFailed
 from kvnode.core.types import Role
 from kvstore.errors import StoreError
+from tests.simulation.timeline import Mark
 from tests.simulation.trouble import Trouble
 from tests.support.faulty_files import CrashError
 
 if TYPE_CHECKING:
-    from tests.simulation.whole.cluster import Coordination, WholeCluster
+    from tests.simulation.whole.cluster import Coordination, Partition, WholeCluster
     from tests.simulation.whole.machines import Machine
     from tests.simulation.whole.nodes import NodeProcess
     from tests.simulation.whole.world import Net
@@ -38,6 +42,8 @@ class Faults(Trouble["Machine"]):
             "coordination_cut": self.coordination_cut,
             "coordination_slow": self.coordination_slow,
             "session_lost": self.session_lost,
+            "coordination_lost": self.coordination_lost,
+            "coordination_old": self.coordination_old,
             "maybe": self.maybe,
             "slow_disk": self.slow_disk,
             "failed_sync": self.failed_sync,
@@ -129,11 +135,28 @@ class Faults(Trouble["Machine"]):
         self._power_off(self._victim(), self._length())
 
     def _power_off(self, machine: "Machine", back: float) -> None:
+        if self.cluster.durability == "memory":
+            self._power_off_memory(machine, back)
+            return
         who = self._end(machine, silently=True)
         if who:
-            machine.files.crash(self.rng)
+            machine.power_off(self.rng)
             self._note(f"power off {machine.pod} with {who}")
             self.cluster.plan_start(machine, back)
+
+    def _power_off_memory(self, machine: "Machine", back: float) -> None:
+        """What it acknowledged is lost, which another in-sync machine must survive: else only its process dies."""
+        process = machine.process
+        silently = process is not None and process.serving and self._others_are_good(machine)
+        who = self._end(machine, silently=silently)
+        if process is None:
+            return
+        if silently:
+            process.disk.destroyed = True
+            machine.power_off(self.rng)
+            machine.partition.checker.count("page caches lost")
+        self._note(f"{'power off' if silently else 'kill'} {machine.pod} with {who}")
+        self.cluster.plan_start(machine, back)
 
     def all_down(self) -> None:
         """All of a partition at once, back in any order."""
@@ -179,6 +202,50 @@ class Faults(Trouble["Machine"]):
             self._note(f"the session of {process.who} ends")
             process.session.expire()
 
+    def coordination_lost(self) -> None:
+        """All that coordination holds is gone, while it was away or not: the nodes put it back."""
+        self._coordination_turned({}, "coordination's data is lost")
+
+    def coordination_old(self) -> None:
+        """An older copy of coordination's data takes its place, which every replica that it names knows better than."""
+        cells = self.coordination.cells()
+        self._note("coordination's data is copied")
+        what = "coordination's data is turned back"
+        self.loop.after(self.rng.uniform(0.5, 4.0), lambda: self._coordination_turned(cells, what))
+
+    def _coordination_turned(self, cells: Mapping[str, Cell], what: str) -> None:
+        away, coordination = self.rng.choice([0.0, 0.0, 0.5, 3.0]), self.coordination
+        if coordination.down or self.over:
+            return
+        if away:
+            coordination.down = True
+            self._reach_changed(better=False)
+            self._note(f"coordination away for {away:g} s")
+
+        def turn() -> None:
+            if not coordination.pending and all(self._survives(p, cells) for p in self.cluster.partitions):
+                self._note(what)
+                coordination.turn_back(cells)
+            if away:
+                self._note("coordination is back", Mark.HEAL)
+                coordination.down = False
+                self._reach_changed(better=True)
+
+        self._for(away, turn)
+
+    def _survives(self, partition: "Partition", cells: Mapping[str, Cell]) -> bool:
+        """Whether the nodes can put a partition's state back: who was in sync answers, and nobody believes an older copy."""
+        disks, state = partition.checker.disks, partition.state
+        broken = any(p.disk_failed or p.core.strange for p in partition.processes())
+        if partition.lost or broken or any(disks[r].destroyed for r in state.in_sync):
+            return False
+        cell = cells.get(partition_cell(partition.number))
+        if cell is None:
+            return state.leader is not None
+        copy = codec.decode_partition(cell.data)
+        known = [disks[r].meta.state for r in copy.in_sync]
+        return copy == state or all(k is not None and k.age > copy.age for k in known)
+
     # --- disks -------------------------------------------------------------------------------------------------------
 
     def _expendable(self) -> "NodeProcess | None":
@@ -189,6 +256,8 @@ class Faults(Trouble["Machine"]):
     def _others_are_good(self, machine: "Machine") -> bool:
         partition = machine.partition
         state, disks = partition.state, partition.checker.disks
+        if partition.lost:  # who was in sync must answer before the state is put back
+            return False
         if self.cluster.coordination.pending or any(disks[r].destroyed for r in state.in_sync):
             return False
         if any(p.disk_failed for p in partition.processes()) or any(
@@ -228,11 +297,9 @@ class Faults(Trouble["Machine"]):
         if process is None:
             return
         files = process.machine.files
-        logs = sorted(path for path in files.seen if path.suffix == ".log")
-        size = sum(len(files.snapshot()[path]) for path in logs)
-        at = int(self.rng.random() * size * 0.6)
-        for path in logs:
-            length = len(files.snapshot()[path])
+        logs = {path: len(data.rstrip(b"\0")) for path, data in files.snapshot().items() if path.suffix == ".log"}
+        at = int(self.rng.random() * sum(logs.values()) * 0.6)
+        for path, length in sorted(logs.items()):
             if at < length:
                 files.flip(path, at, self.rng.randrange(8))
                 process.disk.destroyed = True
@@ -256,7 +323,7 @@ class Faults(Trouble["Machine"]):
     def old_disk(self) -> None:
         """A copy of its disk from now is put in later, once the machine was away for long enough to be taken out."""
         process = self._expendable()
-        if process is None:
+        if process is None or self.cluster.durability == "memory":  # of the same boot, a copy is no stranger
             return
         if process.core.role is Role.LEADER:
             self._old_leader(process)
@@ -267,8 +334,14 @@ class Faults(Trouble["Machine"]):
 
         def put_in() -> None:
             machine.down_for_good -= 1
-            gone = replica not in machine.partition.state.in_sync and not self.cluster.coordination.pending
-            if gone and machine.partition.checker.disks[replica] is process.disk and not self.over:
+            partition = machine.partition
+            gone = replica not in partition.state.in_sync and not self.cluster.coordination.pending
+            if (
+                gone
+                and not partition.lost
+                and machine.partition.checker.disks[replica] is process.disk
+                and not self.over
+            ):
                 self._note(f"{machine.pod} comes back with an old copy of its disk")
                 machine.files = copy
                 machine.partition.checker.put_back(process.disk, kept)
@@ -279,7 +352,7 @@ class Faults(Trouble["Machine"]):
                 return
             machine.down_for_good += 1
             self._end(machine, silently=True)
-            machine.files.crash(self.rng)
+            machine.power_off(self.rng)
             self._note(f"power off {machine.pod}, to put in the old copy")
             self._for(EXCLUDED_AFTER, put_in)
 

@@ -1,5 +1,6 @@
 """A machine with its disk and clocks, which outlive a process, and the model of the log's thread."""
 
+from random import Random
 from typing import TYPE_CHECKING, Any
 
 from kvcommon.versions import EPOCH_MS
@@ -44,6 +45,7 @@ class Machine:
         self.slow_disk = 0.0  # seconds that a sync may take at most, above the usual
         self.incarnations = 0
         self.runs = 0
+        self.boots = 1
         self.process: NodeProcess | None = None
         self.down_for_good = 0  # reasons for which it is not to be started
 
@@ -59,6 +61,11 @@ class Machine:
             known = shadows.Disk(replica, self.partition.payloads)
             self.partition.checker.known_disk(known)
         return known
+
+    def power_off(self, rng: Random) -> None:
+        """What was not synced is lost, or some of it."""
+        self.boots += 1
+        self.files.crash(rng)
 
     def sync_delay(self) -> float:
         return self.rng.uniform(0.2, 2.0) * self.sync_base + self.rng.random() * self.slow_disk

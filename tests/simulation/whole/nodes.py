@@ -139,8 +139,10 @@ class NodeProcess:
             cluster_id=cluster.cluster_id,
             partition=self.partition.number,
             pod=self.pod,
+            boot_id=f"boot {machine.boots}",
             files=machine.files,
             options=StoreOptions(
+                durability=cluster.durability,
                 segment_bytes=cluster.segment_bytes,
                 compaction_bytes_per_second=0,
                 compaction_reserve_bytes=0,

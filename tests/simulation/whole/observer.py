@@ -40,6 +40,9 @@ class Observer:
     def compare(self, store: Store) -> None:
         """The log found is what was written: all that was durable, and no other bytes."""
         shadow, end = self.process.disk, store.end.index
+        if store.incarnation_lost:  # whatever a boot without syncs has left; nobody counts on it (rule 11)
+            for header, data in iter_batches(store.read(0, ALL)):
+                shadow.append(Batch(header.epoch, header.first, header.last, data))
         kept = [batch for batch in shadow.log if batch.last <= end]
         if shadow.durable.index > end and not shadow.destroyed:
             self.checker.fail(self.process, 22, f"finds a log to {end} at its start, {shadow.durable} was durable")
