@@ -29,7 +29,7 @@ class Checker:
         self.records: dict[tuple[int, int], Record] = {}  # by (epoch, index), where logs may be compacted
         self.committed: list[int] = [0]  # the epoch of each committed index
         self.committed_at: list[float] = [0.0]
-        self.promises: dict[ReplicaId, dict[RunId, float]] = {}  # true time until which each promise holds
+        self.promises: dict[ReplicaId, dict[RunId, float]] = {}  # until when each promise holds, by its own clock
         self.known_commits: dict[ReplicaId, int] = {}  # highest that each ever knew to be committed
         self.acted: PartitionState | None = None  # the newest state that any replica has acted on
         self.gone: dict[RunId, int] = {}  # Go sent: in which epoch
@@ -214,7 +214,7 @@ class Checker:
         leader = process.core.following.leader
         number, heard_at = process.heard
         if ack.heard and ack.heard == number and leader is not None and conn == process.core.following.conn:
-            until = process.clock.true(heard_at + self.cluster.timing.lease)
+            until = heard_at + self.cluster.timing.lease
             held = self.promises.setdefault(disk.replica, {})
             held[leader] = max(until, held.get(leader, 0.0))
 
@@ -226,10 +226,19 @@ class Checker:
         self.count("claims")
         leader = known.leader  # older promises are void: that epoch is over
         until = self.promises.get(process.disk.replica, {}).get(leader, 0.0) if leader is not None else 0.0
-        if leader is None or leader == process.run or until <= self.loop.now or self.gone.get(leader) == known.epoch:
+        if (
+            leader is None
+            or leader == process.run
+            or until <= process.clock.now()
+            or self.gone.get(leader) == known.epoch
+        ):
             return
         if self.cluster.ended.get(leader) is None or leader.run not in self.cluster.coordination.words:
-            self.fail(process, 7, f"claims epoch {state.epoch}; its promise to {leader.run} holds until {until:.6f}")
+            self.fail(
+                process,
+                7,
+                f"claims epoch {state.epoch}; its promise to {leader.run} holds for {until - process.clock.now():.6f} s",
+            )
 
     # --- coordination ------------------------------------------------------------------------------------------------
 

@@ -31,6 +31,7 @@ class Faults(Trouble["Machine"]):
             "coordination_cut": self.coordination_cut,
             "coordination_slow": self.coordination_slow,
             "maybe": self.maybe,
+            "clock_rate": self.clock_rate,
             "slow_disk": self.slow_disk,
             "failed_disk": self.failed_disk,
             "empty_disk": self.empty_disk,

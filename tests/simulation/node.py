@@ -3,7 +3,6 @@
 from collections import deque
 from typing import TYPE_CHECKING
 
-from kvcommon.versions import EPOCH_MS
 from kvcoord.contract import ReplicaId, RunId
 from kvnode.core import effects as ef
 from kvnode.core import events as ev
@@ -11,6 +10,7 @@ from kvnode.core.messages import Append, Hello
 from kvnode.core.replica import Replica
 from kvnode.core.types import Batch, Config, Meta
 from tests.simulation.checks import Checker
+from tests.simulation.clock import Clock
 from tests.simulation.disk import Disk
 from tests.simulation.network import Connection, Side
 from tests.simulation.record import SimulationError
@@ -24,22 +24,6 @@ TICK = 0.05
 LEAVE_TIMEOUT = 5.0
 
 
-class Clock:
-    """A boot-time clock whose rate is wrong by a constant within the assumed bound."""
-
-    def __init__(self, cluster: "Cluster", rate: float, offset: float) -> None:
-        self._loop = cluster.loop
-        self.rate = rate
-        self.offset = offset
-
-    def now(self) -> float:
-        return self.offset + self._loop.now * self.rate
-
-    def true(self, local: float) -> float:
-        """The true time at which this clock shows `local`."""
-        return (local - self.offset) / self.rate
-
-
 class Machine:
     """What outlives a process: clocks, disk, name."""
 
@@ -49,17 +33,13 @@ class Machine:
         self.rng = rng = cluster.loop.stream(f"machine {pod}")
         error = 0.0 if "clocks" in cluster.options.calm else cluster.timing.clock_rate_error
         rate = 1 + rng.choice([-error, error, rng.uniform(-error, error)])
-        self.clock = Clock(cluster, rate, offset=rng.uniform(0, 1e6))
-        self.wall_offset = rng.uniform(-300, 300)
+        self.clock = Clock(cluster.loop, rate, rng.uniform(0, 1e6), rng.uniform(-300, 300))
         self.disk = Disk(ReplicaId(pod, f"{pod}-i1"), cluster.payloads)
         self.incarnations = 1
         self.runs = 0
         self.process: Process | None = None
         self.slow_disk = 0.0  # seconds that a sync may take at most, above the usual
         self.starts_at = 0  # number of the start that is planned; an older plan is void
-
-    def wall_ms(self) -> int:
-        return EPOCH_MS + int((self.cluster.loop.now + 1000) * 1000 + self.wall_offset)
 
     def new_disk(self) -> None:
         """Another incarnation, empty."""
@@ -177,7 +157,7 @@ class Process:
         return self.clock.now()
 
     def wall_ms(self) -> int:
-        return self.machine.wall_ms()
+        return self.clock.wall_ms()
 
     def propose(self, batch: Batch) -> None:
         """The service made a batch."""

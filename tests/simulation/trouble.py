@@ -11,6 +11,8 @@ from collections.abc import Callable, Mapping
 from random import Random
 from typing import Any, Generic, Protocol, TypeVar
 
+from kvcommon.numbers import Timing
+from tests.simulation.clock import Clock
 from tests.simulation.schedule import Options, Struck
 from tests.simulation.timeline import Mark
 
@@ -22,6 +24,7 @@ class Machine(Protocol):
 
     pod: str
     slow_disk: float
+    clock: Clock
 
 
 class Network(Protocol):
@@ -234,6 +237,16 @@ class Trouble(ABC, Generic[M]):
         coordination.maybe = 0.5
         self._note("half of all changes of coordination get no answer")
         self._for(self._length(), lambda: setattr(coordination, "maybe", coordination.usual_maybe))
+
+    # --- clocks ------------------------------------------------------------------------------------------------------
+
+    def clock_rate(self) -> None:
+        """From now on a machine's clock runs at another rate, within the assumed bound, as when it is slewed."""
+        machine, error = self._victim(), Timing().clock_rate_error
+        rate = 1 + self.rng.choice([-error, error, self.rng.uniform(-error, error)])
+        if "clocks" not in self.options.calm:
+            machine.clock.run_at(rate)
+            self._note(f"the clock of {machine.pod} runs at {rate:.4f}")
 
     # --- disks -------------------------------------------------------------------------------------------------------
 

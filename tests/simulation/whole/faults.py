@@ -45,6 +45,7 @@ class Faults(Trouble["Machine"]):
             "coordination_lost": self.coordination_lost,
             "coordination_old": self.coordination_old,
             "maybe": self.maybe,
+            "clock_rate": self.clock_rate,
             "slow_disk": self.slow_disk,
             "failed_sync": self.failed_sync,
             "full_disk": self.full_disk,

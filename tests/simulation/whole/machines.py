@@ -1,33 +1,16 @@
 """A machine with its disk and clocks, which outlive a process, and the model of the log's thread."""
 
 from random import Random
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
-from kvcommon.versions import EPOCH_MS
 from kvcoord.contract import ReplicaId
 from tests.simulation import disk as shadows
+from tests.simulation.clock import Clock
 from tests.simulation.whole.nodes import NodeProcess
 from tests.support.faulty_files import FaultyFiles
 
 if TYPE_CHECKING:
     from tests.simulation.whole.cluster import Partition, WholeCluster
-
-
-class Clock:
-    """A machine's clocks; the rate of the one is wrong by a constant within the assumed bound."""
-
-    def __init__(self, loop: Any, rate: float, offset: float, wall_offset: float) -> None:
-        self._loop, self.rate, self.offset, self._wall_offset = loop, rate, offset, wall_offset
-
-    def now(self) -> float:
-        return float(self.offset + self._loop.now * self.rate)
-
-    def wall_ms(self) -> int:
-        return EPOCH_MS + int((self._loop.now + 1000) * 1000 + self._wall_offset)
-
-    def true(self, local: float) -> float:
-        """The true time at which this clock shows `local`."""
-        return (local - self.offset) / self.rate
 
 
 class Machine:

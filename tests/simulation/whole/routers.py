@@ -21,7 +21,7 @@ from kvrouter.door import KeyValueDoor
 from kvrouter.metrics import RouterMetrics
 from kvrouter.redis.door import RouterDoor
 from kvrouter.topology import CoordinationSource
-from tests.simulation.whole.machines import Clock
+from tests.simulation.clock import Clock
 from tests.simulation.whole.world import Actor
 
 if TYPE_CHECKING:

@@ -48,7 +48,7 @@ def test_seeds_try_every_kind_of_fault_on_whole_clusters_and_the_faults_bite() -
     counts: Counter[str] = Counter()
     for seed in range(3000, 3020):
         counts.update(run(seed).counts)
-    assert len([what for what in counts if what.startswith("fault ")]) == 21
+    assert len([what for what in counts if what.startswith("fault ")]) == 24
     for what in (
         "epochs",
         "claims",
