@@ -15,7 +15,7 @@ from random import Random
 from kvstore.errors import LockedError
 from kvstore.files import SyncError
 
-SECTOR = 512  # bytes that reach the disk together or not at all
+SECTORS = (512, 4096)  # bytes that reach the disk together or not at all
 
 
 @dataclass(eq=False)
@@ -262,8 +262,8 @@ def _torn(writes: list[tuple[int, bytes]], random: Random) -> list[tuple[int, by
 
 def _sectors(writes: list[tuple[int, bytes]], random: Random) -> list[tuple[int, bytes]]:
     """Any of the sectors that were written to: a disk may write them in any order."""
-    kept = []
+    kept, sector = [], random.choice(SECTORS)
     for offset, data in writes:
-        bounds = [0, *range(SECTOR - offset % SECTOR, len(data), SECTOR), len(data)]
+        bounds = [0, *range(sector - offset % sector, len(data), sector), len(data)]
         kept += [(offset + at, data[at:end]) for at, end in pairwise(bounds) if random.random() < 0.5]
     return kept
