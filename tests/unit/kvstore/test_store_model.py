@@ -53,6 +53,7 @@ class StoreMachine(RuleBasedStateMachine):
         self.applied = 0
         self.ever = 0
         self.epoch = 1
+        self.version = 0
 
     @initialize()
     def start(self) -> None:
@@ -68,13 +69,19 @@ class StoreMachine(RuleBasedStateMachine):
             starts.setdefault(b.header.epoch, b.header.first)
         return tuple(starts.items())
 
+    def _next_version(self, step: int) -> int:
+        """Versions grow in the order of the log, as a leader gives them (rule 18)."""
+        self.version += 1 + step % (1 << 50)
+        return self.version
+
     # What the node does
 
     @rule(batches=st.lists(st.lists(records, min_size=1, max_size=4), min_size=1, max_size=3), new_epoch=st.booleans())
     def append(self, batches: list[list[Record]], new_epoch: bool) -> None:
         self.epoch += new_epoch
         data = b""
-        for content in batches:
+        for drawn in batches:
+            content = [record._replace(version=self._next_version(record.version)) for record in drawn]
             commit = min(self.committed, self.durable)
             one = batch(self.end + 1, *content, epoch=self.epoch, commit=commit)
             self.batches.append(ModelBatch(read_header(one), one, list(iter_records(one))))
