@@ -15,7 +15,7 @@ import grpc
 import grpc.aio
 
 from bench.measure import Sample, load, percentiles
-from bench.ports import free_ports
+from kvlocal.ports import free_ports
 from kvproto.v1 import kv_pb2, kv_pb2_grpc
 
 _SERVICE = "kvcluster.v1.KeyValue"

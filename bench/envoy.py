@@ -17,8 +17,8 @@ from typing import Any
 
 import grpc.aio
 
-from bench.ports import HOST, free_ports
 from kvlocal.cluster import LocalCluster
+from kvlocal.ports import HOST, free_ports
 
 _TYPE = "type.googleapis.com/envoy.extensions.filters"
 START_SECONDS = 30.0

@@ -18,7 +18,7 @@ from typing import Any
 import grpc.aio
 from google.protobuf import descriptor_pb2, descriptor_pool, message_factory
 
-from bench.ports import free_ports
+from kvlocal.ports import free_ports
 
 KNOWN_PLACES = ("/var/cache/localkube/bin/etcd",)
 MEMBERS = 3

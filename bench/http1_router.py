@@ -13,7 +13,6 @@ from typing import Any, cast
 import httptools
 from prometheus_client import CollectorRegistry
 
-from bench.ports import HOST
 from kvclient.aio import AsyncClient
 from kvclient.engine import Engine
 from kvclient.grpc_transport import ChannelFactory
@@ -24,6 +23,7 @@ from kvcommon.clock import SystemClock
 from kvcommon.server import run
 from kvcoord.open import open_coordination
 from kvcoord.view import ClusterWatch
+from kvlocal.ports import HOST
 from kvproto.pipeline import ResultTuple
 from kvproto.v1 import kv_pb2
 from kvrouter.door import KeyValueDoor

@@ -11,9 +11,9 @@ from typing import Any
 
 import grpc.aio
 
-from bench.ports import free_ports
 from kvclient import AsyncClient, Operation
 from kvlocal.cluster import LocalCluster, Settings
+from kvlocal.ports import free_ports
 from kvlocal.shape import Shape
 from kvproto.v1 import kv_pb2, kv_pb2_grpc
 

@@ -11,7 +11,7 @@ import redis.asyncio
 from redis.exceptions import ConnectionError as RedisConnectionError
 
 from bench.measure import Sample
-from bench.ports import free_ports
+from kvlocal.ports import free_ports
 
 START_SECONDS = 20.0
 MAX_CONNECTIONS = 1000  # of redis-py; its own default is below 128

@@ -53,3 +53,8 @@ def assign(
         taken.add(port)
         chosen[name] = port
     return chosen
+
+
+def free_ports(count: int) -> list[int]:
+    """So many different ports that were free just now, and that no outgoing connection gets. Raises ConfigurationError."""
+    return list(assign(map(str, range(count)), {}, {}, random.Random()).values())

@@ -252,9 +252,9 @@ async def test_a_stream_answers_a_healthy_partition_while_another_is_silent(scen
 
 async def test_the_routers_answer_comes_before_its_callers_deadline(scene: Scene) -> None:
     scene.leader_of(b"k").answer = refusing(kv_pb2.ERROR_CODE_TOO_FEW_REPLICAS)
-    code, error = await code_of(lambda: scene.stub.Put(kv_pb2.PutRequest(key=b"k", value=b"v"), timeout=0.5))
-    assert code is grpc.StatusCode.DEADLINE_EXCEEDED
-    assert error.code == kv_pb2.ERROR_CODE_DEADLINE_EXCEEDED
+    _, error = await code_of(lambda: scene.stub.Put(kv_pb2.PutRequest(key=b"k", value=b"v"), timeout=0.5))
+    # Unknown if an attempt was under way just then. The error is the router's in both cases: gRPC's own has no such details.
+    assert error.code in (kv_pb2.ERROR_CODE_DEADLINE_EXCEEDED, kv_pb2.ERROR_CODE_OUTCOME_UNKNOWN)
     assert "TOO_FEW_REPLICAS" in error.message
 
 

@@ -26,12 +26,15 @@ class RedisDoor:
         try:
             return Answer(await self._do(kind, key, value))
         except _NOT_DONE as error:
-            return Answer(FAILED, f"{type(error).__name__}: {error}")
+            return Answer(FAILED, self._reason(error))
         except (exceptions.RedisError, OSError) as error:
-            return Answer(UNKNOWN, f"{type(error).__name__}: {error}")
+            return Answer(UNKNOWN, self._reason(error))
 
     async def close(self) -> None:
         await self._client.aclose()
+
+    def _reason(self, error: Exception) -> str:
+        return f"{type(self._client).__name__}: {type(error).__name__}: {error}"
 
     async def _do(self, kind: Kind, key: bytes, value: bytes | None) -> Outcome:
         match kind:

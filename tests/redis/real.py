@@ -2,13 +2,13 @@
 
 import re
 import shutil
-import socket
 import subprocess
 import time
 from collections.abc import Iterator
-from contextlib import closing, contextmanager
+from contextlib import contextmanager
 from pathlib import Path
 
+from kvlocal.ports import free_ports
 from tests.redis.notation import version
 from tests.redis.servers import Server
 from tests.redis.wire import RawConnection
@@ -38,11 +38,11 @@ def installed_version() -> tuple[int, ...]:
 def real_redis(directory: Path, *, cluster: bool) -> Iterator[Server]:
     """A server with one database that keeps nothing on disk; with `cluster` it owns all slots."""
     ensure_installed()
-    server = Server(HOST, _free_port(), installed_version())
+    server = Server(HOST, free_ports(1)[0], installed_version())
     directory.mkdir(parents=True, exist_ok=True)
     arguments = ["--port", str(server.port), "--bind", HOST, "--dir", str(directory), "--databases", "1"]
     arguments += ["--save", "", "--appendonly", "no", "--cluster-enabled", "yes" if cluster else "no"]
-    arguments += ["--cluster-port", str(_free_port())] if cluster else []
+    arguments += ["--cluster-port", str(free_ports(1)[0])] if cluster else []
     with (directory / "log").open("ab") as log:
         process = subprocess.Popen(["redis-server", *arguments], stdin=subprocess.DEVNULL, stdout=log, stderr=log)
     try:
@@ -69,9 +69,3 @@ def _wait_ready(process: subprocess.Popen[bytes], server: Server, *, cluster: bo
         except OSError:
             pass  # it does not listen yet
         time.sleep(0.02)
-
-
-def _free_port() -> int:
-    with closing(socket.socket()) as probe:
-        probe.bind((HOST, 0))
-        return int(probe.getsockname()[1])

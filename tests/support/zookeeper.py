@@ -14,12 +14,13 @@ import socket
 import subprocess
 import time
 from collections.abc import Iterator, Sequence
-from contextlib import ExitStack, contextmanager
+from contextlib import contextmanager
 from pathlib import Path
 from typing import NamedTuple
 
 import pytest
 
+from kvlocal.ports import free_ports
 from tests.support import apt
 
 JAR = Path("/usr/share/java/zookeeper.jar")
@@ -149,7 +150,7 @@ class Ensemble:
 
     def __init__(self, directory: Path, members: int, places: Sequence[Place] | None = None) -> None:
         """Made, not started. `places`: where each member runs, when not all on this machine's loopback."""
-        ports = _free_ports(members * 3)
+        ports = free_ports(members * 3)
         triples = [(ports[3 * i], ports[3 * i + 1], ports[3 * i + 2]) for i in range(members)]
         self.members = tuple(
             Member(directory / f"zk{i}", i, triples, places or [HERE] * members) for i in range(1, members + 1)
@@ -213,11 +214,3 @@ def zookeeper(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Ensemble]:
     """One server for all tests that leave it alone; import this name into a test module to use it."""
     with running_ensemble(tmp_path_factory.mktemp("zookeeper")) as ensemble:
         yield ensemble
-
-
-def _free_ports(count: int) -> list[int]:
-    with ExitStack() as stack:
-        sockets = [stack.enter_context(socket.socket()) for _ in range(count)]
-        for s in sockets:
-            s.bind(("127.0.0.1", 0))
-        return [int(s.getsockname()[1]) for s in sockets]

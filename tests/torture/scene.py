@@ -2,10 +2,9 @@
 
 import asyncio
 import random
-import socket
 import uuid
 from collections.abc import AsyncIterator, Callable, Sequence
-from contextlib import ExitStack, asynccontextmanager
+from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -17,6 +16,7 @@ from kvcoord.view import ClusterWatch
 from kvlocal import birth
 from kvlocal.launch import Command, Launcher
 from kvlocal.nursery import Nursery
+from kvlocal.ports import free_ports
 from kvlocal.processes import Child, Exit
 from kvlocal.shape import Shape
 from tests.support.zookeeper import Ensemble, Place
@@ -238,8 +238,4 @@ class _Builder:
 
 def _ports(*names: str) -> dict[str, int]:
     """Ports of loopback that nobody has now; in namespaces of their own they are free as well."""
-    with ExitStack() as stack:
-        sockets = [stack.enter_context(socket.socket()) for _ in names]
-        for s in sockets:
-            s.bind(("127.0.0.1", 0))
-        return {name: int(s.getsockname()[1]) for name, s in zip(names, sockets, strict=True)}
+    return dict(zip(names, free_ports(len(names)), strict=True))
