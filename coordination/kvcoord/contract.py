@@ -44,7 +44,8 @@ class PartitionState:
 
     `serial` grows by one with every change of this state. `generation` is that of the coordination data; a restore
     makes a new one (rule 19). `in_sync` is ordered: the first that is not the leader is the designated backup.
-    `leader` None: nobody has led yet; any in-sync replica may claim. `replicas` are the pods that belong here.
+    `leader` None: nobody has led yet; any in-sync replica may claim. `replicas` are the pods that belong here: the
+    operator's to change, with `min_in_sync`; a replica of another pod is in sync only until its leader can spare it.
     """
 
     epoch: int
@@ -59,6 +60,10 @@ class PartitionState:
     def age(self) -> tuple[int, int]:
         """(generation, serial): of two states of a partition, the greater one is the newer."""
         return self.generation, self.serial
+
+    def belongs(self, replica: ReplicaId) -> bool:
+        """Whether the replica's pod is one of the partition's, and not taken out of it."""
+        return replica.pod in self.replicas
 
 
 @dataclass(frozen=True, slots=True)

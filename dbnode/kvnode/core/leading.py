@@ -263,7 +263,7 @@ class Leading:
         """Heartbeats, and changes of the in-sync set that are due."""
         heartbeat = self.common.config.timing.heartbeat
         self._end_silent(now)
-        self._hand_over_if_slow(now)
+        self._hand_over_if_unfit(now)
         for follower in self.followers.values():
             if now - follower.sent_at >= heartbeat or follower.sent_commit < self.common.commit:
                 self.feeding.send(follower, (), now, leased=self._leased(now))
@@ -301,8 +301,9 @@ class Leading:
     def _change_in_sync(self, now: float) -> None:
         state = self.state
         stay = [r for r in self.paces.last(state.in_sync) if not self._lost(r, now)]
-        for replica in [r for r in stay if r in self.leaving]:
-            if len(stay) - 1 >= max(1, state.min_in_sync):  # who goes by choice does not take the last copies along
+        for replica in [r for r in stay if r in self.leaving or not state.belongs(r)]:
+            # Who goes by choice does not take the last copies along; a leader that was taken out hands over first.
+            if replica != self.common.replica and len(stay) - 1 >= max(1, state.min_in_sync):
                 stay.remove(replica)
         join = [r for r, f in self.followers.items() if self._may_join(r, f, now)]
         self._await_joining(join)
@@ -339,7 +340,7 @@ class Leading:
             and replica not in self.gone
             and replica not in self.leaving
             and not self._lost(replica, now)
-            and replica.pod in self.state.replicas
+            and self.state.belongs(replica)
             and self.acked.get(replica, 0) >= self.first
         )
 
@@ -383,11 +384,16 @@ class Leading:
         """Stop accepting; pass leadership on as soon as a follower has everything."""
         self.handing_over, self.hand_over_until = True, ALWAYS
 
-    def _hand_over_if_slow(self, now: float) -> None:
-        """A leader whose disk stands still or is far slower than a follower's passes leadership on, not for long in vain."""
+    def _hand_over_if_unfit(self, now: float) -> None:
+        """A leader whose disk stands still or is far slower than a follower's passes leadership on, not for long in vain.
+
+        So does one that was taken out of the partition, once a replica that belongs to it is in sync.
+        """
+        me, state = self.common.replica, self.state
+        spared = self.attempt is None and not state.belongs(me) and any(map(state.belongs, state.in_sync))
         if self.handing_over:
             self.handing_over = now < self.hand_over_until
-        elif self._hung(now) or self.paces.should_hand_over(self.common.replica, self.state.in_sync, now):
+        elif self._hung(now) or self.paces.should_hand_over(me, state.in_sync, now, spared=spared):
             self.handing_over, self.hand_over_until = True, now + self.common.config.timing.lease
 
     def _hand_over_when_ready(self, now: float) -> None:
@@ -397,7 +403,7 @@ class Leading:
         all_committed = common.settled and common.commit == common.end.index
         if not all_committed and not self._hung(now):
             return
-        for replica in self.paces.last(self.state.in_sync):
+        for replica in sorted(self.paces.last(self.state.in_sync), key=lambda r: not self.state.belongs(r)):
             follower = self.followers.get(replica)
             fresh = now - self.heard.get(replica, NEVER) < common.config.timing.heartbeat * 2
             has_all = all_committed or self.acked.get(replica, 0) == common.end.index

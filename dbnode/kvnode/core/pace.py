@@ -18,7 +18,7 @@ LEAST = 0.05  # seconds; nobody faster than that is slow
 SUSTAINED = 10.0  # seconds that it must be so
 RECENT = 3.0  # seconds after which a measurement says nothing of today
 SAMPLES = 10
-SETTLED = 30.0  # seconds of leading before a slow disk is a reason to hand over, and until the next try
+SETTLED = 30.0  # seconds of leading before any of this is a reason to hand over, and until the next try
 JUDGED_EVERY = 1.0
 
 
@@ -61,10 +61,16 @@ class Paces:
         """Whether the leader's own log does not have what was written before `then`, though another's is durable so far."""
         return bool(self._own) and self._own[0][1] < then and any(index >= self._own[0][0] for index in acked)
 
-    def should_hand_over(self, me: ReplicaId, in_sync: Sequence[ReplicaId], now: float) -> bool:
-        """Whether the leader's disk is slow and another's is not; says yes once in half a minute, and never before."""
+    def should_hand_over(
+        self, me: ReplicaId, in_sync: Sequence[ReplicaId], now: float, *, spared: bool = False
+    ) -> bool:
+        """Whether the leader's disk is slow and another's is not, or it is `spared`, not wanted where another leads as well.
+
+        Says yes once in half a minute, and never before: who was told to go may not reach coordination.
+        """
         self.judge(in_sync, now)
-        if me not in self.slow or self.slow >= set(in_sync) or now - self.tried_at < SETTLED:
+        slow = me in self.slow and not self.slow >= set(in_sync)
+        if not (slow or spared) or now - self.tried_at < SETTLED:
             return False
         self.tried_at = now
         return True

@@ -180,6 +180,7 @@ class Replica(Facts):
         if leader is not None and self.following.told_to_go == (state.epoch, leader):
             return NEVER
         others = [r for r in state.in_sync if leader is None or r != leader.replica]
+        others.sort(key=lambda r: not state.belongs(r))  # who was taken out of the partition leads if nobody else does
         if leader is None:
             bound = NEVER if state.epoch == 0 else self.bound_until
         elif state.epoch == self.led_before and not (self.torn and others):

@@ -24,6 +24,8 @@ write, messages arrive, compare-and-sets are answered. The idea is etcd-io/raft'
     compact A 5 [purged=3]  A's log is compacted to there, deletes that far are gone
     passed A                how far A knows every replica to be
     min 1                   a person sets minInSync
+    new D                   a pod with an empty disk starts
+    replicas A B D          the operator makes these the partition's pods
     space A low|enough      what is left on A's disk
     disk A 0.2              A's syncs take so long
     load 15                 for so many seconds the leader is given a batch twice a second
@@ -287,6 +289,15 @@ class World:
     def _do_min(self, number: str) -> None:
         assert self.state is not None
         self.state = replace(self.state, min_in_sync=int(number), serial=self.state.serial + 1)
+        self.version += 1
+
+    def _do_new(self, pod: str) -> None:
+        self.processes[pod] = Process(pod)
+        self._do_restart(pod)
+
+    def _do_replicas(self, *pods: str) -> None:
+        assert self.state is not None
+        self.state = replace(self.state, replicas=pods, serial=self.state.serial + 1)
         self.version += 1
 
     def _do_space(self, pod: str, what: str) -> None:
