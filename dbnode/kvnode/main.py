@@ -1,7 +1,6 @@
 """The `kvnode` command: one replica of one partition as a process."""
 
 import asyncio
-import errno
 import sys
 import uuid
 from collections.abc import Callable
@@ -36,7 +35,7 @@ from kvnode.shell.transport import TcpNetwork
 from kvnode.shell.upkeep import Upkeep
 from kvnode.status import Reporter, sync_histogram
 from kvstore.errors import CorruptionError, StoreFailedError
-from kvstore.files import SyncError
+from kvstore.files import is_full
 from kvstore.store import Store
 
 log = structlog.get_logger()
@@ -44,7 +43,6 @@ log = structlog.get_logger()
 FREE_CHECK = 1.0
 LEAST_FREE = 64 << 10  # bytes; a rebuild's first file is far smaller
 FOLLOWER_SHARE = 4  # a follower goes on until a quarter of what a leader keeps free is left: leaders stop first
-FULL = (errno.ENOSPC, errno.EDQUOT)
 
 
 @dataclass(slots=True)
@@ -205,8 +203,7 @@ class Node:
 
 def _was_full(failure: BaseException | None) -> bool:
     """Whether a store failed for want of space alone: what is on its disk is known then, as after a crash."""
-    cause = failure.__cause__ if failure is not None else None
-    return isinstance(cause, OSError) and not isinstance(cause, SyncError) and cause.errno in FULL
+    return failure is not None and is_full(failure.__cause__)
 
 
 def _boot_id() -> str:

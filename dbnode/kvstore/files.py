@@ -4,14 +4,33 @@ import contextlib
 import errno
 import fcntl
 import os
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Protocol
 
-from kvstore.errors import LockedError
+from kvstore.errors import CorruptionError, LockedError
+
+_NO_ROOM = frozenset({errno.ENOSPC, errno.EDQUOT})
 
 
 class SyncError(OSError):
     """A sync failed: what was written since the one before may be on the disk or not, now and after a restart."""
+
+
+def is_full(error: BaseException | None) -> bool:
+    """Whether something failed for want of space alone: then what is on the disk is known, and space may come back."""
+    return isinstance(error, OSError) and not isinstance(error, SyncError) and error.errno in _NO_ROOM
+
+
+@contextlib.contextmanager
+def unreadable_is_damaged(path: Path) -> Iterator[None]:
+    """What the disk can't read any more (EIO) is gone, like what it reads wrongly: a CorruptionError of this file."""
+    try:
+        yield
+    except OSError as e:
+        if e.errno != errno.EIO or isinstance(e, SyncError):
+            raise
+        raise CorruptionError(str(path), 0, f"it can't be read: {e.strerror}") from e
 
 
 class File(Protocol):
@@ -188,6 +207,15 @@ class OsFiles:
     def free_bytes(self, path: Path) -> int:
         stat = os.statvfs(path)
         return stat.f_bavail * stat.f_frsize
+
+
+def read_file(files: Files, path: Path) -> bytes | None:
+    """What a small file holds; None if it is missing. Raises CorruptionError if it can't be read, OSError."""
+    try:
+        with unreadable_is_damaged(path):
+            return files.read(path)
+    except FileNotFoundError:
+        return None
 
 
 def replace_file(files: Files, path: Path, data: bytes) -> None:

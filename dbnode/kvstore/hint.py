@@ -16,7 +16,7 @@ from typing import Final
 
 from kvstore.batch import RECORD_BYTES, BatchHeader, RecordType, unpack_record
 from kvstore.errors import CorruptionError
-from kvstore.files import Files, replace_file
+from kvstore.files import Files, read_file, replace_file
 from kvstore.index.base import LENGTH_BITS, MAX_OFFSET
 from kvstore.meta import EpochStart
 from kvstore.sealed import HEADER_BYTES, seal, unseal
@@ -194,10 +194,8 @@ def _check(hint: Hint, path: Path) -> None:
 def read_hint(files: Files, segment: Path) -> Hint | None:
     """The hint of a segment file; None if there is none. Raises CorruptionError, FormatVersionError, OSError."""
     path = hint_path(segment)
-    try:
-        return decode_hint(files.read(path), path)
-    except FileNotFoundError:
-        return None
+    data = read_file(files, path)
+    return None if data is None else decode_hint(data, path)
 
 
 def write_hint(files: Files, segment: Path, hint: Hint) -> None:

@@ -5,7 +5,7 @@ from pathlib import Path
 from typing import Final, NamedTuple
 
 from kvstore.errors import CorruptionError
-from kvstore.files import Files, replace_file
+from kvstore.files import Files, read_file, replace_file
 from kvstore.sealed import HEADER_BYTES, seal, unseal
 
 HORIZON: Final = "horizon"
@@ -34,9 +34,8 @@ WHOLE: Final = Horizon()
 def read_horizon(files: Files, directory: Path) -> Horizon:
     """What the directory says; WHOLE if it says nothing. Raises CorruptionError, FormatVersionError."""
     path = directory / HORIZON
-    try:
-        data = files.read(path)
-    except FileNotFoundError:
+    data = read_file(files, path)
+    if data is None:
         return WHOLE
     content = unseal(_MAGIC, data, path)
     if len(content) != _ROW.size:

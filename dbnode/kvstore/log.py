@@ -6,7 +6,6 @@ place waits for no change of the file's size, which a file system puts through i
 Nothing here is decided twice: an OSError means that the caller must stop using the log (rule 4).
 """
 
-import errno
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -14,13 +13,12 @@ from typing import Final
 
 from kvstore.batch import BatchHeader, Record, RecordType, batch_behind, decode_record
 from kvstore.errors import BatchBoundaryError, CorruptionError
-from kvstore.files import Files
+from kvstore.files import Files, is_full
 from kvstore.index.base import MAX_OFFSET, unpack_place
 from kvstore.segment import HEADER_BYTES, Segment, segment_header, segment_name
 
 MAX_SEGMENT_BYTES: Final = MAX_OFFSET
 _PUT: Final = int(RecordType.PUT)  # a plain number is compared faster
-_NO_ROOM: Final = frozenset({errno.ENOSPC, errno.EDQUOT})
 
 
 @dataclass(slots=True, eq=False)
@@ -102,7 +100,7 @@ class Log:
         try:
             segment.file.write(bytes(ahead), size)
         except OSError as e:
-            if e.errno not in _NO_ROOM:
+            if not is_full(e):
                 raise
         else:
             segment.allocated += ahead

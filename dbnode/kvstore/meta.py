@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any, Final
 
 from kvstore.errors import CorruptionError, WrongClusterError
-from kvstore.files import Files, replace_file
+from kvstore.files import Files, read_file, replace_file
 from kvstore.sealed import HEADER_BYTES, seal, unseal
 
 META: Final = "meta"
@@ -44,9 +44,8 @@ class Meta:
 def read_meta(files: Files, directory: Path) -> Meta | None:
     """What the directory says of itself; None for one never used. Raises CorruptionError, FormatVersionError."""
     path = directory / META
-    try:
-        data = files.read(path)
-    except FileNotFoundError:
+    data = read_file(files, path)
+    if data is None:
         return None
     content = unseal(_META_MAGIC, data, path)
     try:
@@ -80,9 +79,8 @@ def check_owner(meta: Meta, directory: Path, cluster_id: str, partition: int) ->
 def read_epochs(files: Files, directory: Path) -> tuple[EpochStart, ...] | None:
     """The epoch table, ascending; None if there is none. Raises CorruptionError, FormatVersionError."""
     path = directory / EPOCHS
-    try:
-        data = files.read(path)
-    except FileNotFoundError:
+    data = read_file(files, path)
+    if data is None:
         return None
     content = unseal(_EPOCHS_MAGIC, data, path)
     if len(content) % _ROW.size:

@@ -12,7 +12,7 @@ import structlog
 
 from kvstore.batch import check_batch, check_records
 from kvstore.errors import CorruptionError, FormatVersionError
-from kvstore.files import Files
+from kvstore.files import Files, unreadable_is_damaged
 from kvstore.hint import Hint, read_hint
 from kvstore.log import Log, LogBatch
 from kvstore.segment import COMPACTED_HEADER_BYTES, HEADER_BYTES, SUFFIX, Segment, committed_behind, read_segment_header
@@ -62,18 +62,21 @@ class _Recovery:
         for number, name in enumerate(names):
             segment = self._open(self.directory / name, number)
             self.segments.append(segment)
-            is_last = number == len(names) - 1
-            if is_last and _is_torn_birth(segment):
-                self.torn, segment.size = segment.size, 0
-            elif self._is_leftover(segment):
-                self.leftovers.append(segment.path)
-                self.segments.pop().file.close()
-            else:
-                self._take(segment, is_last=is_last)
+            with unreadable_is_damaged(segment.path):
+                self._add(segment, is_last=number == len(names) - 1)
 
     def _open(self, path: Path, number: int) -> Segment:
         file = self.files.open(path)
         return Segment(number, 0, path, file, file.size())
+
+    def _add(self, segment: Segment, *, is_last: bool) -> None:
+        if is_last and _is_torn_birth(segment):
+            self.torn, segment.size = segment.size, 0
+        elif self._is_leftover(segment):
+            self.leftovers.append(segment.path)
+            self.segments.pop().file.close()
+        else:
+            self._take(segment, is_last=is_last)
 
     def _is_leftover(self, segment: Segment) -> bool:
         """Whether the compaction's output before this segment stands for it. Its content doesn't matter then."""

@@ -1,4 +1,4 @@
-"""A file system in memory that does what disks do at their worst: forgets what wasn't synced, tears, fills, rots.
+"""A file system in memory that does what disks do at their worst: forgets what wasn't synced, tears, fills, rots, fails.
 
 What a directory holds and what files hold are each kept twice: as the running system sees it and as the disk has it.
 `crash` throws the first away. Between the two it may keep, for each file, the first of the writes since the last sync
@@ -7,6 +7,7 @@ changed since its last sync.
 """
 
 import errno
+from collections.abc import Callable
 from dataclasses import dataclass, field
 from itertools import pairwise
 from pathlib import Path
@@ -18,14 +19,34 @@ from kvstore.files import SyncError
 SECTORS = (512, 4096)  # bytes that reach the disk together or not at all
 
 
+@dataclass(frozen=True, slots=True)
+class Rot:
+    """A damaged place of a file. `bit`: the one that reads wrongly; None: nothing can be read there (EIO)."""
+
+    offset: int
+    bit: int | None = None
+
+
 @dataclass(eq=False)
 class Inode:
-    """A file's bytes, as seen and as on the disk; what was written since the last sync, and whether it was cut."""
+    """A file's bytes, as seen and as on the disk; what was written since the last sync, and whether it was cut.
+
+    `rot` is damage that nobody has met yet.
+    """
 
     data: bytearray = field(default_factory=bytearray)
     synced: bytes = b""
     writes: list[tuple[int, bytes]] = field(default_factory=list)
     cut: bool = False
+    rot: Rot | None = None
+
+    def flip(self, offset: int, bit: int) -> None:
+        """Turn one bit, on the disk, too, if it is there."""
+        self.data[offset] ^= 1 << bit
+        if offset < len(self.synced):
+            synced = bytearray(self.synced)
+            synced[offset] ^= 1 << bit
+            self.synced = bytes(synced)
 
     def settle(self) -> None:
         """All that is seen is on the disk."""
@@ -49,15 +70,19 @@ class FaultyFile:
         seen = self.inode.data
         assert offset <= len(seen), "a hole"
         room = self.files.write_step(offset + len(data) - len(seen))
-        part = data[: len(seen) + room - offset]
+        fails = self.files.write_fails()
+        part = data[: len(data) // 2] if fails else data[: len(seen) + room - offset]
         seen[offset : offset + len(part)] = part
         self.inode.writes.append((offset, bytes(part)))
+        if fails:
+            raise io_error()
         if len(part) < len(data):
             raise OSError(errno.ENOSPC, "No space left on device")
 
     def pread(self, length: int, offset: int) -> bytes:
         self._alive()
         self.files.preads += 1
+        self.files.read_step(self.inode, offset, offset + length)
         return bytes(self.inode.data[offset : offset + length])
 
     def sync(self) -> None:
@@ -70,6 +95,8 @@ class FaultyFile:
         self.files.step("truncate")
         del self.inode.data[size:]
         self.inode.cut = True
+        if self.inode.rot is not None and self.inode.rot.offset >= size:
+            self.inode.rot = None
 
     def size(self) -> int:
         self._alive()
@@ -92,6 +119,11 @@ class FaultyLock:
             self.files.locked.discard(self.path)
 
 
+def io_error() -> OSError:
+    """What a broken disk says."""
+    return OSError(errno.EIO, "Input/output error")
+
+
 class CrashError(BaseException):
     """The machine stopped in the middle of an operation; nothing after it was done."""
 
@@ -108,6 +140,10 @@ class FaultyFiles:
         self.durable: dict[Path, Inode] = {}
         self.directories: set[Path] = set()
         self.failing_syncs = 0  # the next so many syncs fail, having written nothing
+        self.failing_writes = 0  # the next so many writes fail, having written a half
+        self.may_fail: Callable[[str], bool] = lambda _: (
+            True
+        )  # asked what is about to happen; False: that fault is over
         self.crash_in: int | None = None  # the operation, counted from 1, that is not done because the machine stops
         self.operations: list[str] = []
         self.preads = 0
@@ -132,7 +168,7 @@ class FaultyFiles:
         """Stop the machine and start it again: what wasn't synced is lost, or partly kept if `random` says so."""
         self.boot += 1
         self.crash_in = None
-        self.failing_syncs = 0
+        self.failing_syncs = self.failing_writes = 0
         self.locked.clear()
         names = dict(self.durable)
         if random:
@@ -150,8 +186,18 @@ class FaultyFiles:
     def flip(self, path: Path, offset: int, bit: int = 0) -> None:
         """Turn one bit, on the disk and as seen."""
         inode = self.seen[path]
-        inode.data[offset] ^= 1 << bit
+        inode.flip(offset, bit)
         inode.settle()
+
+    def damage(self, path: Path, offset: int, bit: int | None = None) -> None:
+        """A place that turns out, when it is read, to have a bit turned or (None) not to be readable any more."""
+        self.seen[path].rot = Rot(offset, bit)
+
+    def heal(self) -> None:
+        """All that was to fail, or to be found damaged, is well again."""
+        self.failing_syncs = self.failing_writes = 0
+        for inode in self.seen.values():
+            inode.rot = None
 
     def snapshot(self) -> dict[Path, bytes]:
         """Every file's bytes as seen."""
@@ -175,11 +221,31 @@ class FaultyFiles:
         grows = max(0, grows)
         return grows if self.capacity is None else max(0, min(grows, self._room()))
 
+    def write_fails(self) -> bool:
+        """Whether the write under way is one that fails."""
+        fails = self.failing_writes > 0
+        self.failing_writes -= fails
+        return fails and self.may_fail("a write fails")
+
     def sync_step(self) -> None:
         self.step("sync")
         if self.failing_syncs:
             self.failing_syncs -= 1
-            raise SyncError(errno.EIO, "Input/output error")
+            if self.may_fail("a sync fails"):
+                raise SyncError(*io_error().args)
+
+    def read_step(self, inode: Inode, start: int, end: int) -> None:
+        """Meet the damage there. A place that can't be read stays so; a bit is turned for good."""
+        rot = inode.rot
+        if rot is None or not start <= rot.offset < min(end, len(inode.data)):
+            return
+        if not self.may_fail("a place can't be read" if rot.bit is None else "a turned bit is read"):
+            inode.rot = None
+        elif rot.bit is None:
+            raise io_error()
+        else:
+            inode.rot = None
+            inode.flip(rot.offset, rot.bit)
 
     # kvstore.files.Files
 
@@ -202,7 +268,9 @@ class FaultyFiles:
     def read(self, path: Path) -> bytes:
         if path not in self.seen:
             raise FileNotFoundError(path)
-        return bytes(self.seen[path].data)
+        inode = self.seen[path]
+        self.read_step(inode, 0, len(inode.data))
+        return bytes(inode.data)
 
     def rename(self, source: Path, target: Path) -> None:
         self.step("rename")

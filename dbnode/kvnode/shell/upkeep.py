@@ -8,12 +8,13 @@ import structlog
 
 from kvcommon.clock import Clock
 from kvstore.errors import StoreClosedError, StoreError
+from kvstore.files import is_full
 from kvstore.store import Store
 
 log = structlog.get_logger()
 
 PAUSE = 1.0  # seconds between two looks for something to do
-PAUSE_WHEN_REFUSED = 30.0  # seconds after the disk had no room, for instance
+PAUSE_WHEN_REFUSED = 30.0  # seconds after the disk had no room
 
 
 class Upkeep:
@@ -56,15 +57,17 @@ class Upkeep:
     async def _once(self) -> float:
         """Do one piece of work; gives the seconds until the next."""
         self._store.allow_purge(self._passed())
-        loop = asyncio.get_running_loop()
+        loop, pause = asyncio.get_running_loop(), PAUSE
         try:
             if await loop.run_in_executor(self._thread, self._store.maintain):
                 return 0.0
         except OSError as e:
-            log.warning("the log can't be compacted now", error=str(e))
-            return PAUSE_WHEN_REFUSED
+            if not is_full(e):
+                raise
+            log.warning("no room to compact the log now", error=str(e))
+            pause = PAUSE_WHEN_REFUSED
         segments = max(1, self._store.segments)
         if self._verify_every and self._clock.now() - self._verified_at >= self._verify_every / segments:
             self._verified_at = self._clock.now()
             await loop.run_in_executor(self._thread, self._store.verify)
-        return PAUSE
+        return pause

@@ -1,5 +1,6 @@
 """Disks at their worst: the right answer or an error by name, never a wrong value."""
 
+import errno
 from pathlib import Path
 
 import pytest
@@ -416,3 +417,60 @@ def test_a_failed_cut_or_state_fails_the_store(nth: int) -> None:
     with pytest.raises(StoreFailedError):
         store.cut(4) if nth == 1 else store.save_state({"a": 1})
     refuses_everything(store)
+
+
+# Disks that can't read
+
+
+def test_a_place_of_any_file_that_cannot_be_read_at_a_start_is_damage_by_name() -> None:
+    """As any damage, it lets the replica be rebuilt; hints are only made anew."""
+    image = kept().snapshot()
+    for path, data in image.items():
+        for at in range(0, len(data), 7):
+            files = FaultyFiles()
+            files.seen = {p: Inode(bytearray(d), d) for p, d in image.items()}
+            files.damage(path, at)
+            try:
+                with capture_logs(), open_store(files) as store:
+                    assert store.end.index == 26
+                    maintain(store)
+            except CorruptionError as e:
+                assert e.file == str(path)
+                assert path.suffix != ".hint"
+                assert files.snapshot() == image, "what is refused is left alone"
+                if path.name != META:
+                    open_store(files, rebuild=True).close()
+            except OSError as e:
+                assert e.errno == errno.EIO
+                assert path.suffix == ".log", "read when it was compacted"
+
+
+def test_a_read_that_fails_once_changes_nothing() -> None:
+    files = written()
+    store = open_store(files)
+    store.commit(COUNT)
+    files.damage(logs(files)[0], 100)
+    with pytest.raises(OSError, match="Input/output error"):
+        for i in range(COUNT):
+            store.get(b"k%d" % i)
+    with pytest.raises(OSError, match="Input/output error"):
+        store.verify()
+    files.heal()
+    check_values(store)
+
+
+def test_a_write_that_fails_leaves_what_was_durable() -> None:
+    """Half of it is on the disk: the next start cuts that."""
+    files = FaultyFiles()
+    store = open_store(files)
+    fill(store, 3)
+    store.append(batch(4, put(b"k4", b"v4"), commit=3))
+    files.failing_writes = 1
+    with pytest.raises(StoreFailedError, match="Input/output error"):
+        store.flush()
+    refuses_everything(store)
+    store.close()
+    store = open_store(files)
+    assert store.torn_bytes > 0
+    assert store.end.index == 3
+    check_values(store)

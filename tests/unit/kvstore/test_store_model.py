@@ -1,6 +1,7 @@
 """The store against a model, through crashes at any moment."""
 
 import contextlib
+import errno
 from dataclasses import dataclass
 from random import Random
 
@@ -10,10 +11,17 @@ from hypothesis import HealthCheck, settings
 from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, precondition, rule
 
 from kvstore.batch import BatchHeader, Record, iter_batches, iter_records, read_header
-from kvstore.errors import BatchBoundaryError, CutBelowCommitError, StoreError
+from kvstore.errors import (
+    BatchBoundaryError,
+    CorruptionError,
+    CutBelowCommitError,
+    FormatVersionError,
+    StoreError,
+    StoreFailedError,
+)
 from kvstore.sessions import Sessions, session_key
 from kvstore.store import Store
-from tests.support.faulty_files import CrashError, FaultyFiles
+from tests.support.faulty_files import CrashError, FaultyFiles, Inode
 from tests.unit.kvstore.support import DELETE, EPOCH, PUT, SESSION, batch, fold, open_store
 
 KEYS = [b"a", b"b", b"key", b"a longer key"]
@@ -123,8 +131,11 @@ class StoreMachine(RuleBasedStateMachine):
     def wipe(self, draw: int) -> None:
         if draw == 0:
             self.store.wipe_for_rebuild()
-            self._forget_behind(0)
-            self.committed = self.applied = self.ever = 0
+            self._forget_all()
+
+    def _forget_all(self) -> None:
+        self._forget_behind(0)
+        self.committed = self.applied = self.ever = 0
 
     @rule(steps=st.integers(1, 5))
     def maintain(self, steps: int) -> None:
@@ -184,6 +195,79 @@ class StoreMachine(RuleBasedStateMachine):
         with contextlib.suppress(CrashError):
             open_store(self.files)
         self._crash(seed, self.durable)
+
+    @precondition(lambda self: self.store.end.index > self.durable)
+    @rule(sync=st.booleans(), power=st.booleans(), seed=st.none() | st.integers(0, 2**32))
+    def fail_in_flush(self, sync: bool, power: bool, seed: int | None) -> None:
+        """A write that fails leaves what was durable; a sync that fails leaves nothing that may be counted on (rule 4)."""
+        self.files.failing_syncs, self.files.failing_writes = sync, not sync
+        with pytest.raises(StoreFailedError, match="Input/output error"):
+            self.store.flush()
+        with pytest.raises(StoreFailedError):
+            self.store.get(KEYS[0])
+        if power:
+            self.files.crash(Random(seed) if seed is not None else None)
+        else:
+            self.files.stop()
+        self.files.heal()
+        if not sync:
+            self._open(self.durable, self.end)
+            return
+        with pytest.raises(StoreFailedError, match="Open it with rebuild"):
+            open_store(self.files)
+        self.store = open_store(self.files, read_cache_bytes=1500, rebuild=True)
+        self._forget_all()
+
+    @rule(sync=st.booleans(), after=st.integers(0, 3))
+    def fail_in_maintenance(self, sync: bool, after: int) -> None:
+        """The log is as good as before, what was begun is begun anew."""
+        for _ in range(after):
+            self.store.maintain()
+        self.files.failing_syncs, self.files.failing_writes = sync, not sync
+        with contextlib.suppress(OSError):
+            self.store.maintain()
+        self.files.heal()
+
+    @rule(share=st.floats(0, 0.999), which=st.floats(0, 0.999), bit=st.none() | st.integers(0, 7), start=st.booleans())
+    def damage(self, share: float, which: float, bit: int | None, start: bool) -> None:
+        """A place that can't be read, or reads wrongly, gives an error by name or does not matter."""
+        image = self.files.snapshot()
+        found = sorted(path for path, inode in self.files.seen.items() if inode.data)
+        path = found[int(which * len(found))]
+        self.files.damage(path, int(share * len(self.files.seen[path].data)), bit)
+        with contextlib.suppress(CorruptionError, FormatVersionError):  # at a start all damage is that
+            store = self._opened_again() if start else self.store
+            try:
+                self._use(store)
+            except OSError as e:
+                assert e.errno == errno.EIO
+        self.files.stop()
+        self.files.seen = {p: Inode(bytearray(data), data) for p, data in image.items()}
+        self.files.durable = dict(self.files.seen)
+        self._open(self.durable, self.end)
+
+    def _opened_again(self) -> Store:
+        self.files.stop()
+        store = open_store(self.files, read_cache_bytes=1500)
+        assert store.torn_bytes or store.end.index >= self.durable
+        return store
+
+    def _use(self, store: Store) -> None:
+        """All reads there are: what they give was written."""
+        if store.commit(self.applied) == self.applied:
+            expected = fold(r for b in self.batches for r in b.records if r.index <= self.applied)
+            for key in KEYS:
+                assert store.get(key) == expected.get(key)
+        written = {r for b in self.batches for r in b.records}
+        position = 0
+        while data := store.read(position, 200):
+            for header, one in iter_batches(data):
+                assert set(iter_records(one)) <= written
+                position = header.last
+        while store.maintain():
+            pass
+        for _ in range(store.segments):
+            store.verify()
 
     def _crash(self, seed: int | None, survives: int) -> None:
         self.files.crash(Random(seed) if seed is not None else None)
