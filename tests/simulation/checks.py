@@ -24,6 +24,7 @@ class Checker:
         self.loop = loop
         self.cluster = cluster
         self.disks: dict[ReplicaId, Disk] = {}
+        self.held: list[Disk] = []  # what disks held when others took their place
         self.writers: dict[int, RunId] = {}  # of each epoch
         self.batches: dict[tuple[int, int], tuple[bytes, Position]] = {}  # by (epoch, first): bytes, what it follows
         self.records: dict[tuple[int, int], Record] = {}  # by (epoch, index), where logs may be compacted
@@ -48,6 +49,7 @@ class Checker:
 
     def put_back(self, disk: Disk, copy: DiskCopy) -> None:
         """An old copy takes this disk's place: what it knew of states and commits is gone, too, and nobody may count on it."""
+        self.held.append(disk.image())
         disk.put_back(copy)
         disk.destroyed = disk.replica in self.cluster.coordination.state.in_sync
         self.known_commits.pop(disk.replica, None)
@@ -126,6 +128,8 @@ class Checker:
             disk.destroyed = True  # a compare-and-set that adds it may be on its way: then as if the disk were lost
         elif counted or process.core.in_sync:
             self.fail(process, 4, f"wipes {disk.replica}, which is in sync")
+        else:
+            disk.wiped = True
         self.count("rebuilds")
 
     # --- commit ------------------------------------------------------------------------------------------------------
@@ -165,12 +169,17 @@ class Checker:
         if index > self.top:
             self.fail(process, 16, "acknowledges a write that is not committed and applied")
         epoch = self.committed[index]
-        copies = sum(disk.epoch_at(index, durable=True) == epoch for disk in self.disks.values() if not disk.destroyed)
+        copies = self._copies(index, epoch)
         least = self.cluster.coordination.state.min_in_sync
-        if copies < least and not any(disk.destroyed for disk in self.disks.values()):
+        if copies < least:
             self.fail(process, 21, f"acknowledges {index} with {copies} durable copies of {least}")
         self._serves(process)
         self.count("acknowledged")
+
+    def _copies(self, index: int, epoch: int) -> int:
+        """How many replicas have it durably, or had it when their disk was lost. What is wiped is none's any more."""
+        disks = (disk for disk in (*self.disks.values(), *self.held) if not disk.wiped)
+        return len({disk.replica for disk in disks if disk.epoch_at(index, durable=True) == epoch})
 
     def answered(self, process: Process, index: int) -> None:
         """A linearizable read is answered with the record at this index."""
@@ -276,6 +285,7 @@ class Checker:
     # --- processes ---------------------------------------------------------------------------------------------------
 
     def started(self, process: Process) -> None:
+        process.disk.wiped = False  # it was to be, and its process ended before
         self.check_in_sync(process)
 
     def ended(self, process: Process) -> None:

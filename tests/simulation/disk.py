@@ -52,6 +52,7 @@ class Disk:
         self.payloads = payloads
         self.meta = Meta()
         self.destroyed = False
+        self.wiped = False  # to be rebuilt under another incarnation
         self.log: list[Batch] = []
         self.firsts: list[int] = []
         self.cached = 0  # so many batches are in the page cache
@@ -132,6 +133,12 @@ class Disk:
     def copy(self) -> DiskCopy:
         """What is durable now."""
         return DiskCopy(tuple(self.log[: self.synced]), self.meta)
+
+    def image(self) -> "Disk":
+        """Another disk with what is durable on this one now."""
+        found = Disk(self.replica, self.payloads)
+        found.put_back(self.copy())
+        return found
 
     def put_back(self, copy: DiskCopy) -> None:
         """A copy takes this disk's place."""
