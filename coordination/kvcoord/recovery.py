@@ -52,7 +52,8 @@ def rebuilt(testimonies: Collection[Witness], *, missing: bool) -> PartitionStat
             "bring it back, or let a person choose (kvrecover)"
         )
     if missing:
-        content = sorted(t.replica for t in testimonies if t.replica in wanted and not t.lost)
+        # Who has never known a state misses none, and has acted on none.
+        content = sorted(t.replica for t in testimonies if t.replica in wanted and not t.lost and t.state is not None)
         if content:
             return f"{', '.join(map(str, content))} sees no loss: it may use other coordination data than this replica"
     return _next_generation(newest)

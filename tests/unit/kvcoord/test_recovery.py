@@ -65,6 +65,12 @@ def test_a_member_that_sees_no_loss_uses_other_data() -> None:
     assert "b/1 sees no loss" in str(rebuilt([says(A, NEW), says(B, NEW, lost=False)], missing=True))
 
 
+def test_a_member_that_has_never_known_a_state_misses_none() -> None:
+    """It was cut off from the birth until the loss."""
+    state = rebuilt([says(A, NEW), says(B, None, lost=False)], missing=True)
+    assert state == replace(NEW, serial=9, generation=2)
+
+
 def test_over_an_older_state_who_knows_no_better_need_not_see_a_loss() -> None:
     """To it nothing has changed."""
     state = rebuilt([says(A, NEW), says(B, OLD, lost=False)], missing=False)
