@@ -14,21 +14,32 @@ from kvlocal.shape import Shape
 
 BATCH = 500
 MILLION = 1_000_000
+MORE_HISTORY = 2  # times that every key is written again
+STARTS = "From start to serving"
 QUICKSTART = Shape("bench", partitions=3, replicas=3, min_in_sync=2)
 
 
 async def memory(folder: Path, plan: Plan, say: Callable[[str], None]) -> list[Outcome]:
-    """Resident memory of idle nodes, and what keys add to it."""
+    """Resident memory of idle nodes, what keys add to it, and how long a node that has them takes to be ready again."""
     async with one_partition(folder) as doors:
         idle = _resident(doors)
         began = time.monotonic()
-        for at in range(0, plan.keys, BATCH):
-            numbers = range(at, min(at + BATCH, plan.keys))
-            await put_many(doors.direct, [(b"%016d" % n, b"v" * plan.value_bytes) for n in numbers])
+        await _write_all(doors, plan)
         say(f"{plan.keys:,} keys loaded in {time.monotonic() - began:.1f} s")
         full = _resident(doors)
         leader = await doors.cluster.leader(0)
-    outcomes = []
+        follower = next(pod for pod in idle if pod != leader)
+        once = await _ready_again(doors, follower)
+        for _ in range(MORE_HISTORY):
+            await _write_all(doors, plan)
+        often = await _ready_again(doors, follower)
+    say(f"a killed follower is ready again after {once:.1f} s, with {1 + MORE_HISTORY} times the history {often:.1f} s")
+    outcomes = [
+        Outcome(
+            STARTS, f"a killed node with {plan.keys:,} keys, each written {times}", "found again", "s", [Sample(took)]
+        )
+        for times, took in (("once", once), (f"{1 + MORE_HISTORY} times", often))
+    ]
     for role, pods in (("leader", [leader]), ("follower", [p for p in idle if p != leader])):
         was = sum(idle[p] for p in pods) / len(pods)
         added = sum(full[p] - idle[p] for p in pods) / len(pods) * MILLION / plan.keys
@@ -40,6 +51,21 @@ async def memory(folder: Path, plan: Plan, say: Callable[[str], None]) -> list[O
             )
         )
     return outcomes
+
+
+async def _write_all(doors: Doors, plan: Plan) -> None:
+    for at in range(0, plan.keys, BATCH):
+        numbers = range(at, min(at + BATCH, plan.keys))
+        await put_many(doors.direct, [(b"%016d" % n, b"v" * plan.value_bytes) for n in numbers])
+
+
+async def _ready_again(doors: Doors, pod: str) -> float:
+    """Seconds from the start of a killed node to its readiness: all that it has is known, and it follows."""
+    await doors.cluster.kill(pod)
+    began = time.monotonic()
+    doors.cluster.restart(pod)
+    await doors.cluster.wait_ready()
+    return time.monotonic() - began
 
 
 def _resident(doors: Doors) -> dict[str, float]:
@@ -54,7 +80,7 @@ async def starts(folder: Path, plan: Plan, say: Callable[[str], None]) -> list[O
         ("1 partition x 3 replicas", ONE_PARTITION, False),
         ("3 partitions x 3 replicas and a router", QUICKSTART, True),
     ):
-        new, again = (Outcome("From start to serving", row, column, "s") for column in ("new", "found again"))
+        new, again = (Outcome(STARTS, row, column, "s") for column in ("new", "found again"))
         for _ in range(plan.starts):
             with tempfile.TemporaryDirectory(dir=folder) as one:
                 for outcome in (new, again):
