@@ -19,12 +19,13 @@ from kvstore.files import SyncError
 SECTORS = (512, 4096)  # bytes that reach the disk together or not at all
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(slots=True)
 class Rot:
     """A damaged place of a file. `bit`: the one that reads wrongly; None: nothing can be read there (EIO)."""
 
     offset: int
     bit: int | None = None
+    met: bool = False
 
 
 @dataclass(eq=False)
@@ -239,12 +240,11 @@ class FaultyFiles:
         rot = inode.rot
         if rot is None or not start <= rot.offset < min(end, len(inode.data)):
             return
-        if not self.may_fail("a place can't be read" if rot.bit is None else "a turned bit is read"):
-            inode.rot = None
-        elif rot.bit is None:
+        rot.met = rot.met or self.may_fail("a place can't be read" if rot.bit is None else "a turned bit is read")
+        if rot.met and rot.bit is None:
             raise io_error()
-        else:
-            inode.rot = None
+        inode.rot = None
+        if rot.met and rot.bit is not None:
             inode.flip(rot.offset, rot.bit)
 
     # kvstore.files.Files
