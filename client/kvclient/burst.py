@@ -17,7 +17,7 @@ _IS_DONE = methodcaller("done")
 class Burst:
     """Calls of one partition with one deadline: a `Unit`. When something goes wrong they go on as `calls` of their own."""
 
-    __slots__ = ("deadline", "futures", "observed", "operations", "refusal", "released", "size")
+    __slots__ = ("charge", "count", "deadline", "futures", "observed", "operations", "refusal", "released", "size")
     pair: Final[Pair | None] = None
     born: Final[float | None] = None
 
@@ -28,18 +28,11 @@ class Burst:
         deadline: float,
     ) -> None:
         self.operations, self.futures, self.deadline = operations, futures, deadline
+        self.count = self.charge = len(futures)
         self.size = size_of(operations)
         self.observed = 0
         self.released = False
         self.refusal: kv_pb2.Error | None = None
-
-    @property
-    def count(self) -> int:
-        return len(self.operations)
-
-    @property
-    def charge(self) -> int:
-        return len(self.operations)
 
     @property
     def done(self) -> bool:
@@ -54,6 +47,7 @@ class Burst:
         """Give up the first `count` calls, as another burst."""
         first = Burst(self.operations[:count], self.futures[:count], self.deadline)
         self.operations, self.futures = self.operations[count:], self.futures[count:]
+        self.count = self.charge = len(self.futures)
         self.size -= first.size
         return first
 

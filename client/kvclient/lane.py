@@ -27,7 +27,7 @@ if TYPE_CHECKING:
 
 _VERSION, _VALUE, _ERROR = map(itemgetter, range(3))  # of a result
 _COUNT = attrgetter("count")  # of a unit
-_FEW = 16  # reads that are not shared out among batches
+_FEW_READS, _FEW_WRITES = 16, 256  # operations that are not shared out among batches
 _READ_BYTES = 16 << 10  # how large the first answer's records are taken to be
 
 
@@ -218,16 +218,19 @@ class Lane:
     def _gather(self) -> Batch | None:
         """The next batch of what waits: at most 1,000 operations and 4 MiB, a caller's own pair alone.
 
-        Of many reads it takes its share only, so that as many batches are under way as may be: while the server is at one,
-        this side makes or reads another. Writes go together: a batch costs three logs the same, however many are in it.
+        Of many operations it takes its share only, so that as many batches are under way as may be: while the server is at one,
+        this side makes or reads another. Fewer writes than that go together: a batch costs three logs the same, however many
+        are in it.
         Of reads the answer counts, taken to be like the last one.
         """
-        queue, share, read_bytes = self.queue, MAX_BATCH_OPERATIONS, 0
+        queue, read_bytes = self.queue, 0
+        few = _FEW_WRITES
         if self.profile is not None:
-            limit, read_bytes = self._engine.limits.batches_per_partition, self._read_bytes
-            under_way = sum(map(_COUNT, self.inflight.values()))
-            share = max(_FEW, (sum(map(_COUNT, queue)) + under_way + limit - 1) // limit)
-            share = min(share, MAX_BATCH_OPERATIONS)
+            few, read_bytes = _FEW_READS, self._read_bytes
+        limit = self._engine.limits.batches_per_partition
+        under_way = sum(map(_COUNT, self.inflight.values()))
+        share = max(few, (sum(map(_COUNT, queue)) + under_way + limit - 1) // limit)
+        share = min(share, MAX_BATCH_OPERATIONS)
         units: list[Unit] = []
         count = size = 0
         pair: Pair | None = None
