@@ -1,6 +1,7 @@
-"""Latency under load: undisturbed, with a follower catching up, during a hand-over of leadership."""
+"""Latency under load: undisturbed, with a follower catching up, during a hand-over of leadership, while logs are compacted."""
 
 import asyncio
+import re
 import time
 from collections.abc import Awaitable, Callable
 from pathlib import Path
@@ -9,8 +10,16 @@ from bench.measure import Outcome, Sample, percentiles
 from bench.ours import Doors, one_partition, put_many
 from bench.plan import Plan
 from bench.throughput import key_of
+from kvlocal import probe
+from kvlocal.cluster import Settings
 
 WRITERS = 32
+COMPACTIONS = 5  # of the leader, while it is measured
+COMPACTING_SECONDS = 60.0  # at most
+SMALL_SEGMENTS = Settings(
+    node_arguments=("--segment-bytes", str(4 << 20))
+)  # so that there is much to compact, and often
+COMPACTED = re.compile(r"^kvcluster_node_compactions\{.*\} (\S+)$", re.MULTILINE)
 GROUP = "Latency of puts under load, 32 tasks"
 
 
@@ -62,10 +71,27 @@ async def _leave_behind(doors: Doors, plan: Plan, value: bytes) -> str:
     return pod
 
 
+async def _compactions(doors: Doors) -> int:
+    """Of the leader, since it began."""
+    answer = await probe.ask(doors.cluster.port(doors.leader, "http"), "/metrics")
+    found = COMPACTED.search(answer.body) if answer else None
+    return int(float(found[1])) if found else 0
+
+
+async def _compacting(doors: Doors, say: Callable[[str], None]) -> None:
+    """Until the leader has compacted so often; the writes make the garbage."""
+    before, began = await _compactions(doors), time.monotonic()
+    while (done := await _compactions(doors) - before) < COMPACTIONS:
+        if time.monotonic() - began > COMPACTING_SECONDS:
+            break
+        await asyncio.sleep(0.2)
+    say(f"{done} compactions of the leader in {time.monotonic() - began:.1f} s")
+
+
 async def disturbed(folder: Path, plan: Plan, say: Callable[[str], None]) -> list[Outcome]:
     """p50, p99, p99.9 and the longest put in each state."""
     value = b"v" * plan.value_bytes
-    async with one_partition(folder) as doors:
+    async with one_partition(folder / "default") as doors:
         rows = [("undisturbed", await _latencies(doors, value, asyncio.sleep(2 * plan.seconds)))]
         pod = await _leave_behind(doors, plan, value)
         rows.append(
@@ -75,6 +101,8 @@ async def disturbed(folder: Path, plan: Plan, say: Callable[[str], None]) -> lis
             )
         )
         rows.append(("leadership is handed over, twice", await _latencies(doors, value, _hand_over(doors, plan))))
+    async with one_partition(folder / "small", settings=SMALL_SEGMENTS) as doors:
+        rows.append(("logs in files of 4 MiB are compacted", await _latencies(doors, value, _compacting(doors, say))))
     outcomes = []
     for row, latencies in rows:
         p50, p99, p999 = percentiles(latencies, 0.5, 0.99, 0.999)
