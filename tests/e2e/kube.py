@@ -54,6 +54,7 @@ PATHS = {
     "pods": "/api/v1",
     "services": "/api/v1",
     "configmaps": "/api/v1",
+    "events": "/api/v1",
     "persistentvolumeclaims": "/api/v1",
     "statefulsets": "/apis/apps/v1",
     "deployments": "/apis/apps/v1",
