@@ -1,0 +1,5 @@
+BEGIN TRANSACTION;
+CREATE TABLE sessions (
+    session TEXT PRIMARY KEY, boot_id TEXT NOT NULL, expires REAL NOT NULL) WITHOUT ROWID;
+INSERT INTO "sessions" VALUES('session1','boot1',1806.0);
+COMMIT;
