@@ -144,7 +144,7 @@ class Reads:
         """What is answered when the log can't be read; this replica then goes."""
         self._host.damaged(error)
         text = f"this replica's log can't be read; ask again, another will lead: {error}"
-        return Outcome(Code.INTERNAL, message=text)
+        return Outcome(Code.UNAVAILABLE, message=text)
 
     def not_serving(self, what: str) -> Outcome:
         """A leader that can't serve right now, or no leader."""

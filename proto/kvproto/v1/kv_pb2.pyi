@@ -103,7 +103,7 @@ class _ErrorCodeEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_ErrorCode.V
     ERROR_CODE_TOO_STALE: _ErrorCode.ValueType  # 12
     """gRPC UNAVAILABLE; this replica can't show that it is within max_lag_ms"""
     ERROR_CODE_INTERNAL: _ErrorCode.ValueType  # 13
-    """gRPC INTERNAL; a defect or damage, the message says which"""
+    """gRPC INTERNAL; a defect, the message says which"""
 
 class ErrorCode(_ErrorCode, metaclass=_ErrorCodeEnumTypeWrapper):
     """Why an operation was not done, or is not known to have been done."""
@@ -134,7 +134,7 @@ ERROR_CODE_DEADLINE_EXCEEDED: ErrorCode.ValueType  # 11
 ERROR_CODE_TOO_STALE: ErrorCode.ValueType  # 12
 """gRPC UNAVAILABLE; this replica can't show that it is within max_lag_ms"""
 ERROR_CODE_INTERNAL: ErrorCode.ValueType  # 13
-"""gRPC INTERNAL; a defect or damage, the message says which"""
+"""gRPC INTERNAL; a defect, the message says which"""
 Global___ErrorCode: _TypeAlias = ErrorCode  # noqa: Y015
 
 @_typing.final

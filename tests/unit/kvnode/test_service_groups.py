@@ -327,7 +327,7 @@ async def test_a_log_that_can_not_be_read_fails_the_group_alone(
     await turn()
     monkeypatch.undo()
     host.commit()
-    assert [o.code for o in group.settled if o] == [Code.INTERNAL]
+    assert [o.code for o in group.settled if o] == [Code.UNAVAILABLE]
     assert other.settled == [None]
     assert len(host.damages) == 1
     monkeypatch.setattr(host.store, "get", damaged)
