@@ -35,6 +35,7 @@ class Checker:
         self.acted: PartitionState | None = None  # the newest state that any replica has acted on
         self.gone: dict[RunId, int] = {}  # Go sent: in which epoch
         self.fresh: dict[RunId, float] = {}
+        self.memberships: list[PartitionState] = []  # that the operator asked for
         self.counts: dict[str, int] = {}
 
     def fail(self, process: Process, invariant: int, what: str) -> None:
@@ -54,6 +55,14 @@ class Checker:
         disk.destroyed = disk.replica in self.cluster.coordination.state.in_sync
         self.known_commits.pop(disk.replica, None)
         self.count("old copies of leaders" if disk.destroyed else "old copies")
+
+    def taken_away(self, pod: str) -> None:
+        """A machine is gone with its disk, and nobody may count on it."""
+        for disk in self.disks.values():
+            if disk.replica.pod == pod:
+                disk.taken_away = True
+                self.held.append(disk.image())
+                disk.restore(0)
 
     @property
     def top(self) -> int:
@@ -118,7 +127,9 @@ class Checker:
             self.fail(process, 2, f"accepted epoch falls from {old.accepted_epoch} to {meta.accepted_epoch}")
         if old.state is not None and (meta.state is None or meta.state.serial < old.state.serial):
             self.fail(process, 2, f"state falls from serial {old.state.serial}")
-        if meta.state is not None and (self.acted is None or meta.state.age > self.acted.age):
+        known = [state for state in (old.state, meta.state) if state is not None]
+        acts = any(process.disk.replica in state.in_sync for state in known)  # others lead nobody, whatever they know
+        if acts and meta.state is not None and (self.acted is None or meta.state.age > self.acted.age):
             self.acted = meta.state
 
     def rebuilds(self, process: Process) -> None:
@@ -170,7 +181,7 @@ class Checker:
             self.fail(process, 16, "acknowledges a write that is not committed and applied")
         epoch = self.committed[index]
         copies = self._copies(index, epoch)
-        least = self.cluster.coordination.state.min_in_sync
+        least = min(self.cluster.coordination.state.min_in_sync, process.core.state.min_in_sync)
         if copies < least:
             self.fail(process, 21, f"acknowledges {index} with {copies} durable copies of {least}")
         self._serves(process)
@@ -260,10 +271,33 @@ class Checker:
             self.fail(process, 4, f"leader {after.leader} is not in sync")
         if len(after.in_sync) != len({r.pod for r in after.in_sync}):
             self.fail(process, 4, f"two incarnations of a pod are in sync: {after.in_sync}")
+        self._check_membership(process, before, after)
         self.count("in-sync changes" if after.epoch == before.epoch else "epochs")
         self.check_in_sync(process)
         for other in self.cluster.processes():
             self._check_effective(other)
+
+    def asks_membership(self, state: PartitionState) -> None:
+        """The operator asks for this state."""
+        self.memberships.append(state)
+
+    def _check_membership(self, process: Process, before: PartitionState, after: PartitionState) -> None:
+        """Invariant 26: only the operator says which pods belong to a partition, and nobody else comes to be in sync."""
+        strangers = [r for r in after.in_sync if r not in before.in_sync and not before.belongs(r)]
+        if strangers:
+            self.fail(process, 26, f"{', '.join(map(str, strangers))} joins, and is none of {before.replicas}")
+        if (after.replicas, after.min_in_sync) == (before.replicas, before.min_in_sync):
+            return
+        if after not in self.memberships or (after.leader, after.in_sync) != (before.leader, before.in_sync):
+            self.fail(process, 26, f"{before.replicas} becomes {after.replicas}, which the operator did not ask for")
+        self._count_membership("added", set(after.replicas) - set(before.replicas), before)
+        self._count_membership("removed", set(before.replicas) - set(after.replicas), before)
+
+    def _count_membership(self, what: str, pods: set[str], before: PartitionState) -> None:
+        in_sync = {r.pod for r in before.in_sync}
+        for pod in pods:
+            leads = before.leader is not None and before.leader.replica.pod == pod
+            self.count(f"replicas {what}{', leading' if leads else ', in sync' if pod in in_sync else ''}")
 
     def state_rebuilt(self, process: Process, after: PartitionState) -> None:
         """Invariant 23: what is put back is the newest state that anyone acted on, of a later generation."""

@@ -53,6 +53,7 @@ class Disk:
         self.meta = Meta()
         self.destroyed = False
         self.wiped = False  # to be rebuilt under another incarnation
+        self.taken_away = False  # with its machine, which nobody counts on
         self.log: list[Batch] = []
         self.firsts: list[int] = []
         self.cached = 0  # so many batches are in the page cache

@@ -27,6 +27,7 @@ INVARIANTS = {
     21: "every OK had at least minInSync durable copies",
     22: "a replica acknowledges only what it has durably, and keeps it",
     25: "a leader welcomes only who means it",
+    26: "only the operator says which pods belong to a partition, and only those come to be in sync",
     24: "once faults end, some leader serves and all are in sync again",
 }
 

@@ -25,6 +25,7 @@ svg text { font: 12px ui-monospace, monospace; fill: #1c2733 } svg .when { fill:
 svg .head { font-weight: 600; text-anchor: middle } .row:hover rect { fill: #fff3c4 }
 svg .fault { fill: #b3161b } svg .heal { fill: #176b2c } svg .role { font-weight: 700 }
 svg .commit { fill: #176b2c } svg .client { fill: #5c4a99 } svg .coordination { fill: #8a5a00 }
+svg .operator { fill: #1f6f8b }
 svg .receive { fill: #6b7785 } svg .broken { fill: #fff; font-weight: 700 }
 .legend span { display: inline-block; margin-right: 16px }
 .legend i { display: inline-block; width: 13px; height: 13px; margin-right: 5px; vertical-align: -2px }
@@ -183,6 +184,7 @@ _DOTS = {
     Mark.COMMIT: "#176b2c",
     Mark.DISK: "#44525f",
     Mark.COORDINATION: "#c98500",
+    Mark.OPERATOR: "#1f6f8b",
     Mark.CLIENT: "#5c4a99",
     Mark.FAULT: "#b3161b",
     Mark.HEAL: "#2d9c4d",

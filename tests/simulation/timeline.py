@@ -25,6 +25,7 @@ class Mark(StrEnum):
     DISK = "disk"
     COMMIT = "commit"
     COORDINATION = "coordination"
+    OPERATOR = "operator"
     CLIENT = "client"
     BROKEN = "broken"
 

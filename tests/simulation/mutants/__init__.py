@@ -29,6 +29,7 @@ PACKAGES = {
     "kvclient": "client",
     "kvrouter": "router",
     "kvcoord": "coordination",
+    "kvoperator": "operator",
 }
 QUICK_WHOLE_SEEDS = 20
 QUICK_SEEDS = 160  # a mutant that is stated to need more is tried by `make mutants` only

@@ -1,6 +1,7 @@
 """A whole cluster: build it, trouble it, heal it, judge it. `simulate` has the shape of `tests.simulation.cluster`'s."""
 
 import asyncio
+from collections import Counter
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from itertools import chain
@@ -9,15 +10,16 @@ from typing import Any
 
 import structlog
 
-from kvcommon.numbers import Timing, default_min_in_sync
+from kvcommon.numbers import Timing
 from kvcommon.slotmap import SlotMap
 from kvcommon.slots import slot_of
 from kvcoord import codec
 from kvcoord.cells import Cell, partition_cell
-from kvcoord.contract import ClusterIdentity, Death, Lost, PartitionState, ReplicaId, RunId, Won
-from kvcoord.memory import Call, Fate, MemoryCoordination, MemoryStore
-from kvnode.core import leading
+from kvcoord.contract import PartitionState, ReplicaId, RunId
+from kvnode.core import leading, pace
 from kvnode.core.types import Role
+from kvoperator.names import Names
+from kvoperator.spec import KVClusterSpec
 from kvstore.options import Durability
 from tests.simulation.checks import Checker
 from tests.simulation.disk import Payloads
@@ -27,9 +29,11 @@ from tests.simulation.schedule import Asked, Options
 from tests.simulation.timeline import Mark, describe_state
 from tests.simulation.whole.client import Client
 from tests.simulation.whole.clients import DirectClient, RouterClient
+from tests.simulation.whole.coordination import Coordination
 from tests.simulation.whole.faults import Faults
 from tests.simulation.whole.machines import Machine
 from tests.simulation.whole.nodes import NodeProcess
+from tests.simulation.whole.operators import Operator
 from tests.simulation.whole.redis import NodeRedisClient, RouterRedisClient
 from tests.simulation.whole.routers import Router
 from tests.simulation.whole.world import ACTOR, Actor, VirtualLoop
@@ -46,74 +50,13 @@ MEMORY_SHARE = 0.2  # of clusters, in which a write waits for the page cache alo
 COORDINATION = SimpleNamespace(who="coordination")
 
 
-class Coordination(MemoryStore):
-    """kvcoord's store in memory; who reaches it, how fast, and which answers are lost is the seed's."""
-
-    def __init__(self, cluster: "WholeCluster", *, calm: bool) -> None:
-        super().__init__(hook=self._fate, context=cluster.loop._outside)
-        self.cluster = cluster
-        self.loop = cluster.loop
-        self.usual_maybe = 0.0 if calm else 0.02
-        self.maybe = self.usual_maybe
-        self.base = 0.001 if calm else self.loop.stream("coordination").choice([0.001, 0.005, 0.02])
-        self.slow = 0.0
-        self.down = False
-        self.pending = 0  # changes that may yet be done
-
-    def session(self, name: str = "") -> MemoryCoordination:
-        session = super().session(name)
-        self.loop.after(0.0, self.cluster.show_away)
-        return session
-
-    def _delay(self, session: str) -> float:
-        rng = self.loop.stream(f"coordination {session}")
-        return rng.uniform(0.2, 2.0) * self.base + rng.random() * self.slow
-
-    def _fate(self, call: Call) -> Fate:
-        rng = self.loop.stream(f"coordination {call.session}")
-        delay = self._delay(call.session)
-        if call.operation == "watch":
-            return Fate(delay=delay)
-        fate = Fate(delay=delay, answer_delay=self._delay(call.session), patience=1.0)
-        if call.writes and rng.random() < self.maybe:
-            late, done = rng.choice([0.05, 0.5, 3.0]) * rng.random(), rng.random() < 0.5
-            fate = Fate(delay=late, applied=done, answered=False, patience=rng.uniform(0.1, 1.0))
-        if call.writes and fate.applied:
-            self.pending += 1
-            self.loop.after(fate.delay + 0.001, self._settled)
-        return fate
-
-    def _settled(self) -> None:
-        self.pending -= 1
-
-    def create(self, cell: str, data: bytes) -> Won | Lost:
-        outcome = super().create(cell, data)
-        if isinstance(outcome, Won):
-            self.cluster.changed(cell, None, data)
-        return outcome
-
-    def compare_and_set(self, cell: str, expected_version: int, data: bytes) -> Won | Lost:
-        before = self.get(cell)
-        outcome = super().compare_and_set(cell, expected_version, data)
-        if isinstance(outcome, Won):
-            self.cluster.changed(cell, before, data)
-        return outcome
-
-    def turn_back(self, cells: Mapping[str, Cell]) -> None:
-        """Other data takes the place of what is there; {}: it is lost. No session outlives it, nothing that was asked before is done."""
-        assert not self.pending
-        self.put_back(cells)
-        for session in self.sessions:
-            session.expire()
-
-
 class Partition:
     """One partition, and what the checks of the core's simulation ask of a cluster."""
 
     compacts = True
 
-    def __init__(self, cluster: "WholeCluster", number: int, pods: list[str]) -> None:
-        self.cluster, self.number, self.pods = cluster, number, pods
+    def __init__(self, cluster: "WholeCluster", number: int, pods: tuple[str, ...], min_in_sync: int) -> None:
+        self.cluster, self.number = cluster, number
         self.timing = cluster.timing
         self.payloads = Payloads()
         self.places: dict[int, int] = {}  # the index of each version
@@ -121,19 +64,34 @@ class Partition:
         self.words: set[str] = set()
         self.checker: Checker = Checker(cluster.loop, self)
         self.machines = {pod: Machine(cluster, self, pod) for pod in pods}
-        self.state = PartitionState(
-            epoch=0,
-            leader=None,
-            in_sync=tuple(ReplicaId(pod, f"{pod}-i1") for pod in pods),
-            replicas=tuple(pods),
-            min_in_sync=default_min_in_sync(len(pods)),
-        )
+        self.taken_away: dict[str, Machine] = {}
+        first = tuple(ReplicaId(pod, f"{pod}-i1") for pod in pods)
+        self.state = PartitionState(epoch=0, leader=None, in_sync=first, replicas=pods, min_in_sync=min_in_sync)
         for pod in pods:
             self.machines[pod].shadow(f"{pod}-i1")
 
     @property
     def coordination(self) -> "Partition":
         return self
+
+    @property
+    def pods(self) -> list[str]:
+        """All that there are, also those that are yet to belong to it, or do no more."""
+        return list(self.machines)
+
+    def add(self, pod: str) -> Machine:
+        """A new machine, or one that was taken away before."""
+        machine = self.taken_away.pop(pod, None) or Machine(self.cluster, self, pod)
+        machine.leaves = False
+        self.machines[pod] = machine
+        return machine
+
+    def take_away(self, machine: Machine, *, keep_disk: bool) -> None:
+        """A machine that nobody counts on any more."""
+        self.taken_away[machine.pod] = self.machines.pop(machine.pod)
+        if not keep_disk:
+            machine.files = type(machine.files)()
+            self.checker.taken_away(machine.pod)
 
     def processes(self) -> list[NodeProcess]:
         return [m.process for m in self.machines.values() if m.process is not None and m.process.serving]
@@ -148,20 +106,29 @@ class Partition:
         """Whether coordination's data is lost or turned back, and not put back yet."""
         return self.there() != self.state
 
+    @property
+    def sound(self) -> bool:
+        """Whether every disk that is counted on is good, or no other copy will be taken."""
+        return self.cluster.faults.over or not any(self.checker.disks[r].destroyed for r in self.state.in_sync)
+
     def changed(self, there: PartitionState | None, after: PartitionState) -> None:
         """Coordination has another state than what was there."""
         before, self.state = self.state, after
         self.cluster.loop.note(
             "coordination", f"p{self.number} now {describe_state(after)}", Mark.COORDINATION, epoch=after.epoch
         )
+        if after.replicas != before.replicas:
+            self.cluster.loop.note(
+                "coordination", f"p{self.number} is of {', '.join(after.replicas)}", Mark.COORDINATION
+            )
         if there is not None and there.generation == after.generation:
             self.checker.state_changed(COORDINATION, before, after)
         elif there is not None or after.serial > 1:
             self.checker.state_rebuilt(COORDINATION, after)
 
     def whole(self) -> bool:
-        """Someone leads and serves, and all are in sync."""
-        state = self.state
+        """Someone leads and serves, and all who are wanted, and nobody else, are there and in sync."""
+        state, spec, wanted = self.state, self.cluster.operator.spec, set(self.cluster.operator.wanted(self.number))
         leader = self.machines[state.leader.replica.pod].process if state.leader else None
         return (
             leader is not None
@@ -170,7 +137,8 @@ class Partition:
             and leader.core.role is Role.LEADER
             and leader.core.accepting
             and leader.clock.now() < leader.core.lease_until
-            and {r.pod for r in state.in_sync} == set(self.pods)
+            and {r.pod for r in state.in_sync} == set(state.replicas) == set(self.pods) == wanted
+            and state.min_in_sync == spec.min_in_sync
             and not self.lost
         )
 
@@ -199,10 +167,11 @@ class WholeCluster:
         self.asked: list[Asked] = []
         self.load = True
         self.coordination = Coordination(self, calm="coordination" in options.calm)
-        self.partitions = [
-            Partition(self, n, [f"c{n}-{i}" for i in range(options.replicas)]) for n in range(PARTITIONS)
-        ]
-        self.machines = {pod: m for p in self.partitions for pod, m in p.machines.items()}
+        self.names = Names("c", "sim")
+        self._counts: Counter[str] = Counter()
+        self.operator = Operator(self, KVClusterSpec(partitions=PARTITIONS, replicas=options.replicas))
+        least = self.operator.spec.min_in_sync
+        self.partitions = [Partition(self, n, self.operator.wanted(n), least) for n in range(PARTITIONS)]
         self.unreached: dict[str, int] = {}  # pods that don't reach coordination, with the number of reasons
         self.map = SlotMap.even(PARTITIONS)
         self.keys = contended_keys(options.keys, self.partition_of, range(PARTITIONS), "k")
@@ -224,11 +193,19 @@ class WholeCluster:
 
     def counts(self) -> dict[str, int]:
         """What happened how often, in all partitions."""
-        found: dict[str, int] = {}
+        found = self._counts.copy()
         for partition in self.partitions:
-            for what, number in partition.checker.counts.items():
-                found[what] = found.get(what, 0) + number
-        return found
+            found.update(partition.checker.counts)
+        return dict(found)
+
+    def count(self, what: str) -> None:
+        """What happened once more."""
+        self._counts[what] += 1
+
+    @property
+    def machines(self) -> dict[str, Machine]:
+        """All that there are, by pod."""
+        return {pod: m for p in self.partitions for pod, m in p.machines.items()}
 
     # --- coordination ------------------------------------------------------------------------------------------------
 
@@ -245,31 +222,8 @@ class WholeCluster:
             if process is not None:
                 away = self.coordination.down or bool(self.unreached.get(machine.pod)) or process.actor.paused
                 process.session.away = away
-        for router in self.routers:
-            router.session.away = self.coordination.down
-
-    def report_death(self, process: NodeProcess) -> None:
-        """The kubelet's word; true ones only."""
-        process.partition.words.add(process.who)
-        death = Death(process.pod, process.who, f"container-{process.who}", process.partition.state.epoch)
-        self.loop.note("kubelet", f"{process.pod} run {process.who} is terminated", Mark.FAULT)
-        cell = self.coordination.get("deaths")
-        known = {} if cell is None else codec.decode_deaths(cell.data)
-        data = codec.encode_deaths({**known, death.pod: death})
-        if cell is None:
-            self.coordination.create("deaths", data)
-        else:
-            self.coordination.compare_and_set("deaths", cell.version, data)
-
-    async def _birth(self) -> None:
-        """What the operator does at a cluster's birth."""
-        store = self.coordination
-        store.create(
-            "identity", codec.encode_identity(ClusterIdentity(self.cluster_id, "c", PARTITIONS, self.options.replicas))
-        )
-        store.create("map", codec.encode_map(self.map))
-        for partition in self.partitions:
-            store.create(partition_cell(partition.number), codec.encode_partition(partition.state))
+        for session in (self.operator.session, *(router.session for router in self.routers)):
+            session.away = self.coordination.down
 
     # --- a run -------------------------------------------------------------------------------------------------------
 
@@ -285,7 +239,7 @@ class WholeCluster:
     async def run(self) -> float:
         """Everything; gives the seconds that healing took. Raises SimulationError."""
         rng = self.loop.stream("cluster")
-        await self._birth()
+        self.operator.start()
         for machine in self.machines.values():
             self.plan_start(machine, rng.random() * 0.5)
         for router in self.routers:
@@ -310,7 +264,7 @@ class WholeCluster:
         while self.loop.now < began + HEALED_WITHIN:
             await asyncio.sleep(0.25)
             enough = self._served() > served + 5 or self.options.requests is not None
-            if enough and all(p.whole() for p in self.partitions):
+            if enough and not self.operator.kubernetes.at_work and all(p.whole() for p in self.partitions):
                 self.load = False
                 await asyncio.sleep(6.0)
                 return self.loop.now - began - 6.0
@@ -384,14 +338,17 @@ def _groups(partition_of: Callable[[bytes], int]) -> dict[bytes, tuple[bytes, ..
 
 
 @contextmanager
-def _words_sooner() -> Iterator[None]:
-    """How far every replica is, which deletes wait for before they are purged, is told each second."""
-    before = leading.PASSED_EVERY
-    leading.PASSED_EVERY = 1.0
+def _sooner() -> Iterator[None]:
+    """How far every replica is, which deletes wait for before they are purged, is told each second.
+
+    A leader that was taken out of its partition hands over when it has led for a second.
+    """
+    before = leading.PASSED_EVERY, pace.SETTLED
+    leading.PASSED_EVERY = pace.SETTLED = 1.0
     try:
         yield
     finally:
-        leading.PASSED_EVERY = before
+        leading.PASSED_EVERY, pace.SETTLED = before
 
 
 @contextmanager
@@ -417,7 +374,7 @@ def simulate(options: Options) -> Report:
     """One whole run."""
     cluster = WholeCluster(options)
     loop, failure, took = cluster.loop, None, 0.0
-    with _logs_in(loop), _words_sooner():
+    with _logs_in(loop), _sooner():
         try:
             took = loop.run_until_complete(cluster.run())
             failure = loop.failure

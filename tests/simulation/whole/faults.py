@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING
 
 from kvcoord import codec
 from kvcoord.cells import Cell, partition_cell
+from kvcoord.contract import ReplicaId
 from kvnode.core.events import HandOverRequested, WriteFailed
 from kvnode.core.types import Role
 from kvstore.errors import StoreError
@@ -14,7 +15,8 @@ from tests.simulation.trouble import Trouble
 from tests.support.faulty_files import CrashError
 
 if TYPE_CHECKING:
-    from tests.simulation.whole.cluster import Coordination, Partition, WholeCluster
+    from tests.simulation.whole.cluster import Partition, WholeCluster
+    from tests.simulation.whole.coordination import Coordination
     from tests.simulation.whole.machines import Machine
     from tests.simulation.whole.nodes import NodeProcess
     from tests.simulation.whole.world import Net
@@ -34,6 +36,9 @@ class Faults(Trouble["Machine"]):
             "pause": self.pause,
             "sigterm": self.sigterm,
             "hand_over": self.hand_over,
+            "add_replica": self.add_replica,
+            "remove_replica": self.remove_replica,
+            "roll": self.roll,
             "isolate": self.isolate,
             "one_way": self.one_way,
             "slow_way": self.slow_way,
@@ -76,6 +81,7 @@ class Faults(Trouble["Machine"]):
         return [*peers, *(r.name for r in self.cluster.routers), *(c.actor.host for c in self.cluster.clients)]
 
     def _heal_machines(self) -> None:
+        self.cluster.operator.kubernetes.call_off()
         for machine in self.cluster.machines.values():
             machine.slow_disk = 0.0
             machine.down_for_good = 0
@@ -109,7 +115,7 @@ class Faults(Trouble["Machine"]):
         process.end(silently=silently)
         machine.files.stop()
         if process.serving and self.rng.random() < self.word_share:
-            self.loop.after(self.rng.uniform(0.05, 1.0), self.cluster.report_death, process)
+            self.loop.after(self.rng.uniform(0.05, 1.0), self.cluster.operator.told, process)
         return process.who
 
     def _cut_short(self, process: "NodeProcess") -> None:
@@ -164,7 +170,7 @@ class Faults(Trouble["Machine"]):
         partition = self.rng.choice(self.cluster.partitions)
         power = self.rng.random() < 0.5
         self._note(f"all of partition {partition.number} down")
-        for machine in partition.machines.values():
+        for machine in list(partition.machines.values()):
             if power:
                 self._power_off(machine, self.rng.random() * 4)
             elif self._end(machine, silently=False):
@@ -190,6 +196,21 @@ class Faults(Trouble["Machine"]):
         if process is not None:
             self._note(f"ask {process.who} to hand over")
             self.loop.call_soon(process.host.step, HandOverRequested(), context=process.actor.context)
+
+    # --- the operator ------------------------------------------------------------------------------------------------
+
+    def add_replica(self) -> None:
+        """Each partition is to have one more."""
+        self.cluster.operator.ask_for(self.cluster.operator.spec.replicas + 1)
+
+    def remove_replica(self) -> None:
+        """Each partition is to have one less: in sync or not, be it the leader."""
+        self.cluster.operator.ask_for(self.cluster.operator.spec.replicas - 1)
+
+    def roll(self) -> None:
+        """Each pod is to be made anew, one at a time, the leader last."""
+        self._note("pods of a new revision are wanted")
+        self.cluster.operator.kubernetes.revision += 1
 
     # --- network and coordination ------------------------------------------------------------------------------------
 
@@ -236,16 +257,29 @@ class Faults(Trouble["Machine"]):
 
     def _survives(self, partition: "Partition", cells: Mapping[str, Cell]) -> bool:
         """Whether the nodes can put a partition's state back: who was in sync answers, and nobody believes an older copy."""
-        disks, state = partition.checker.disks, partition.state
+        disks, state, acted = partition.checker.disks, partition.state, partition.checker.acted
         broken = any(p.disk_failed or p.core.strange for p in partition.processes())
-        if partition.lost or broken or any(disks[r].destroyed for r in state.in_sync):
+        asked = {*state.in_sync, *(acted.in_sync if acted is not None else ())}
+        if (
+            partition.lost
+            or broken
+            or not self.cluster.operator.born
+            or not all(self._answers(partition, r) for r in asked)
+        ):
             return False
         cell = cells.get(partition_cell(partition.number))
         if cell is None:
             return state.leader is not None
         copy = codec.decode_partition(cell.data)
         known = [disks[r].meta.state for r in copy.in_sync]
-        return copy == state or all(k is not None and k.age > copy.age for k in known)
+        better = self.cluster.operator.knows_better(partition.number, copy)
+        return copy == state or (better and all(k is not None and k.age > copy.age for k in known))
+
+    @staticmethod
+    def _answers(partition: "Partition", replica: ReplicaId) -> bool:
+        """Whether this replica can say what it knows, now or later: it is not gone, nor about to be."""
+        machine, disk = partition.machines.get(replica.pod), partition.checker.disks[replica]
+        return machine is not None and not machine.leaves and not disk.destroyed and not disk.taken_away
 
     # --- disks -------------------------------------------------------------------------------------------------------
 
@@ -330,19 +364,14 @@ class Faults(Trouble["Machine"]):
             self._old_leader(process)
             return
         machine, replica = process.machine, process.run.replica
-        copy, kept = machine.files.copy(), process.disk.copy()
+        files, copy, kept = machine.files, machine.files.copy(), process.disk.copy()
         self._note(f"the disk of {machine.pod} is copied")
 
         def put_in() -> None:
             machine.down_for_good -= 1
             partition = machine.partition
             gone = replica not in partition.state.in_sync and not self.cluster.coordination.pending
-            if (
-                gone
-                and not partition.lost
-                and machine.partition.checker.disks[replica] is process.disk
-                and not self.over
-            ):
+            if gone and not partition.lost and machine.files is files and not self.over:
                 self._note(f"{machine.pod} comes back with an old copy of its disk")
                 machine.files = copy
                 machine.partition.checker.put_back(process.disk, kept)

@@ -31,6 +31,7 @@ class Machine:
         self.boots = 1
         self.process: NodeProcess | None = None
         self.down_for_good = 0  # reasons for which it is not to be started
+        self.leaves = False  # it is being, or was, taken away
 
     def new_incarnation(self) -> str:
         self.incarnations += 1
@@ -54,7 +55,8 @@ class Machine:
         return self.rng.uniform(0.2, 2.0) * self.sync_base + self.rng.random() * self.slow_disk
 
     def start(self) -> None:
-        if self.process is None and not self.down_for_good:
+        if self.process is None and not self.down_for_good and not self.leaves:
+            self.cluster.operator.kubernetes.starting(self)
             self.runs += 1
             self.process = NodeProcess(self)
             self.process.actor.spawn(self.process.main(), "main")

@@ -46,9 +46,9 @@ def test_a_seed_of_a_whole_cluster_always_gives_the_same_run() -> None:
 def test_seeds_try_every_kind_of_fault_on_whole_clusters_and_the_faults_bite() -> None:
     """Load without faults proves nothing: leaders change, disks are found damaged, old copies come back."""
     counts: Counter[str] = Counter()
-    for seed in range(3010, 3033):
+    for seed in range(3040, 3073):
         counts.update(run(seed).counts)
-    assert len([what for what in counts if what.startswith("fault ")]) == 24
+    assert len([what for what in counts if what.startswith("fault ")]) == 27
     for what in (
         "epochs",
         "claims",
@@ -75,5 +75,11 @@ def test_seeds_try_every_kind_of_fault_on_whole_clusters_and_the_faults_bite() -
         "compactions",
         "purges of deletes",
         "redis commands untold",
+        "words of death",
+        "pods deleted",
+        "pods taken away",
+        "replicas added",
+        "replicas removed, in sync",
+        "replicas removed, leading",
     ):
         assert counts[what] > 0, counts
