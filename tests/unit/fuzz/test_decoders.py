@@ -112,6 +112,11 @@ def replication(payload: bytes) -> object:
     return [wire.encode(message) for message in whole]
 
 
+def stream(data: bytes) -> object:
+    """Bytes as they come on a connection, the frames' own lengths and checksums among them."""
+    return wire.Decoder().feed(data)
+
+
 def log_of(message: bytes) -> object:
     """Batches that a frame brings, as the store takes them: their own checksums made right, too."""
     return split(resealed(message), BEGINNING._replace(epoch=EPOCH, index=INDEX - 1), trusted=True)
@@ -159,6 +164,20 @@ def sealed_file(name: str, magic: bytes, read: Callable[[FaultyFiles, Path], obj
     file = files.open(DATA / name, create=True)
     file.write(seal(magic, content), 0)
     return read(files, DATA)
+
+
+def sealed_header(name: str, read: Callable[[FaultyFiles, Path], object], data: bytes) -> object:
+    """A small file whose header was changed, too; its checksum is right all the same."""
+    if len(data) >= HEADER_BYTES:
+        data = data[:16] + crc32c(data[:16] + data[HEADER_BYTES:]).to_bytes(4, "little") + data[HEADER_BYTES:]
+    files = FaultyFiles()
+    files.make_directory(DATA)
+    files.open(DATA / name, create=True).write(data, 0)
+    return read(files, DATA)
+
+
+def read_hint(files: FaultyFiles, directory: Path) -> object:
+    return hint.read_hint(files, directory / segment.segment_name(5))
 
 
 def hint_file(content: bytes) -> object:
@@ -240,8 +259,26 @@ REPLIES = (
     b"%1\r\n+role\r\n+master\r\n-ERR no such key\r\n_\r\n#t\r\n=5\r\ntxt:x\r\n",
 )
 
+SEALED: dict[str, tuple[str, bytes, Callable[[FaultyFiles, Path], object], bytes]] = {
+    "meta": (meta.META, b"KVC-META", meta.read_meta, META),
+    "epochs": (meta.EPOCHS, b"KVCEPOCH", meta.read_epochs, ROWS),
+    "the horizon": (horizon.HORIZON, b"KVC-HRZN", horizon.read_horizon, ROWS[:16]),
+    "a hint": (hint.hint_path(Path(segment.segment_name(5))).name, b"KVC-HINT", read_hint, HINT),
+}
+
+
+def sealed_format(name: str, magic: bytes, read: Callable[[FaultyFiles, Path], object], content: bytes) -> Format:
+    """Its header alone is changed, so that most changes are of magic, version, flags and length."""
+    sample = seal(magic, content)
+    rest = sample[HEADER_BYTES:]
+    return Format(lambda head: sealed_header(name, read, head + rest), (sample[:HEADER_BYTES],), (StoreError,))
+
+
 FORMATS: dict[str, Format] = {
     "replication frames": Format(replication, tuple(wire.encode(m)[8:] for m in SAID), (wire.WireError,)),
+    "replication streams": Format(
+        stream, (b"".join(map(wire.encode, SAID)), wire.encode(SAID[0]), wire.encode(SAID[3])), (wire.WireError,)
+    ),
     "batches of a frame": Format(log_of, (BATCH, BATCH + NEXT), (StoreError,)),
     "pipeline frames": Format(
         pipeline_frames,
@@ -265,6 +302,7 @@ FORMATS: dict[str, Format] = {
     "horizon": Format(
         partial(sealed_file, horizon.HORIZON, b"KVC-HRZN", horizon.read_horizon), (ROWS[:16],), (StoreError,)
     ),
+    **{f"header of {name}": sealed_format(*sealed) for name, sealed in SEALED.items()},
     "the core's meta": Format(
         partial(as_json, meta_from_json),
         (json.dumps(meta_to_json(Meta(3, led_by("run1"), 9, STATE))).encode(),),
@@ -330,3 +368,19 @@ def _decode_and_measure(form: Format, data: bytes) -> None:
         tracemalloc.stop()
     assert used < MIB + 500 * len(data), used
     assert time.process_time() - began < SECONDS
+
+
+def test_a_frame_that_says_it_has_up_to_4_gib_is_refused_before_it_comes() -> None:
+    """By name, whatever the length says; one that is possible takes the memory of what has come, not of what is said."""
+    for length in (wire.MAX_FIRST_FRAME_BYTES + 1, wire.MAX_FRAME_BYTES + 1, 1 << 31, (1 << 32) - 1):
+        with pytest.raises(wire.WireError, match=f"a frame of {length} bytes"):
+            wire.Decoder(wire.MAX_FIRST_FRAME_BYTES).feed(struct.pack("<II", length, 0))
+    tracemalloc.start()
+    try:
+        decoder = wire.Decoder()
+        for _ in range(100):
+            assert decoder.feed(struct.pack("<II", wire.MAX_FRAME_BYTES, 0)) == []
+        used = tracemalloc.get_traced_memory()[1]
+    finally:
+        tracemalloc.stop()
+    assert used < MIB
