@@ -319,7 +319,10 @@ class Checker:
     # --- processes ---------------------------------------------------------------------------------------------------
 
     def started(self, process: Process) -> None:
-        process.disk.wiped = False  # it was to be, and its process ended before
+        disk = process.disk
+        disk.wiped = False  # it was to be, and its process ended before
+        if disk.doubtful:
+            disk.destroyed = disk.doubtful = False
         self.check_in_sync(process)
 
     def ended(self, process: Process) -> None:

@@ -52,6 +52,7 @@ class Disk:
         self.payloads = payloads
         self.meta = Meta()
         self.destroyed = False
+        self.doubtful = False  # destroyed, unless a start finds it well
         self.wiped = False  # to be rebuilt under another incarnation
         self.taken_away = False  # with its machine, which nobody counts on
         self.log: list[Batch] = []

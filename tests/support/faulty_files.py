@@ -19,13 +19,12 @@ from kvstore.files import SyncError
 SECTORS = (512, 4096)  # bytes that reach the disk together or not at all
 
 
-@dataclass(slots=True)
+@dataclass(frozen=True, slots=True)
 class Rot:
     """A damaged place of a file. `bit`: the one that reads wrongly; None: nothing can be read there (EIO)."""
 
     offset: int
     bit: int | None = None
-    met: bool = False
 
 
 @dataclass(eq=False)
@@ -194,6 +193,12 @@ class FaultyFiles:
         """A place that turns out, when it is read, to have a bit turned or (None) not to be readable any more."""
         self.seen[path].rot = Rot(offset, bit)
 
+    @property
+    def troubled(self) -> bool:
+        """Whether something is to fail, or to be found damaged."""
+        failing = self.failing_syncs or self.failing_writes or self.capacity is not None
+        return bool(failing) or any(inode.rot for inode in self.seen.values())
+
     def heal(self) -> None:
         """All that was to fail, or to be found damaged, is well again."""
         self.failing_syncs = self.failing_writes = 0
@@ -219,8 +224,11 @@ class FaultyFiles:
     def write_step(self, grows: int) -> int:
         """By how much of `grows` bytes a file can grow."""
         self.step("write")
-        grows = max(0, grows)
-        return grows if self.capacity is None else max(0, min(grows, self._room()))
+        grows, room = max(0, grows), self._room()
+        if grows > room and not self.may_fail("there is no room"):
+            self.capacity = None
+            return grows
+        return max(0, min(grows, room))
 
     def write_fails(self) -> bool:
         """Whether the write under way is one that fails."""
@@ -240,11 +248,11 @@ class FaultyFiles:
         rot = inode.rot
         if rot is None or not start <= rot.offset < min(end, len(inode.data)):
             return
-        rot.met = rot.met or self.may_fail("a place can't be read" if rot.bit is None else "a turned bit is read")
-        if rot.met and rot.bit is None:
+        met = self.may_fail("a place can't be read" if rot.bit is None else "a turned bit is read")
+        if met and rot.bit is None:
             raise io_error()
         inode.rot = None
-        if rot.met and rot.bit is not None:
+        if met and rot.bit is not None:
             inode.flip(rot.offset, rot.bit)
 
     # kvstore.files.Files
@@ -298,8 +306,7 @@ class FaultyFiles:
         return self._room() if self.told_free is None else self.told_free
 
     def _room(self) -> int:
-        used = sum(len(i.data) for i in self.seen.values())
-        return (1 << 40) if self.capacity is None else self.capacity - used
+        return (1 << 40) if self.capacity is None else self.capacity - sum(self.sizes())
 
 
 def _after_crash(inode: Inode, random: Random | None) -> bytes:

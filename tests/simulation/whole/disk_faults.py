@@ -23,6 +23,9 @@ DATA = Path("/data")
 EXCLUDED_AFTER = 8.0  # seconds that a machine is away before an old copy of its disk is put in
 OLD_PART = 0.6  # of the log; in its newest part damage can't be told from a torn write
 
+HARMLESS = ("a write fails", "there is no room")  # what the disk holds is as good as before
+DOUBTFUL = ("a sync fails", "a place can't be read")  # it counts again if a start finds it well
+
 
 class DiskTrouble(Trouble["Machine"]):
     """Disks that fail, fill, rot, are lost, or come back as they were."""
@@ -46,18 +49,16 @@ class DiskTrouble(Trouble["Machine"]):
 
     def _others_are_good(self, machine: "Machine") -> bool:
         partition = machine.partition
-        state, disks = partition.state, partition.checker.disks
+        state = partition.state
         if partition.lost:  # who was in sync must answer before the state is put back
             return False
-        if self.cluster.coordination.pending or any(disks[r].destroyed for r in state.in_sync):
+        if self.cluster.coordination.pending or any(map(_is_asking, partition.processes())):
             return False
-        if any(p.disk_failed for p in partition.processes()) or any(
-            m.down_for_good for m in partition.machines.values()
-        ):
+        others = [m for m in partition.machines.values() if m is not machine]
+        if any(m.down_for_good or (m.process and m.process.serving and m.process.disk_failed) for m in others):
             return False
-        if any(_is_asking(p) for p in partition.processes()):
-            return False
-        return any(r.pod != machine.pod and self._answers(partition, r) for r in state.in_sync)
+        found = [r for r in state.in_sync if r.pod != machine.pod]
+        return bool(found) and all(self._answers(partition, r) for r in found)
 
     @staticmethod
     def _answers(partition: "Partition", replica: ReplicaId) -> bool:
@@ -71,8 +72,10 @@ class DiskTrouble(Trouble["Machine"]):
             return False
         self._note(f"{what} on {machine.pod}")
         machine.partition.checker.count(what)
-        if what != "a write fails":  # what it holds is as good as before
-            _shadow(machine).destroyed = True
+        if what not in HARMLESS:
+            disk = _shadow(machine)
+            disk.doubtful = what in DOUBTFUL and (disk.doubtful or not disk.destroyed)
+            disk.destroyed = True
         return True
 
     # --- what goes wrong by itself -----------------------------------------------------------------------------------
@@ -139,7 +142,6 @@ class DiskTrouble(Trouble["Machine"]):
         if process is not None:
             files = process.machine.files
             files.capacity = sum(files.sizes()) + self.rng.choice([0, 100])
-            process.disk.destroyed = True
             self._note(f"the disk of {process.who} is full")
             self._for(self._length(), lambda: setattr(files, "capacity", None))
 

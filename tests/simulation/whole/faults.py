@@ -1,4 +1,4 @@
-"""Trouble for a whole cluster: processes, sessions, connections and disks; the rest is `tests.simulation.trouble`."""
+"""Trouble for a whole cluster: processes, sessions and connections; disks and the rest in `disk_faults`, `tests.simulation.trouble`."""
 
 from collections.abc import Mapping
 from contextlib import suppress
@@ -6,12 +6,9 @@ from typing import TYPE_CHECKING
 
 from kvcoord import codec
 from kvcoord.cells import Cell, partition_cell
-from kvcoord.contract import ReplicaId
-from kvnode.core.events import HandOverRequested, WriteFailed
-from kvnode.core.types import Role
-from kvstore.errors import StoreError
+from kvnode.core.events import HandOverRequested
 from tests.simulation.timeline import Mark
-from tests.simulation.trouble import Trouble
+from tests.simulation.whole.disk_faults import DiskTrouble
 from tests.support.faulty_files import CrashError
 
 if TYPE_CHECKING:
@@ -21,10 +18,8 @@ if TYPE_CHECKING:
     from tests.simulation.whole.nodes import NodeProcess
     from tests.simulation.whole.world import Net
 
-EXCLUDED_AFTER = 8.0  # seconds that a machine is away before an old copy of its disk is put in
 
-
-class Faults(Trouble["Machine"]):
+class Faults(DiskTrouble):
     """All kinds of a cluster."""
 
     def __init__(self, cluster: "WholeCluster") -> None:
@@ -53,6 +48,8 @@ class Faults(Trouble["Machine"]):
             "clock_rate": self.clock_rate,
             "slow_disk": self.slow_disk,
             "failed_sync": self.failed_sync,
+            "failed_write": self.failed_write,
+            "failed_read": self.failed_read,
             "full_disk": self.full_disk,
             "flipped_bit": self.flipped_bit,
             "empty_disk": self.empty_disk,
@@ -85,7 +82,7 @@ class Faults(Trouble["Machine"]):
         for machine in self.cluster.machines.values():
             machine.slow_disk = 0.0
             machine.down_for_good = 0
-            machine.files.failing_syncs = 0
+            machine.files.heal()
             if machine.process is None:
                 self.cluster.plan_start(machine, machine.rng.random())
 
@@ -120,6 +117,8 @@ class Faults(Trouble["Machine"]):
 
     def _cut_short(self, process: "NodeProcess") -> None:
         """A write that is under way when the process dies has got somewhere."""
+        if process.machine.files.troubled:
+            return
         if process.serving and process.host.store.end != process.host.store.durable and self.rng.random() < 0.5:
             process.machine.files.crash_in = self.rng.randint(1, 5)
             with suppress(Exception):
@@ -274,146 +273,3 @@ class Faults(Trouble["Machine"]):
         known = [disks[r].meta.state for r in copy.in_sync]
         better = self.cluster.operator.knows_better(partition.number, copy)
         return copy == state or (better and all(k is not None and k.age > copy.age for k in known))
-
-    @staticmethod
-    def _answers(partition: "Partition", replica: ReplicaId) -> bool:
-        """Whether this replica can say what it knows, now or later: it is not gone, nor about to be."""
-        machine, disk = partition.machines.get(replica.pod), partition.checker.disks[replica]
-        return machine is not None and not machine.leaves and not disk.destroyed and not disk.taken_away
-
-    # --- disks -------------------------------------------------------------------------------------------------------
-
-    def _expendable(self) -> "NodeProcess | None":
-        """A process whose disk may be lost: its partition has another good one, and nothing is under way."""
-        process = self._running()
-        return process if process is not None and self._others_are_good(process.machine) else None
-
-    def _others_are_good(self, machine: "Machine") -> bool:
-        partition = machine.partition
-        state, disks = partition.state, partition.checker.disks
-        if partition.lost:  # who was in sync must answer before the state is put back
-            return False
-        if self.cluster.coordination.pending or any(disks[r].destroyed for r in state.in_sync):
-            return False
-        if any(p.disk_failed for p in partition.processes()) or any(
-            m.down_for_good for m in partition.machines.values()
-        ):
-            return False
-        return any(r.pod != machine.pod for r in state.in_sync)
-
-    def failed_sync(self) -> None:
-        """At once, while others are good: a sync that fails on the last good copy is data loss by design."""
-        process = self._expendable()
-        if process is not None:
-            self._note(f"a sync of {process.who} fails")
-            process.machine.files.failing_syncs = 1
-            process.disk.destroyed = True  # as good as lost from here on
-            store = process.host.store
-            with suppress(StoreError):
-                store.save_state(dict(store.state))
-            self.loop.call_soon(process.host.step, WriteFailed("input/output error"), context=process.actor.context)
-
-    def full_disk(self) -> None:
-        """Not one byte more fits."""
-        process = self._expendable()
-        if process is not None:
-            files = process.machine.files
-            files.capacity = sum(files.sizes()) + self.rng.choice([0, 100])
-            process.disk.destroyed = True
-            self._note(f"the disk of {process.who} is full")
-            self._for(self._length(), lambda: setattr(files, "capacity", None))
-
-    def flipped_bit(self) -> None:
-        """One bit of the log, but for its newest part, of which nothing behind it says that it had been committed.
-
-        The process ends with it: damage that nobody has found when its copy is the last good one is data loss by design.
-        """
-        process = self._expendable()
-        if process is None:
-            return
-        files = process.machine.files
-        logs = {path: len(data.rstrip(b"\0")) for path, data in files.snapshot().items() if path.suffix == ".log"}
-        at = int(self.rng.random() * sum(logs.values()) * 0.6)
-        for path, length in sorted(logs.items()):
-            if at < length:
-                files.flip(path, at, self.rng.randrange(8))
-                process.disk.destroyed = True
-                self._note(f"a bit of {path.name} of {process.who} turns, at {at} of {length}, and it is killed")
-                self._end(process.machine, silently=False)
-                self.cluster.plan_start(process.machine, self._length())
-                return
-            at -= length
-
-    def empty_disk(self) -> None:
-        """The volume is lost; the pod comes back with an empty one."""
-        process = self._expendable()
-        if process is not None:
-            machine = process.machine
-            self._note(f"the disk of {machine.pod} is lost (with {process.who}), an empty one takes its place")
-            process.disk.destroyed = True
-            self._end(machine, silently=True)
-            machine.files = type(machine.files)()
-            self.cluster.plan_start(machine, self._length())
-
-    def old_disk(self) -> None:
-        """A copy of its disk from now is put in later, once the machine was away for long enough to be taken out."""
-        process = self._expendable()
-        if process is None or self.cluster.durability == "memory":  # of the same boot, a copy is no stranger
-            return
-        if process.core.role is Role.LEADER:
-            self._old_leader(process)
-            return
-        machine, replica = process.machine, process.run.replica
-        files, copy, kept = machine.files, machine.files.copy(), process.disk.copy()
-        self._note(f"the disk of {machine.pod} is copied")
-
-        def put_in() -> None:
-            machine.down_for_good -= 1
-            partition = machine.partition
-            gone = replica not in partition.state.in_sync and not self.cluster.coordination.pending
-            if gone and not partition.lost and machine.files is files and not self.over:
-                self._note(f"{machine.pod} comes back with an old copy of its disk")
-                machine.files = copy
-                machine.partition.checker.put_back(process.disk, kept)
-            machine.start()
-
-        def stop() -> None:
-            if machine.process is None or (machine.process.serving and machine.process.disk is not process.disk):
-                return
-            machine.down_for_good += 1
-            self._end(machine, silently=True)
-            machine.power_off(self.rng)
-            self._note(f"power off {machine.pod}, to put in the old copy")
-            self._for(EXCLUDED_AFTER, put_in)
-
-        self.loop.after(self.rng.uniform(0.5, 3.0), stop)
-
-    def _old_leader(self, process: "NodeProcess") -> None:
-        """A copy of a leader's disk from now is put in at once after it has led a later epoch: in sync, and named as leader."""
-        machine, disk = process.machine, process.disk
-        copy, kept, epoch = machine.files.copy(), disk.copy(), process.core.epoch
-        self._note(f"the disk of {machine.pod}, which leads, is copied, and {process.who} killed")
-        self._end(machine, silently=False)
-        self.cluster.plan_start(machine, 0.1)
-
-        def put_in() -> None:
-            state, now = machine.partition.state, machine.process
-            leads = state.leader is not None and state.leader.replica == disk.replica and state.epoch > epoch
-            if self.over or now is None or not now.serving or now.disk is not disk or not leads:
-                return
-            if self._others_are_good(machine):
-                self._end(machine, silently=False)
-                self._note(f"{machine.pod}, leader in epoch {state.epoch}, comes back with its disk of epoch {epoch}")
-                machine.files = copy
-                machine.partition.checker.put_back(disk, kept)
-                self.cluster.plan_start(machine, self.rng.choice([0.0, 0.5, 1.5]))
-                if self.rng.random() < 0.5:  # it alone is up for longer than the promises of all
-                    self._end_others(machine)
-
-        self.loop.after(self.rng.uniform(0.5, 3.0), put_in)
-
-    def _end_others(self, machine: "Machine") -> None:
-        for other in machine.partition.machines.values():
-            if other is not machine and self._end(other, silently=False):
-                self._note(f"kill {other.pod}, too")
-                self.cluster.plan_start(other, self.rng.uniform(6.0, 9.0))

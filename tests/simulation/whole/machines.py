@@ -1,7 +1,7 @@
 """A machine with its disk and clocks, which outlive a process, and the model of the log's thread."""
 
 from random import Random
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from kvcoord.contract import ReplicaId
 from tests.simulation import disk as shadows
@@ -25,6 +25,9 @@ class Machine:
         self.clock = Clock(self.loop, rate, rng.uniform(0, 1e6), rng.uniform(-300, 300))
         self.files = FaultyFiles()
         self.sync_base = 0.001 if "disks" in cluster.options.calm else rng.choice([0.0005, 0.003, 0.02])
+        self.caches: dict[str, Any] = {}  # half of all read each record and batch from their files
+        if self.loop.stream(f"caches of {pod}").random() < 0.5:
+            self.caches = {"read_cache_bytes": 1, "record_cache_bytes": 0}
         self.slow_disk = 0.0  # seconds that a sync may take at most, above the usual
         self.incarnations = 0
         self.runs = 0

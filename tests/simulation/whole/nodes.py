@@ -17,6 +17,7 @@ from kvnode.service import Service
 from kvnode.shell.disk import Disk
 from kvnode.shell.host import TICK, Host
 from kvnode.shell.transport import TcpNetwork
+from kvnode.shell.upkeep import Upkeep
 from kvstore.errors import CorruptionError, StoreError, StoreFailedError
 from kvstore.meta import read_meta
 from kvstore.store import Store, StoreOptions
@@ -33,6 +34,7 @@ if TYPE_CHECKING:
 DATA = Path("/data")
 PIPELINE, REPLICATION, REDIS = 7402, 7401, 6379
 LEAVE_TIMEOUT = 5.0
+VERIFY_EVERY = 5.0
 
 
 class VirtualWorker:
@@ -121,6 +123,7 @@ class NodeProcess:
         """Open the store, serve, rebuild as often as it takes, leave when asked to."""
         await self.session.start()
         store = await self._open()
+        self.observer.observe_upkeep(store)
         while True:
             reason = await self._serve(store)
             if reason is None:
@@ -133,6 +136,7 @@ class NodeProcess:
 
     async def _open(self) -> Store:
         machine, cluster = self.machine, self.cluster
+        machine.files.may_fail = partial(cluster.faults.may_fail, machine)
         opening = partial(
             Store.open,
             DATA,
@@ -144,6 +148,7 @@ class NodeProcess:
             options=StoreOptions(
                 durability=cluster.durability,
                 segment_bytes=cluster.segment_bytes,
+                **machine.caches,
                 compaction_bytes_per_second=0,
                 compaction_reserve_bytes=0,
                 tombstone_ms=0,
@@ -216,7 +221,7 @@ class NodeProcess:
             empty=store.end.index == 0,
         )
         registering = asyncio.create_task(self._register(member), name="register")
-        upkeep = asyncio.create_task(self._upkeep(), name="upkeep")
+        upkeep = asyncio.create_task(self._upkeep().run(), name="upkeep")
         try:
             return await self._until_over(service)
         finally:
@@ -233,24 +238,18 @@ class NodeProcess:
         except CoordinationUnavailableError as e:
             self.note(f"is not registered yet: {e}")
 
-    async def _upkeep(self) -> None:
-        """As `kvnode.shell.upkeep` has it, whose thread is the one thing that is not here."""
-        store = self.host.store
-        while True:
-            await asyncio.sleep(self.machine.rng.uniform(0.2, 1.0))
-            try:
-                store.allow_purge(self.core.passed)
-                before, purged = store.horizon, store.purged_to
-                if store.maintain() and store.horizon != before:
-                    self.note(f"has compacted its log below {store.horizon}", Mark.DISK, detail=True)
-                    self.checker.count("compactions")
-                    if store.purged_to != purged:
-                        self.checker.count("purges of deletes")
-            except StoreError as e:
-                self.host.damaged(e)
-                return
-            except OSError as e:
-                self.note(f"can't compact its log now: {e}", Mark.DISK)
+    def _upkeep(self) -> Upkeep:
+        def damaged(error: Exception) -> None:
+            self.checker.count("damage found by upkeep")
+            self.host.damaged(error)
+
+        return Upkeep(
+            self.host.store,
+            self.clock,
+            passed=lambda: self.core.passed,
+            damaged=damaged,
+            verify_every=VERIFY_EVERY,
+        )
 
     async def _until_over(self, service: Service) -> str | None:
         stopped = asyncio.ensure_future(self.stop.wait())

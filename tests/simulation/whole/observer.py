@@ -60,9 +60,29 @@ class Observer:
             what = f"misses {missing[:5]} of its log to {store.end.index} at its start, and has others at {other[:5]}"
             self.checker.fail(self.process, 3, what)
 
+    def observe_upkeep(self, store: Store) -> None:
+        """Tell of compactions."""
+        maintain = store.maintain
+
+        def watched() -> bool:
+            before, purged = store.horizon, store.purged_to
+            done = maintain()
+            if done and store.horizon != before:
+                self.process.note(f"has compacted its log below {store.horizon}", Mark.DISK, detail=True)
+                self.checker.count("compactions")
+                if store.purged_to != purged:
+                    self.checker.count("purges of deletes")
+            return done
+
+        store.maintain = watched  # type: ignore[method-assign]
+
     def observe(self, host: Host) -> None:
         """Put the checks between the core and the shell."""
-        step = host.core.step
+        step, damaged = host.core.step, host.damaged
+
+        def found(error: Exception) -> None:
+            self.checker.count("damage found while serving")
+            damaged(error)
 
         def watched(event: ev.Event, now: float) -> list[ef.Effect]:
             if isinstance(event, ev.Proposed):
@@ -76,6 +96,7 @@ class Observer:
             return effects
 
         host.core.step = watched  # type: ignore[method-assign]
+        host.damaged = found  # type: ignore[method-assign]
         before: dict[type[Any], Callable[[Any], None]] = {
             ef.Write: lambda e: self._appends(e.batch),
             ef.Committed: self._commits,

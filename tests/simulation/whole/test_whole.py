@@ -48,7 +48,7 @@ def test_seeds_try_every_kind_of_fault_on_whole_clusters_and_the_faults_bite() -
     counts: Counter[str] = Counter()
     for seed in range(3040, 3073):
         counts.update(run(seed).counts)
-    assert len([what for what in counts if what.startswith("fault ")]) == 27
+    assert len([what for what in counts if what.startswith("fault ")]) == 29
     for what in (
         "epochs",
         "claims",
@@ -66,7 +66,14 @@ def test_seeds_try_every_kind_of_fault_on_whole_clusters_and_the_faults_bite() -
         assert counts[what] > 5, counts
     for what in (
         "cuts",
+        "a sync fails",
+        "a write fails",
+        "a place can't be read",
+        "a turned bit is read",
+        "there is no room",
         "damage found at a start",
+        "damage found by upkeep",
+        "damage found while serving",
         "old copies",
         "old copies of leaders",
         "states put back",
