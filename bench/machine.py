@@ -53,6 +53,27 @@ def this_machine(folder: Path, today: date) -> Machine:
     )
 
 
+class Stolen:
+    """What the host of a virtual machine gave to others while this one wanted to compute, since it was made."""
+
+    def __init__(self) -> None:
+        self._before = self._times()
+
+    @staticmethod
+    def _times() -> tuple[int, int]:
+        """Of all processors: wanted and given or not, and not given."""
+        user, nice, system, _idle, _wait, interrupts, soft, stolen = map(
+            int, Path("/proc/stat").read_text().split()[1:9]
+        )
+        return user + nice + system + interrupts + soft + stolen, stolen
+
+    @property
+    def share(self) -> float:
+        """Of the time that was wanted; 0 to 1."""
+        wanted, stolen = (now - before for now, before in zip(self._times(), self._before, strict=True))
+        return stolen / wanted if wanted else 0.0
+
+
 def resident_mib(pid: int) -> float:
     """Resident memory of a process in MiB."""
     return int(_first(r"^VmRSS:\s+(\d+)", Path(f"/proc/{pid}/status").read_text(), "0")) / 1024
