@@ -1,7 +1,7 @@
 """Redis as the peer: one server that syncs its append-only file at every write, and Redis's own load generator."""
 
 import asyncio
-import csv
+import re
 import shutil
 from collections.abc import AsyncIterator, Sequence
 from contextlib import asynccontextmanager
@@ -15,6 +15,9 @@ from kvlocal.ports import free_ports
 
 START_SECONDS = 20.0
 MAX_CONNECTIONS = 1000  # of redis-py; its own default is below 128
+_RATE = re.compile(r"throughput summary: ([0-9.]+) requests per second")
+_SUMMARY = re.compile(r"avg +min +p50 +p95 +p99 +max *\n([0-9. ]+)")
+_SHARE = re.compile(r"^([0-9.]+)% <= ([0-9.]+) milliseconds", re.MULTILINE)
 _FEW = 300  # requests per connection of the first run, which only finds out how long a run must be
 
 
@@ -90,12 +93,24 @@ async def _run(  # noqa: PLR0917 - the program's flags, in one place
 ) -> Sample:
     arguments = (
         "-p", port, "-t", command, "-c", connections, "-n", requests, "-d", value_bytes, "-r", keys, "-P", pipeline,
-        "--csv",
+        "--precision", 3,
     )  # fmt: skip
     process = await asyncio.create_subprocess_exec(
-        "redis-benchmark", *map(str, arguments), stdout=asyncio.subprocess.PIPE, stderr=asyncio.subprocess.DEVNULL
+        "redis-benchmark", *map(str, arguments), stdout=asyncio.subprocess.PIPE, stderr=asyncio.subprocess.PIPE
     )
-    out, _ = await process.communicate()
-    row = list(csv.DictReader(out.decode().splitlines()))[-1]
-    p50, p99 = (float(row[name]) / 1e3 for name in ("p50_latency_ms", "p99_latency_ms"))
-    return Sample(float(row["rps"]), p50, p99)
+    out, said = await process.communicate()
+    return read_report(out.decode(), said.decode())
+
+
+def read_report(text: str, said: str = "") -> Sample:
+    """What redis-benchmark printed. Its p99.9 is of the first share that it tells above that, 99.902 %.
+
+    Raises RuntimeError with what it `said`, when it gave no figures.
+    """
+    rate, summary = _RATE.search(text), _SUMMARY.search(text)
+    if rate is None or summary is None:
+        raise RuntimeError(f"redis-benchmark gave no figures: {(said or text).strip()[-300:] or 'it printed nothing'}")
+    _average, _lowest, p50, _p95, p99, _highest = (float(ms) / 1e3 for ms in summary[1].split())
+    shares = _SHARE.findall(text.partition("Cumulative")[0])
+    p999 = next(float(ms) / 1e3 for percent, ms in shares if float(percent) >= 99.9)
+    return Sample(float(rate[1]), p50, p99, p999)
