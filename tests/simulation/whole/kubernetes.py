@@ -136,15 +136,15 @@ class Kubernetes:
         self.loop.note("operator", f"has the pod {pod} made", Mark.OPERATOR)
         self.cluster.plan_start(machine, machine.rng.random() * 0.5)
 
-    def shrink(self, partition: "Partition", pod: str) -> None:
-        """One pod less. To be called until it is gone."""
+    def shrink(self, partition: "Partition", pod: str, *, keep_disk: bool) -> None:
+        """One pod less. To be called until it is gone; its disk may be deleted, unless it is to be kept."""
         machine = partition.machines[pod]
         if not machine.leaves:
             self.loop.note("operator", f"has the pod {pod} taken away", Mark.OPERATOR)
             machine.leaves = True
             self._delete(machine)
         if machine.process is None:
-            kept = machine.rng.random() < 0.5
+            kept = keep_disk or machine.rng.random() < 0.5
             self.loop.note(
                 "operator", f"has taken {pod} away, its disk is {'kept' if kept else 'deleted'}", Mark.OPERATOR
             )

@@ -125,8 +125,9 @@ class Operator:
                 if pod not in partition.machines and state.age == newest.age:
                     self.kubernetes.grow(partition, pod)
             for pod in partition.pods:
-                if pod not in wanted and removable(state, pod, newest):
-                    self.kubernetes.shrink(partition, pod)
+                goes = pod not in wanted and removable(state, pod, newest)
+                if goes or partition.machines[pod].leaves:  # what has begun ends before the pod is made anew
+                    self.kubernetes.shrink(partition, pod, keep_disk=pod in wanted)
             step = next_state(state, wanted, self.spec.min_in_sync, newest)
             if step is not None:
                 await self._ask(partition, found.version, step)
