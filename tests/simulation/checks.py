@@ -14,7 +14,7 @@ from kvnode.core.types import START, Batch, Meta, Position
 from kvstore.batch import Record, RecordType
 from tests.simulation.disk import Disk, DiskCopy
 from tests.simulation.record import Record as World
-from tests.simulation.watched import Partition, Process
+from tests.simulation.watched import Named, Partition, Process
 
 
 class Checker:
@@ -38,7 +38,7 @@ class Checker:
         self.memberships: list[PartitionState] = []  # that the operator asked for
         self.counts: dict[str, int] = {}
 
-    def fail(self, process: Process, invariant: int, what: str) -> None:
+    def fail(self, process: Named, invariant: int, what: str) -> None:
         self.loop.fail(process.who, invariant, what)
 
     def count(self, what: str) -> None:
@@ -166,7 +166,7 @@ class Checker:
         if new:
             self.check_in_sync(process)
 
-    def check_in_sync(self, process: Process) -> None:
+    def check_in_sync(self, process: Named) -> None:
         """Invariant 4: what is committed is durable on every member of the in-sync set."""
         top = self.top
         for replica in self.cluster.coordination.state.in_sync:
@@ -262,7 +262,7 @@ class Checker:
 
     # --- coordination ------------------------------------------------------------------------------------------------
 
-    def state_changed(self, process: Process, before: PartitionState, after: PartitionState) -> None:
+    def state_changed(self, process: Named, before: PartitionState, after: PartitionState) -> None:
         if after.epoch < before.epoch or after.serial != before.serial + 1:
             self.fail(process, 2, f"epoch {before.epoch} serial {before.serial} becomes {after.epoch}, {after.serial}")
         if after.leader != before.leader and after.epoch == before.epoch:
@@ -281,7 +281,7 @@ class Checker:
         """The operator asks for this state."""
         self.memberships.append(state)
 
-    def _check_membership(self, process: Process, before: PartitionState, after: PartitionState) -> None:
+    def _check_membership(self, process: Named, before: PartitionState, after: PartitionState) -> None:
         """Invariant 26: only the operator says which pods belong to a partition, and nobody else comes to be in sync."""
         strangers = [r for r in after.in_sync if r not in before.in_sync and not before.belongs(r)]
         if strangers:

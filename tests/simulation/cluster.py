@@ -9,12 +9,14 @@ from tests.simulation.coordination import Coordination
 from tests.simulation.disk import Payloads
 from tests.simulation.faults import Faults
 from tests.simulation.loop import Loop
+from tests.simulation.membership import Operator
 from tests.simulation.network import Network
 from tests.simulation.node import Machine, Process
 from tests.simulation.record import SimulationError
 from tests.simulation.report import Report
 from tests.simulation.schedule import Asked, Options
 from tests.simulation.service import Call
+from tests.simulation.sooner import sooner
 from tests.support.history import History, Kind, lost_writes, version_violations
 from tests.support.linearizability import check, format_violation
 
@@ -38,29 +40,66 @@ class Cluster:
             self.sync_base = 0.001
         self.asked: list[Asked] = []
         self.payloads = Payloads()
-        self.pods = [f"p{i}" for i in range(options.replicas)]
+        pods = [f"p{i}" for i in range(options.replicas)]
         self.keys = [b"k%d" % i for i in range(options.keys)]
         self.history = History()
         self.load = True
         self.ended: dict[RunId, float] = {}
         self.checker: Checker = Checker(self.loop, self)
-        self.machines = {pod: Machine(self, pod) for pod in self.pods}
+        self.machines = {pod: Machine(self, pod) for pod in pods}
+        self.taken_away: dict[str, Machine] = {}
         for machine in self.machines.values():
             self.checker.known_disk(machine.disk)
         born = PartitionState(
             epoch=0,
             leader=None,
             in_sync=tuple(m.disk.replica for m in self.machines.values()),
-            replicas=tuple(self.pods),
+            replicas=tuple(pods),
             min_in_sync=default_min_in_sync(options.replicas),
         )
         self.coordination = Coordination(self.loop, born, self.checker, calm="coordination" in calm)
         self.network = Network(self.loop, self.running, calm="network" in calm)
+        self.operator = Operator(self)
         self.faults = Faults(self)
         self.clients = [Client(self, i) for i in range(options.clients)]
 
+    @property
+    def pods(self) -> list[str]:
+        """All that there are, also those that are yet to belong to the partition, or do no more."""
+        return list(self.machines)
+
+    @property
+    def sound(self) -> bool:
+        """Whether every disk that is counted on is good, or no other copy will be taken."""
+        lost = any(self.checker.disks[r].destroyed for r in self.coordination.state.in_sync)
+        return self.faults.over or not (lost or any(p.disk_failed for p in self.processes()))
+
+    def grow(self, pod: str) -> None:
+        """Another pod: on a new machine, or with the disk that it left behind."""
+        machine = self.taken_away.pop(pod, None)
+        if machine is None:
+            machine = Machine(self, pod)
+            self.checker.known_disk(machine.disk)
+        machine.leaves = False
+        self.machines[pod] = machine
+        self.plan_start(machine, machine.rng.random() * 0.5)
+
+    def shrink(self, pod: str, *, keep_disk: bool) -> bool:
+        """One pod less, whether it is gone: to be called until it is; its disk may be deleted, unless it is to be kept."""
+        machine = self.machines[pod]
+        machine.leaves = True
+        if machine.process is not None:
+            machine.process.leave()
+            return False
+        self.taken_away[pod] = self.machines.pop(pod)
+        if not keep_disk and machine.rng.random() < 0.5:
+            self.checker.taken_away(pod)
+            machine.new_disk()
+        self.checker.count("pods taken away")
+        return True
+
     def running(self, pod: str) -> Process | None:
-        return self.machines[pod].process
+        return self.machines[pod].process if pod in self.machines else None
 
     def processes(self) -> list[Process]:
         return [m.process for m in self.machines.values() if m.process is not None]
@@ -75,6 +114,7 @@ class Cluster:
         rng, loop = self.loop.stream("cluster"), self.loop
         for machine in self.machines.values():
             self.plan_start(machine, rng.random() * 0.5)
+        self.operator.start()
         for client in self.clients:
             client.start()
         if rng.random() < 0.8:
@@ -121,6 +161,7 @@ class Cluster:
             and leader.core.accepting
             and leader.clock.now() < leader.core.lease_until
             and {r.pod for r in state.in_sync} == set(self.pods)
+            and self.operator.done
             and all(self.checker.disks[r] is self.machines[r.pod].disk for r in state.in_sync)
         )
 
@@ -149,7 +190,8 @@ def simulate(options: Options) -> Report:
     cluster = Cluster(options)
     failure, took = None, 0.0
     try:
-        took = cluster.run()
+        with sooner():
+            took = cluster.run()
     except SimulationError as e:
         failure = e.failure
     return Report(

@@ -1,10 +1,10 @@
 """A model of the coordination service: one compare-and-set cell, answers that get lost, watches that come late."""
 
 from random import Random
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Protocol
 
 from kvcoord.contract import Death, Lost, PartitionState, Won
-from kvnode.core.events import CasAnswered, DeathReported, StateSeen
+from kvnode.core.events import CasAnswered, DeathReported, Event, StateSeen
 from tests.simulation.loop import Loop
 from tests.simulation.timeline import Mark, describe_state
 
@@ -13,6 +13,17 @@ if TYPE_CHECKING:
     from tests.simulation.node import Process
 
 TIMEOUT = 1.0  # after which a compare-and-set without an answer is called "maybe"
+
+
+class Caller(Protocol):
+    """Who asks coordination: a process, or the operator."""
+
+    who: str
+
+    @property
+    def pod(self) -> str: ...
+
+    def deliver(self, item: Event) -> None: ...
 
 
 class Coordination:
@@ -47,7 +58,7 @@ class Coordination:
 
     # --- compare and set ---------------------------------------------------------------------------------------------
 
-    def compare_and_set(self, process: "Process", expected: int, state: PartitionState) -> None:
+    def compare_and_set(self, process: Caller, expected: int, state: PartitionState) -> None:
         """Ask; the answer comes as an event, or "maybe" after a time-out, whether or not it was, or will be, done."""
         rng, loop = self._rng(process.pod), self.loop
         fate = rng.random()
@@ -60,14 +71,14 @@ class Coordination:
         self.pending += 1
         loop.after(self.delay(process.pod), self._arrive, process, expected, state)
 
-    def _late(self, process: "Process", expected: int, state: PartitionState) -> None:
+    def _late(self, process: Caller, expected: int, state: PartitionState) -> None:
         if self.down:
             self.loop.after(0.2, self._late, process, expected, state)
         else:
             self.pending -= 1
             self._apply(process, expected, state)
 
-    def _arrive(self, process: "Process", expected: int, state: PartitionState) -> None:
+    def _arrive(self, process: Caller, expected: int, state: PartitionState) -> None:
         self.pending -= 1
         if self.down:
             self.loop.after(TIMEOUT, self._answer, process, expected, None)
@@ -75,7 +86,7 @@ class Coordination:
         outcome = self._apply(process, expected, state)
         self.loop.after(self.delay(process.pod), self._answer, process, expected, outcome)
 
-    def _apply(self, process: "Process", expected: int, state: PartitionState) -> Won | Lost:
+    def _apply(self, process: Caller, expected: int, state: PartitionState) -> Won | Lost:
         if expected != self.version:
             return Lost()
         before, self.state = self.state, state
@@ -90,19 +101,19 @@ class Coordination:
         self._show_all()
         return Won(self.version)
 
-    def _answer(self, process: "Process", expected: int, outcome: Won | Lost | None) -> None:
+    def _answer(self, process: Caller, expected: int, outcome: Won | Lost | None) -> None:
         if outcome is not None and not self.reachable(process.pod):
             outcome = None
         process.deliver(CasAnswered(expected, outcome))
 
     # --- reads and watches -------------------------------------------------------------------------------------------
 
-    def read(self, process: "Process", number: int = 0) -> None:
+    def read(self, process: Caller, number: int = 0) -> None:
         """An ordered read; no answer at all while the service is away."""
         if self.reachable(process.pod):
             self.loop.after(self.delay(process.pod), self._read, process, number)
 
-    def _read(self, process: "Process", number: int) -> None:
+    def _read(self, process: Caller, number: int) -> None:
         if self.reachable(process.pod):
             self.loop.after(self.delay(process.pod), process.deliver, StateSeen(self.state, self.version, number))
 

@@ -38,6 +38,8 @@ class Faults(Trouble["Machine"]):
             "old_disk": self.old_disk,
             "sigterm": self.sigterm,
             "hand_over": self.hand_over,
+            "add_replica": self.add_replica,
+            "remove_replica": self.remove_replica,
         }
         super().__init__(cluster.loop, cluster.options, kinds)
 
@@ -118,7 +120,7 @@ class Faults(Trouble["Machine"]):
         rng = self.rng
         power = rng.random() < 0.5
         self._note("all down")
-        for machine in self.cluster.machines.values():
+        for machine in list(self.cluster.machines.values()):
             if power:
                 self._power_off(machine, rng.random() * 4)
             elif self._end(machine, silently=False) is not None:
@@ -151,6 +153,19 @@ class Faults(Trouble["Machine"]):
         if process is not None:
             self._note(f"ask {process.who} to hand over")
             process.hand_over()
+
+    def add_replica(self) -> None:
+        """A pod more: a new one, or one that was taken away before."""
+        wanted = self.cluster.operator.wanted
+        if len(wanted) < self.options.replicas + 2:
+            spare = [f"p{i}" for i in range(self.options.replicas + 2) if f"p{i}" not in wanted]
+            self.cluster.operator.want([*wanted, self.rng.choice(spare)])
+
+    def remove_replica(self) -> None:
+        """A pod less: any, or the leader's."""
+        wanted, pod = self.cluster.operator.wanted, self._victim().pod
+        if len(wanted) > 2 and pod in wanted:
+            self.cluster.operator.want([p for p in wanted if p != pod])
 
     def break_connections(self) -> None:
         self._note("connections break")

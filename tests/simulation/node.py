@@ -39,7 +39,7 @@ class Machine:
         self.runs = 0
         self.process: Process | None = None
         self.slow_disk = 0.0  # seconds that a sync may take at most, above the usual
-        self.starts_at = 0  # number of the start that is planned; an older plan is void
+        self.leaves = False  # it is being, or was, taken away
 
     def new_disk(self) -> None:
         """Another incarnation, empty."""
@@ -53,7 +53,7 @@ class Machine:
 
     def start(self) -> None:
         """Run the process, if none runs."""
-        if self.process is None:
+        if self.process is None and not self.leaves:
             self.runs += 1
             self.process = Process(self)
             self.process.begin()

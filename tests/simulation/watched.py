@@ -17,6 +17,12 @@ class Clock(Protocol):
         """The true time at which this clock shows `local`."""
 
 
+class Named(Protocol):
+    """Whose doing something is."""
+
+    who: str
+
+
 class Process(Protocol):
     """One run."""
 

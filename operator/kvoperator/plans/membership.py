@@ -38,10 +38,16 @@ def next_state(
     return replace(state, replicas=replicas, min_in_sync=least, serial=state.serial + 1)
 
 
+def settling(state: PartitionState) -> PartitionState:
+    """The same state, one change on: when it is won, no change that was asked for before and not answered can be done."""
+    return replace(state, serial=state.serial + 1)
+
+
 def removable(state: PartitionState, pod: str, newest: PartitionState) -> bool:
     """Whether nothing counts on this pod any more: it may be deleted, and its volume with it. `newest`: as above.
 
-    Whoever is neither named nor in sync can't come to be in sync, by no compare-and-set that may yet be done.
+    Whoever is neither named nor in sync can't come to be in sync, by no compare-and-set that may yet be done but one of the
+    operator's own: to be asked only when none of those is without an answer, or a later state was read since (rule 2).
     """
     counted = pod in state.replicas or pod in {r.pod for r in state.in_sync}
     return state.leader is not None and not counted and state.age >= newest.age

@@ -16,7 +16,6 @@ from kvcommon.slots import slot_of
 from kvcoord import codec
 from kvcoord.cells import Cell, partition_cell
 from kvcoord.contract import PartitionState, ReplicaId, RunId
-from kvnode.core import leading, pace
 from kvnode.core.types import Role
 from kvoperator.names import Names
 from kvoperator.spec import KVClusterSpec
@@ -26,6 +25,7 @@ from tests.simulation.disk import Payloads
 from tests.simulation.record import SimulationError
 from tests.simulation.report import Report
 from tests.simulation.schedule import Asked, Options
+from tests.simulation.sooner import sooner
 from tests.simulation.timeline import Mark, describe_state
 from tests.simulation.whole.client import Client
 from tests.simulation.whole.clients import DirectClient, RouterClient
@@ -338,20 +338,6 @@ def _groups(partition_of: Callable[[bytes], int]) -> dict[bytes, tuple[bytes, ..
 
 
 @contextmanager
-def _sooner() -> Iterator[None]:
-    """How far every replica is, which deletes wait for before they are purged, is told each second.
-
-    A leader that was taken out of its partition hands over when it has led for a second.
-    """
-    before = leading.PASSED_EVERY, pace.SETTLED
-    leading.PASSED_EVERY = pace.SETTLED = 1.0
-    try:
-        yield
-    finally:
-        leading.PASSED_EVERY, pace.SETTLED = before
-
-
-@contextmanager
 def _logs_in(loop: VirtualLoop) -> Iterator[None]:
     """What the shipped code logs becomes detail of the timeline."""
 
@@ -374,7 +360,7 @@ def simulate(options: Options) -> Report:
     """One whole run."""
     cluster = WholeCluster(options)
     loop, failure, took = cluster.loop, None, 0.0
-    with _logs_in(loop), _sooner():
+    with _logs_in(loop), sooner():
         try:
             took = loop.run_until_complete(cluster.run())
             failure = loop.failure

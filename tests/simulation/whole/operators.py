@@ -15,7 +15,7 @@ from kvoperator.apply import Applier
 from kvoperator.link import Link
 from kvoperator.plans.birth import all_there, births
 from kvoperator.plans.deaths import deaths_due
-from kvoperator.plans.membership import next_state, removable
+from kvoperator.plans.membership import next_state, removable, settling
 from kvoperator.plans.rolling import replacements
 from kvoperator.snapshot import ClusterView, CoordinationView, Snapshot
 from kvoperator.spec import KVClusterSpec
@@ -46,6 +46,7 @@ class Operator:
         self._link = Link(lambda _: self.session, self._dying.set)
         self._applier = Applier(cast("Any", self.kubernetes), lambda: self.session, lambda: NOW)
         self._newest: dict[int, PartitionState] = {}  # seen of each partition
+        self._doubted: dict[int, PartitionState] = {}  # what a change was asked upon that is "maybe" (rule 2)
         cluster.actors.append(self.actor)
 
     def start(self) -> None:
@@ -124,13 +125,16 @@ class Operator:
             for pod in wanted:
                 if pod not in partition.machines and state.age == newest.age:
                     self.kubernetes.grow(partition, pod)
+            in_doubt = state == self._doubted.get(number)
             for pod in partition.pods:
-                goes = pod not in wanted and removable(state, pod, newest)
+                goes = not in_doubt and pod not in wanted and removable(state, pod, newest)
                 if goes or partition.machines[pod].leaves:  # what has begun ends before the pod is made anew
                     self.kubernetes.shrink(partition, pod, keep_disk=pod in wanted)
-            step = next_state(state, wanted, self.spec.min_in_sync, newest)
+            step = next_state(state, wanted, self.spec.min_in_sync, newest) or (settling(state) if in_doubt else None)
             if step is not None:
+                self._doubted[number] = state
                 await self._ask(partition, found.version, step)
+                del self._doubted[number]
         finally:
             coordination.pending -= 1
 

@@ -1,7 +1,7 @@
 from dataclasses import replace
 
 from kvcoord.contract import PartitionState, ReplicaId
-from kvoperator.plans.membership import next_state, removable
+from kvoperator.plans.membership import next_state, removable, settling
 from tests.unit.kvoperator.pictures import NAMES, state
 
 ZERO, ONE, TWO, THREE = NAMES.replicas(0, 4)
@@ -89,3 +89,10 @@ def test_a_pod_may_be_deleted_when_it_is_neither_named_nor_in_sync() -> None:
     assert not removable(named, TWO, named)
     assert not removable(in_sync, TWO, in_sync)
     assert removable(neither, TWO, neither)
+
+
+def test_a_change_without_an_answer_is_settled_by_one_that_changes_nothing() -> None:
+    """A compare-and-set on the state before comes too late then (rule 2)."""
+    now = state(0)
+
+    assert settling(now) == replace(now, serial=now.serial + 1)
