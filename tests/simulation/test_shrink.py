@@ -49,6 +49,22 @@ def test_the_printed_command_of_a_shrunk_run_replays_it(failing: Report) -> None
     assert again.requests == shrunk.requests
 
 
+def test_a_failing_whole_cluster_shrinks_and_its_command_replays_it(monkeypatch: pytest.MonkeyPatch) -> None:
+    """To the same failure, at the same time, after the same faults and requests."""
+    monkeypatch.setattr(Service, "_answer_repeat", _forget_repeats)
+    runs = (simulate(Options(seed, seconds=3.0, world="whole")) for seed in range(22, 60))
+    report = next(r for r in runs if r.failure is not None)
+    assert report.failure is not None
+    assert report.failure.invariant == 14
+    shrunk = shrink(report)
+    assert len(shrunk.requests) <= 3 < len(report.requests)
+    assert len(shrunk.faults) <= 3
+    found = re.search(r"--world whole .*--faults (\S+) --requests (\S+)", shrunk.options.command)
+    assert found is not None
+    again = simulate(replace(shrunk.options, faults=parse_faults(found[1]), requests=parse_requests(found[2])))
+    assert again == shrunk
+
+
 def test_the_explicit_lists_of_a_run_give_the_same_run() -> None:
     """Faults and requests that were recorded replace those that the seed gives, with nothing changed."""
     report = simulate(Options(11, seconds=4.0))
