@@ -75,3 +75,12 @@ def test_the_leaders_own_writes_are_timed_until_they_are_durable() -> None:
     paces.began(7, 2.0)
     paces.done(A, 6, 3.0)
     assert (paces.paces[A].samples, paces.paces[A].mean) == (2, 1.75)
+
+
+def test_a_leader_that_can_be_spared_hands_over_when_it_has_led_for_a_while() -> None:
+    """And tries again only after as long: who was told to go may not reach coordination."""
+    paces = Paces(0.0)
+    assert not paces.should_hand_over(A, ALL, SETTLED - 0.1, spared=True)
+    assert paces.should_hand_over(A, ALL, SETTLED, spared=True)
+    assert not paces.should_hand_over(A, ALL, SETTLED + 1, spared=True)
+    assert paces.should_hand_over(A, ALL, 2 * SETTLED, spared=True)
