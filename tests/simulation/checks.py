@@ -193,11 +193,16 @@ class Checker:
         return len({disk.replica for disk in disks if disk.epoch_at(index, durable=True) == epoch})
 
     def answered(self, process: Process, index: int) -> None:
-        """A linearizable read is answered with the record at this index."""
-        if index > self.top or process.disk.epoch_at(index or 1) != self.committed[index] != 0:
-            self.fail(process, 16, f"shows a record (at {index}) that is not committed and applied")
+        """A linearizable read is answered with the record at this index; 0: with none, or one that `shows` was told of."""
+        if index:
+            self.shows(process, index)
         self._serves(process)
         self.count("read")
+
+    def shows(self, process: Process, index: int) -> None:
+        """The record at this index is read, as fresh as asked or not."""
+        if index > self.top or process.disk.epoch_at(index) != self.committed[index]:
+            self.fail(process, 16, f"shows a record (at {index}) that is not committed and applied")
 
     def _serves(self, process: Process) -> None:
         if not process.led:

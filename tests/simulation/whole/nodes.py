@@ -123,7 +123,7 @@ class NodeProcess:
         """Open the store, serve, rebuild as often as it takes, leave when asked to."""
         await self.session.start()
         store = await self._open()
-        self.observer.observe_upkeep(store)
+        self.observer.observe_store(store)
         while True:
             reason = await self._serve(store)
             if reason is None:

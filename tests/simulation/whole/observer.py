@@ -15,7 +15,7 @@ from kvnode.operations import Code, Kind, Outcome, ReadMode, Request
 from kvnode.service import Service
 from kvnode.shell.host import Host
 from kvnode.work import Puts, Transaction, Work
-from kvstore.batch import iter_batches, iter_records
+from kvstore.batch import Record, iter_batches, iter_records
 from kvstore.store import Store
 from tests.simulation.checks import Checker
 from tests.simulation.network import frequent
@@ -60,9 +60,15 @@ class Observer:
             what = f"misses {missing[:5]} of its log to {store.end.index} at its start, and has others at {other[:5]}"
             self.checker.fail(self.process, 3, what)
 
-    def observe_upkeep(self, store: Store) -> None:
-        """Tell of compactions."""
-        maintain = store.maintain
+    def observe_store(self, store: Store) -> None:
+        """Look at every record that is read from it (16), and tell of compactions."""
+        get, maintain = store.get, store.maintain
+
+        def read(key: bytes) -> Record | None:
+            record = get(key)
+            if record is not None and self.process.serving:
+                self.checker.shows(self.process, record.index)
+            return record
 
         def watched() -> bool:
             before, purged = store.horizon, store.purged_to
@@ -74,6 +80,7 @@ class Observer:
                     self.checker.count("purges of deletes")
             return done
 
+        store.get = read  # type: ignore[method-assign]
         store.maintain = watched  # type: ignore[method-assign]
 
     def observe(self, host: Host) -> None:
@@ -205,7 +212,7 @@ class Observer:
 
     def _answers(self) -> None:
         self.process.led = self.process.leads() or self.process.led
-        self.checker.answered(self.process, 0)
+        self.checker.answered(self.process, 0)  # its records are looked at as they are read
 
     def _check_answer(self, kind: int, outcome: Outcome) -> None:
         if outcome.code not in (Code.OK, Code.ALREADY_EXISTS, Code.VERSION_MISMATCH) or not outcome.version:

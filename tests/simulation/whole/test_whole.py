@@ -7,10 +7,14 @@ from collections import Counter
 
 import pytest
 
+from kvstore.batch import Record, RecordType, iter_batches, iter_records
+from kvstore.store import Store
 from tests.simulation.explain import explain
 from tests.simulation.report import Report
 from tests.simulation.run import simulate
 from tests.simulation.schedule import Options
+from tests.simulation.whole import cluster
+from tests.simulation.whole.redis import NodeRedisClient
 
 CHUNK = 5
 CASES = [(3, first) for first in range(0, 40, CHUNK)]
@@ -41,6 +45,21 @@ def test_a_seed_of_a_whole_cluster_always_gives_the_same_run() -> None:
         for order in ("1", "2")
     ]
     assert runs[0] == runs[1]
+
+
+def test_what_is_not_committed_is_noticed_when_redis_clients_are_shown_it(monkeypatch: pytest.MonkeyPatch) -> None:
+    """At once, not only where the history tells (invariant 16)."""
+    get = Store.get
+
+    def too_early(store: Store, key: bytes) -> Record | None:
+        """What the log has of a key, committed or not."""
+        newer = [r for _, data in iter_batches(store.read(store.applied, 1 << 20)) for r in iter_records(data)]
+        return next((r for r in reversed(newer) if r.key == key and r.type == RecordType.PUT), get(store, key))
+
+    monkeypatch.setattr(Store, "get", too_early)
+    monkeypatch.setattr(cluster, "CLIENTS", (NodeRedisClient,))
+    failures = [simulate(Options(seed, seconds=1.0, world="whole")).failure for seed in range(4)]
+    assert 16 in [failure.invariant for failure in failures if failure is not None]
 
 
 def test_seeds_try_every_kind_of_fault_on_whole_clusters_and_the_faults_bite() -> None:
