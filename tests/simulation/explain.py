@@ -28,6 +28,7 @@ INVARIANTS = {
     22: "a replica acknowledges only what it has durably, and keeps it",
     25: "a leader welcomes only who means it",
     26: "only the operator says which pods belong to a partition, and only those come to be in sync",
+    27: "a replica whose disk failed leaves, and is rebuilt",
     24: "once faults end, some leader serves and all are in sync again",
 }
 

@@ -294,6 +294,9 @@ class WholeCluster:
             process = partition.machines[leader.replica.pod].process
             assert process is not None
             partition.checker.check_log(process.disk)
+            for other in partition.processes():
+                if other.disk.doubtful:
+                    self.loop.fail(other.who, 27, "goes on, although a sync or a read of its disk failed")
             self._compare_states(partition)
         self._judge_history()
 
