@@ -5,7 +5,7 @@ Nothing is wiped while the in-sync set names this disk: were it the last that ha
 
 import asyncio
 import time
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import structlog
@@ -112,7 +112,7 @@ class Damaged:
             dns_name=settings.dns_name,
         )
         telling = asyncio.ensure_future(
-            keep_registered(self.coordination, member, lambda: trouble_of(DAMAGED, self.reason()))
+            keep_registered(self.coordination, lambda: replace(member, trouble=trouble_of(DAMAGED, self.reason())))
         )
         stopped, waiting = asyncio.ensure_future(stop.wait()), asyncio.ensure_future(self._excluded())
         try:

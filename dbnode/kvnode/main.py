@@ -62,7 +62,6 @@ class Node:
         settings = self.settings
         me = RunId(ReplicaId(settings.pod, self.store.incarnation), run_id)
         log.info("starting", replica=str(me), end=self.store.end.index, keys=self.store.keys)
-        empty = self.store.end.index == 0
         registry = CollectorRegistry()
         network = TcpNetwork(settings.host, settings.replication_port)
         host = Host(
@@ -102,9 +101,11 @@ class Node:
                 redis_address=addresses.redis,
                 dns_name=settings.dns_name,
                 boot_id=_boot_id(),
-                empty=empty,
             )
-            told = keep_registered(self.coordination, member, lambda: self._trouble(host, service))
+            told = keep_registered(
+                self.coordination,
+                lambda: replace(member, trouble=self._trouble(host, service), empty=host.store.end.index == 0),
+            )
             background.append(asyncio.create_task(told, name="register"))
             background.append(asyncio.create_task(self._watch_disk(service, host), name="free disk"))
             background.append(asyncio.create_task(self._upkeep(host).run(), name="upkeep"))

@@ -2,7 +2,6 @@
 
 import asyncio
 from collections.abc import Callable
-from dataclasses import replace
 
 import structlog
 
@@ -10,7 +9,7 @@ from kvcoord.contract import Coordination, CoordinationUnavailableError, MemberI
 
 log = structlog.get_logger()
 
-EVERY = 1.0  # seconds between looks at what is wrong
+EVERY = 1.0  # seconds between looks at what is to be told
 
 DAMAGED = "ReplicaDamaged"
 DISK_FULL = "DiskFull"
@@ -22,13 +21,11 @@ def trouble_of(reason: str, text: str) -> str:
     return f"{reason}: {' '.join(text.split())[:300]}"
 
 
-async def keep_registered(
-    coordination: Coordination, member: MemberInfo, trouble: Callable[[], str], every: float = EVERY
-) -> None:
-    """Register, and again whenever the trouble is another; for as long as the node runs."""
+async def keep_registered(coordination: Coordination, member: Callable[[], MemberInfo], every: float = EVERY) -> None:
+    """Register, and again whenever what is told of the member is another; for as long as the node runs."""
     told: MemberInfo | None = None
     while True:
-        now = replace(member, trouble=trouble())
+        now = member()
         if now != told:
             told = now
             try:

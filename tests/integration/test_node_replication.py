@@ -15,7 +15,7 @@ from kvnode.shell import host
 from kvnode.shell.wire import Decoder, encode
 from kvproto.v1 import kv_pb2
 from kvstore.store import Store
-from tests.support.node_cluster import CLUSTER, NodeCluster, node_cluster
+from tests.support.node_cluster import CLUSTER, PATIENCE, NodeCluster, node_cluster
 
 
 async def test_what_one_writes_all_have(tmp_path: Path) -> None:
@@ -168,3 +168,14 @@ async def _follower(cluster: NodeCluster) -> str:
 def _log(directory: Path) -> bytes:
     with Store.open(directory, cluster_id=CLUSTER, partition=0) as store:
         return store.read(0, 1 << 30)
+
+
+async def test_members_are_called_empty_until_they_have_data(tmp_path: Path) -> None:
+    """By that the operator tells a new partition from one whose state was lost, also while its nodes run on."""
+    async with node_cluster(tmp_path, pods=2) as cluster:
+        await cluster.put(b"k", b"v")
+        async with asyncio.timeout(PATIENCE):
+            async for members in cluster.coordination.watch_members():
+                if not any(member.empty for member in members.values()):
+                    break
+        assert len(members) == 2

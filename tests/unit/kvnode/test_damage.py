@@ -1,6 +1,7 @@
 """A disk that can't be opened: when it may be emptied, and what a person is told."""
 
 import asyncio
+from dataclasses import replace
 from pathlib import Path
 
 from kvcoord.contract import MemberInfo, PartitionState, ReplicaId
@@ -56,7 +57,7 @@ async def test_a_trouble_is_told_when_it_comes_and_when_it_goes() -> None:
     member = MemberInfo("a", 0, ReplicaId("a", "1"), "r", "h:1", "h:2", "h:3")
     seen: list[str] = []
     now = ""
-    telling = asyncio.create_task(keep_registered(node, member, lambda: now, every=0.0))
+    telling = asyncio.create_task(keep_registered(node, lambda: replace(member, trouble=now), every=0.0))
     async for members in watcher.watch_members():
         if "a" in members:
             seen.append(members["a"].trouble)
