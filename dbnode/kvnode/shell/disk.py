@@ -14,20 +14,12 @@ from kvstore.store import Store
 Work = Callable[[], object]
 Done = Callable[[BaseException | None], None]
 
-QUICK = 0.001  # seconds that writes take on average below which the event loop waits for them
-SLOW = 1.0  # what is thought of a disk that is not known yet
-REMEMBERED = 8  # writes that the average is about
-SMALL = 16 << 10  # bytes
-
 
 class Worker(Protocol):
     """Does one piece of work after the other. The simulation has its own."""
 
-    def begin(self, work: Work, done: Done, size: int) -> None:
-        """Do the work, which writes `size` bytes, after this turn of the event loop, which goes on or not meanwhile.
-
-        `done` is called on the event loop with what it raised, or None.
-        """
+    def begin(self, work: Work, done: Done) -> None:
+        """Do the work; `done` is called on the event loop with what it raised, or None."""
         ...
 
     def close(self) -> None:
@@ -36,55 +28,35 @@ class Worker(Protocol):
 
 
 class LogWriter:
-    """Writes the log: on the event loop while the disk is quick and the write small, else on a thread of its own.
+    """Writes the log on a thread of its own."""
 
-    Handing work to a thread and back wakes a processor twice, and takes Python's lock from each other; that costs more than
-    waiting for a disk that syncs in some tenths of a millisecond, of which nobody else on the loop notices anything. A disk that
-    was slow once is waited for on the thread for the next dozens of writes. So a disk that stops stops the loop once; as long as it
-    does, the replica is silent, and the others go on without it.
-    """
-
-    def __init__(
-        self, took: Callable[[float], None] | None = None, clock: Callable[[], float] = time.perf_counter
-    ) -> None:
-        """`took` is told how many seconds each write took, where it was done."""
-        self._took, self._clock = took, clock
-        self._mean = SLOW
+    def __init__(self, took: Callable[[float], None] | None = None) -> None:
+        """`took` is told how many seconds each write took, on the thread."""
+        self._took = took
         self._loop = asyncio.get_running_loop()
         self._wanted: SimpleQueue[tuple[Work, Done] | None] = SimpleQueue()  # an executor's futures cost as much again
         threading.Thread(target=self._run, name="log", daemon=True).start()
 
-    def begin(self, work: Work, done: Done, size: int) -> None:
+    def begin(self, work: Work, done: Done) -> None:
         """When this turn of the loop is over: what it sends is on its way then, and the thread need not wait for Python's lock."""
-        if self._mean < QUICK and size <= SMALL:
-            self._loop.call_soon(self._do_here, work, done)
-        else:
-            self._loop.call_soon(self._wanted.put, (work, done))
+        self._loop.call_soon(self._wanted.put, (work, done))
 
     def close(self) -> None:
         self._wanted.put(None)
 
-    def _do_here(self, work: Work, done: Done) -> None:
-        done(self._timed(work))
-
     def _run(self) -> None:
         while (wanted := self._wanted.get()) is not None:
             work, done = wanted
-            error = self._timed(work)
+            error: BaseException | None = None
+            began = time.perf_counter()
+            try:
+                work()
+            except BaseException as e:
+                error = e
+            if self._took is not None and error is None:
+                self._took(time.perf_counter() - began)
             with contextlib.suppress(RuntimeError):  # the loop is closed: nobody waits any more
                 self._loop.call_soon_threadsafe(done, error)
-
-    def _timed(self, work: Work) -> BaseException | None:
-        began = self._clock()
-        try:
-            work()
-        except BaseException as e:
-            return e
-        seconds = self._clock() - began
-        self._mean += (seconds - self._mean) / REMEMBERED
-        if self._took is not None:
-            self._took(seconds)
-        return None
 
 
 class Disk:
@@ -103,7 +75,6 @@ class Disk:
         self._store = store
         self._written, self._failed = written, failed
         self._worker = worker or LogWriter(took)
-        self._unwritten = 0  # bytes
         self._flushing: asyncio.Future[None] | None = None
         self._began = 0.0  # the flush under way, on the event loop's clock
         self._broken = False
@@ -117,7 +88,6 @@ class Disk:
         except Exception as e:
             self._fail(e)
             return
-        self._unwritten += len(batch.data)
         if self._flushing is None:
             self._flush()
 
@@ -129,8 +99,7 @@ class Disk:
     def _flush(self) -> None:
         loop = asyncio.get_running_loop()
         self._flushing, self._began = loop.create_future(), loop.time()
-        size, self._unwritten = self._unwritten, 0
-        self._worker.begin(self._store.flush, self._flushed, size)
+        self._worker.begin(self._store.flush, self._flushed)
 
     def _flushed(self, error: BaseException | None) -> None:
         flushing, self._flushing = self._flushing, None

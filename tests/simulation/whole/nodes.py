@@ -43,7 +43,7 @@ class VirtualWorker:
     def __init__(self, process: "NodeProcess") -> None:
         self._process = process
 
-    def begin(self, work: Callable[[], object], done: Callable[[BaseException | None], None], size: int) -> None:
+    def begin(self, work: Callable[[], object], done: Callable[[BaseException | None], None]) -> None:
         self._process.actor.later(self._process.machine.sync_delay(), self._run, work, done)
 
     def close(self) -> None:
