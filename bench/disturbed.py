@@ -16,9 +16,8 @@ from kvlocal.cluster import Settings
 WRITERS = 32
 COMPACTIONS = 5  # of the leader, while it is measured
 COMPACTING_SECONDS = 60.0  # at most
-SMALL_SEGMENTS = Settings(
-    node_arguments=("--segment-bytes", str(4 << 20))
-)  # so that there is much to compact, and often
+SMALL_SEGMENTS = Settings(node_arguments=("--segment-bytes", str(4 << 20)))
+"""So that there is much to compact, and often."""
 COMPACTED = re.compile(r"^kvcluster_node_compactions\{.*\} (\S+)$", re.MULTILINE)
 GROUP = "Latency of puts under load, 32 tasks"
 

@@ -14,6 +14,7 @@ from typing import NamedTuple
 import pytest
 
 from kvlocal.cluster import LocalCluster
+from tests.redis.notation import command
 from tests.support.local_cluster import local_cluster
 
 ROUNDS = 200
@@ -38,10 +39,6 @@ def calls_of(pid: int) -> Calls:
     """Since the process began."""
     counts = dict(line.split(": ") for line in Path(f"/proc/{pid}/io").read_text().splitlines())
     return Calls(int(counts["syscr"]), int(counts["syscw"]))
-
-
-def command(*words: bytes) -> bytes:
-    return b"*%d\r\n" % len(words) + b"".join(b"$%d\r\n%b\r\n" % (len(word), word) for word in words)
 
 
 def a_set(client: int) -> bytes:

@@ -141,9 +141,8 @@ class FaultyFiles:
         self.directories: set[Path] = set()
         self.failing_syncs = 0  # the next so many syncs fail, having written nothing
         self.failing_writes = 0  # the next so many writes fail, having written a half
-        self.may_fail: Callable[[str], bool] = lambda _: (
-            True
-        )  # asked what is about to happen; False: that fault is over
+        self.may_fail: Callable[[str], bool] = lambda _: True
+        """Asked what is about to happen; False: that fault is over."""
         self.crash_in: int | None = None  # the operation, counted from 1, that is not done because the machine stops
         self.operations: list[str] = []
         self.preads = 0

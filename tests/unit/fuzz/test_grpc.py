@@ -4,14 +4,13 @@ import asyncio
 import resource
 import time
 from random import Random
-from typing import Any, cast
+from typing import Any
 
 import pytest
 
-from kvrouter.rpc.connection import Connection
 from tests.support.rpc_pair import Transport
 from tests.unit.fuzz.mutations import mutated
-from tests.unit.kvrouter.test_rpc_connection import SESSION, Served
+from tests.unit.kvrouter.test_rpc_connection import SESSION, Served, lived
 
 TRIES = 800
 SECONDS = 0.5  # of CPU for one connection's few hundred bytes, on a machine that does much else
@@ -55,25 +54,9 @@ def changed(rng: Random) -> bytes:
 
 
 async def served(data: bytes, pieces: int) -> Transport:
-    """A connection's whole life."""
-    methods, transport, opened = Served(), Transport(), set[Connection]()
-    methods.go.set()
-    server = Connection(methods.methods, opened)
-    server.connection_made(cast("asyncio.Transport", transport))
+    """A connection's whole life, its bytes in so many pieces."""
     size = len(data) // pieces + 1
-    for at in range(0, len(data), size):
-        if not transport.closed:
-            server.data_received(data[at : at + size])
-            for message, call in methods.calls:
-                call.answer(message)
-            methods.calls.clear()
-            await asyncio.sleep(0)
-    if not transport.closed:
-        server.connection_lost(None)
-    for _ in range(3):
-        await asyncio.sleep(0)
-    assert not opened
-    return transport
+    return await lived(Served(), (data[at : at + size] for at in range(0, len(data), size)))
 
 
 @pytest.mark.parametrize("seed", range(3))

@@ -11,6 +11,7 @@ from kvcommon.slotmap import SlotMap
 from kvnode.core.types import Position
 from kvnode.doors.redis import RedisDoor, RedisSettings
 from kvresp.connection import Connection
+from tests.redis.notation import command
 from tests.support.calls import Calls
 from tests.unit.kvnode.fake_host import FakeHost, make_service
 
@@ -38,10 +39,6 @@ class Host(FakeHost):
     def propose(self, data: bytes, first: int, last: int) -> None:
         self.store.append(data, trusted=True)
         self.core.end = Position(self.core.epoch, last)
-
-
-def command(*args: bytes) -> bytes:
-    return b"*%d\r\n" % len(args) + b"".join(b"$%d\r\n%b\r\n" % (len(a), a) for a in args)
 
 
 class Node:

@@ -1,7 +1,7 @@
 """The router's HTTP/2 connection, against a client's end in memory."""
 
 import asyncio
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Iterable
 from itertools import pairwise
 from typing import Any, cast
 
@@ -60,6 +60,27 @@ class Served:
             await self.go.wait()
             self.read.append(message)
             yield message
+
+
+async def lived(served: Served, pieces: Iterable[bytes]) -> Transport:
+    """A connection's whole life: the pieces come, calls are answered, and nothing of it is left."""
+    served.go.set()
+    transport, opened = Transport(), set[Connection]()
+    server = Connection(served.methods, opened)
+    server.connection_made(cast("asyncio.Transport", transport))
+    for piece in pieces:
+        if not transport.closed:
+            server.data_received(piece)
+            for message, call in served.calls:
+                call.answer(message)
+            served.calls.clear()
+            await asyncio.sleep(0)
+    if not transport.closed:
+        server.connection_lost(None)
+    for _ in range(3):
+        await asyncio.sleep(0)
+    assert not opened
+    return transport
 
 
 @pytest.fixture
@@ -320,23 +341,7 @@ async def test_spoiled_bytes_are_answered_or_end_the_connection(
     data += tail
     unhandled: list[dict[str, Any]] = []
     asyncio.get_running_loop().set_exception_handler(lambda _, context: unhandled.append(context))
-    served, transport = Served(), Transport()
-    served.go.set()
-    opened: set[Connection] = set()
-    server = Connection(served.methods, opened)
-    server.connection_made(cast("asyncio.Transport", transport))
-    edges = [0, *sorted(cuts), len(data)]
-    for at, end in pairwise(edges):
-        if not transport.closed:
-            server.data_received(data[at:end])
-            for message, call in served.calls:
-                call.answer(message)
-            await asyncio.sleep(0)
-    if not transport.closed:
-        server.connection_lost(None)
-    for _ in range(3):
-        await asyncio.sleep(0)
-    assert not opened
+    transport = await lived(Served(), (data[at:end] for at, end in pairwise([0, *sorted(cuts), len(data)])))
     assert not unhandled
     written = b"".join(transport.written)
     while written:
