@@ -1,6 +1,7 @@
 """What this replica may show, and shows: its fitness for a read, and the record of a key (rule 5)."""
 
 from collections.abc import Callable, Sequence
+from typing import cast
 
 from kvcommon.clock import Clock
 from kvcommon.errors import KVClusterError
@@ -61,20 +62,17 @@ class Reads:
 
     def _all(self, keys: Sequence[bytes]) -> Found | None:
         """The keys' records, if each has one, they can be read, and one answer may hold them."""
-        get, size = self._store.get, 0
-        versions: list[int] = []
-        values: list[bytes] = []
         try:
-            for key in keys:
-                record = get(key)
-                if record is None or size >= MAX_ANSWER_BYTES:
-                    return None
-                size += len(record[2])
-                versions.append(record[3])
-                values.append(record[2])
+            records = self._store.get_many(keys)
         except (StoreError, OSError):
             return None  # what is wrong is said where each is read by itself
-        return Found(versions, values)
+        if None in records:
+            return None
+        found = cast("list[Record]", records)
+        values = [record[2] for record in found]
+        if sum(map(len, values)) > MAX_ANSWER_BYTES:
+            return None
+        return Found([record[3] for record in found], values)
 
     def answer_again(self, request: Request, before: Sequence[Outcome | None]) -> list[Outcome]:
         """A repeat's outcomes. A Get is read again, unless the batch wrote its key afterwards: it would see that."""

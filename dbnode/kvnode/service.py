@@ -164,6 +164,19 @@ class Service:
                 raise RefusedError(refused)
         return self.get(key)
 
+    def read_many(self, keys: Sequence[bytes], now: float) -> list[bytes | None] | None:
+        """`read` of each key; None: something is in the way of one, so each is to be read by itself."""
+        slot_map = self._slot_map()
+        if slot_map is None or now >= self._core.lease_until:
+            return None
+        if slot_map.owners_of(keys).count(self._partition) < len(keys):
+            return None
+        try:
+            records = self._store.get_many(keys)
+        except (StoreError, OSError):
+            return None  # what is wrong is said where each is read by itself
+        return [None if record is None else record[2] for record in records]
+
     def transact(self, slot: int, work: Work) -> None:
         """Do the work, all of whose keys are in this slot and valid; it is settled once, perhaps before this returns."""
         slot_map = self._slot_map()
@@ -183,21 +196,39 @@ class Service:
 
         Returns what it is queued in: the caller adds who waits. Or why nothing was done.
         """
-        slot_map, size = self._slot_map(), len(key) + len(value)
+        slot_map = self._slot_map()
         if slot_map is None:
             return _NO_MAP
         if slot_map.owners[slot] != self._partition:
             return self._elsewhere(slot, slot_map.owners[slot])
+        size = len(key) + len(value)
         refused = self._unfit_to_write(size, now)
         if refused is not None:
             return refused
+        puts = self._puts(size, deadline)
+        puts.keys.append(key)
+        puts.values.append(value)
+        return puts
+
+    def put_many(self, keys: Sequence[bytes], values: Sequence[bytes], now: float, deadline: float) -> Puts | None:
+        """`put` of each, all queued in the same; None: something is in the way of one, so each is to be put by itself."""
+        slot_map, size = self._slot_map(), sum(map(len, keys)) + sum(map(len, values))
+        if slot_map is None or slot_map.owners_of(keys).count(self._partition) < len(keys):
+            return None
+        if self._unfit_to_write(size, now) is not None:
+            return None
+        puts = self._puts(size, deadline)
+        puts.keys.extend(keys)
+        puts.values.extend(values)
+        return puts
+
+    def _puts(self, size: int, deadline: float) -> Puts:
+        """What a write of that many bytes is queued in."""
         queue = self._queue
         puts = queue[-1] if queue else None  # what is queued is not begun
         if type(puts) is not Puts or puts.size >= MAX_PUTS_BYTES or puts.deadline < deadline - PUTS_SECONDS:
             puts = Puts(deadline)
             self._enqueue(puts)
-        puts.keys.append(key)
-        puts.values.append(value)
         puts.size += size
         self._queued_bytes += size
         return puts

@@ -287,6 +287,16 @@ class Store(Facts):
                     raise CorruptionError(str(self._home.path), 0, f"no segment at the place of key {key!r}") from None
         return None
 
+    def get_many(self, keys: Sequence[bytes]) -> list[Record | None]:
+        """`get` of each, without a call for those that were read lately. Raises what `get` does."""
+        if self._failure:
+            raise self._failure
+        place_of, young = self._applier.index.get, self._read.young.get
+        records = [None if (place := place_of(key)) is None else young(place) for key in keys]
+        if None in records:
+            return [self.get(key) if record is None else record for key, record in zip(keys, records, strict=True)]
+        return records
+
     def read(self, after_index: int, max_bytes: int) -> bytes:
         """Whole batches behind `after_index`, durable or not: at least one if there is one, then up to `max_bytes`.
 

@@ -28,6 +28,8 @@ HIGH_WATER: Final = 256 << 10
 """Bytes of replies that a client may leave unread before its commands wait."""
 READ_COST: Final = 32 << 10
 """What a read counts for in MAX_WAITING_BYTES: how long its reply will be is not known yet."""
+AT_ONCE: Final = 256
+"""Connections whose commands are done together, at most."""
 
 
 class Cell(Protocol):
@@ -70,7 +72,7 @@ LATER: Final = _Later()
 
 
 class Connection(asyncio.Protocol):
-    """One client. Doors look at `session` and `waiting`, and call `defer` and `completed`."""
+    """One client. Doors look at `session`, `waiting` and `transport`, and call `defer` and `completed`."""
 
     __slots__ = (
         "_backlog",
@@ -81,22 +83,25 @@ class Connection(asyncio.Protocol):
         "_reader",
         "_reading",
         "_running",
-        "_transport",
+        "_unread",
         "_waiting_bytes",
         "now",
         "session",
+        "transport",
         "waiting",
     )
 
     def __init__(self, door: "Door") -> None:
         self._door = door
-        self._transport: asyncio.Transport | None = None
         self._reader = CommandReader()
+        self._unread = b""  # what came in this turn of the loop
         self._backlog: Sequence[list[bytes]] = ()  # parsed, not begun
         self._waiting_bytes = 0
         self._full = self._dirty = self._running = False
         self._eof = False  # the client sends no more
         self._reading = True
+        self.transport: asyncio.Transport | None = None
+        """None once the client is gone."""
         self.waiting: deque[Cell] = deque()
         """Replies to come, in order; empty: what is replied now goes out now."""
         self.session: Session
@@ -106,43 +111,65 @@ class Connection(asyncio.Protocol):
     # --- asyncio's side ----------------------------------------------------------------------------------------------
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
-        self._transport = cast("asyncio.Transport", transport)  # uvloop's is one by its methods only
-        self._transport.set_write_buffer_limits(high=HIGH_WATER)
-        sock = self._transport.get_extra_info("socket")
+        self.transport = cast("asyncio.Transport", transport)  # uvloop's is one by its methods only
+        self.transport.set_write_buffer_limits(high=HIGH_WATER)
+        sock = self.transport.get_extra_info("socket")
         if sock is not None:
             with contextlib.suppress(OSError):  # it may be gone already
                 sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
                 sock.setsockopt(socket.SOL_SOCKET, socket.SO_KEEPALIVE, 1)
-        peer, local = (self._transport.get_extra_info(n) for n in ("peername", "sockname"))
+        peer, local = (self.transport.get_extra_info(n) for n in ("peername", "sockname"))
         session = self._door.opened(self, _address(peer), _address(local))
         if session is None:
-            self._transport.write(error(errors.TOO_MANY_CLIENTS))
-            self._transport.close()
-            self._transport = None
+            self.transport.write(error(errors.TOO_MANY_CLIENTS))
+            self.transport.close()
+            self.transport = None
         else:
             self.session = session
 
     def data_received(self, data: bytes) -> None:
-        transport = self._transport
-        if transport is None:
+        """Kept until the door has its turn, when what other connections sent is there, too."""
+        if self._unread:
+            self._unread += data
+        else:
+            self._unread = data
+            self._door.arrived(self)
+
+    def one_command(self, now: float) -> list[bytes] | None:
+        """The short command that arrived, if it is the only one and nothing stands in its way; else all is done here, None."""
+        command = None
+        if (
+            self.transport is not None
+            and self._reading
+            and not (self.waiting or self._full or self._backlog or self._eof)
+        ):
+            command = self._reader.one(self._unread)
+        if command is None:
+            self.take(now)
+            return None
+        self._unread = b""
+        self.session.active = self.now = now
+        self.session.last = command[0]
+        return command
+
+    def take(self, now: float) -> None:
+        """Do what arrived, or keep it for when it can be done. `now` was read after it was."""
+        data, self._unread = self._unread, b""
+        if self.transport is None:
             return
         commands = self._reader.feed(data)
-        door, session = self._door, self.session
-        session.active = self.now = door.now()
+        session = self.session
+        session.active = self.now = now
         if commands:
             session.last = commands[-1][0]
         if self._backlog:
             self._backlog = [*self._backlog, *commands]
-        elif len(commands) == 1 and self._reading and not (self._full or self.waiting):  # as most clients ask
-            self._running = True
-            reply = door.execute(self, commands[0])
-            self._running = False
-            if type(reply) is bytes:
-                transport.write(reply)
-            if self._reader.error or session.ending:
-                self._settle_input()
         else:
             self._run(commands)
+
+    def do(self, command: list[bytes]) -> None:
+        """Do a command of `one_command`."""
+        self._run((command,))
 
     def pause_writing(self) -> None:
         self._full = True
@@ -154,11 +181,11 @@ class Connection(asyncio.Protocol):
     def eof_received(self) -> bool:
         """The client sends no more: what it has sent is done and answered, then the connection ends."""
         self._eof = True
-        return self._transport is not None and bool(self.waiting or self._backlog)
+        return self.transport is not None and bool(self.waiting or self._backlog or self._unread)
 
     def connection_lost(self, exc: Exception | None) -> None:  # noqa: ARG002 - asyncio names it
-        if self._transport is not None:
-            self._transport = None
+        if self.transport is not None:
+            self.transport = None
             self._door.closed(self)
 
     # --- the door's side ---------------------------------------------------------------------------------------------
@@ -168,13 +195,20 @@ class Connection(asyncio.Protocol):
         self.waiting.append(cell)
         self._waiting_bytes += cell.cost
 
+    def replace(self, cell: Cell, by: Cell) -> None:
+        """A waiting cell that connections share gives way to this one's own, of the same cost."""
+        by.cost = cell.cost
+        for at, waiting in enumerate(self.waiting):
+            if waiting is cell:
+                self.waiting[at] = by
+
     def grown(self, by: int) -> None:
         """A waiting cell costs that many bytes more."""
         self._waiting_bytes += by
 
     def completed(self) -> None:
         """A waiting cell has its reply: it goes out now if it is the only one, else at the end of this turn of the loop."""
-        transport, waiting = self._transport, self.waiting
+        transport, waiting = self.transport, self.waiting
         if self._dirty or transport is None:
             return
         if len(waiting) == 1 and self._reading and not (self._running or self._eof):  # nothing waits for it
@@ -196,20 +230,20 @@ class Connection(asyncio.Protocol):
             self._waiting_bytes -= waiting.popleft().cost
         if not waiting:
             self._waiting_bytes = 0
-        if out and self._transport is not None:
-            self._transport.write(b"".join(out))
+        if out and self.transport is not None:
+            self.transport.write(b"".join(out))
         self._go_on()
 
     def abort(self) -> None:
         """End the connection now."""
-        if self._transport is not None:
-            self._transport.abort()
+        if self.transport is not None:
+            self.transport.abort()
 
     # --- running -----------------------------------------------------------------------------------------------------
 
     def _go_on(self) -> None:
         """Run what waited, if nothing holds it; then read again."""
-        if self._transport is None or self._running:
+        if self.transport is None or self._running:
             return
         if self._backlog:
             self.now = self._door.now()
@@ -220,7 +254,7 @@ class Connection(asyncio.Protocol):
 
     def _run(self, commands: Sequence[list[bytes]]) -> None:
         """Do commands in order, until one must wait: those from there on are kept, and no more are read."""
-        execute, waiting, transport = self._door.execute, self.waiting, self._transport
+        execute, waiting, transport = self._door.execute, self.waiting, self.transport
         assert transport is not None
         out: list[bytes] = []
         size = 0
@@ -248,12 +282,12 @@ class Connection(asyncio.Protocol):
         self._running = False
         if out:
             transport.write(out[0] if len(out) == 1 else b"".join(out))
-        if self._backlog or self._reader.error or self.session.ending or not self._reading:
+        if self._backlog or self._reader.error or self.session.ending or self._eof or not self._reading:
             self._settle_input()
 
     def _settle_input(self) -> None:
         """Stop or go on reading; end the connection when its last reply is out."""
-        transport = self._transport
+        transport = self.transport
         if transport is None:
             return
         over = self.session.ending or ((self._reader.error or self._eof) and not self._backlog)
@@ -284,6 +318,7 @@ class Door:
         """How many connections there have been."""
         self.refused = 0
         """How many were refused because there were too many."""
+        self._arrived: list[Connection] = []
         self._dirty: list[Connection] = []
         self._server: asyncio.Server | None = None
         self._all_gone = asyncio.Event()
@@ -294,6 +329,11 @@ class Door:
         LATER only while `connection.waiting` is not empty.
         """
         raise NotImplementedError
+
+    def execute_many(self, connections: Sequence[Connection], commands: Sequence[list[bytes]]) -> None:
+        """Do a command of each connection, which has nothing under way. All were read at the connections' `now`."""
+        for connection, command in zip(connections, commands, strict=True):
+            connection.do(command)
 
     # --- the port ----------------------------------------------------------------------------------------------------
 
@@ -343,6 +383,42 @@ class Door:
     def sessions(self) -> Iterable[Session]:
         """All connections' state, oldest first."""
         return sorted((c.session for c in self.connections), key=lambda s: s.id)
+
+    def arrived(self, connection: Connection) -> None:
+        """It has sent something: done at the end of this turn of the loop, with what all others have sent by then.
+
+        One pass over all is a third faster than a pass through the kernel and all of this for each (docs/benchmarks.md).
+        """
+        if not self._arrived:
+            asyncio.get_running_loop().call_soon(self.turn)
+        self._arrived.append(connection)
+
+    def turn(self) -> None:
+        """Do what has arrived."""
+        arrived, self._arrived = self._arrived, []
+        now = self.now()
+        for at in range(0, len(arrived), AT_ONCE):
+            some = arrived[at : at + AT_ONCE]
+            try:
+                if len(some) == 1:
+                    some[0].take(now)
+                else:
+                    self._take(some, now)
+            except Exception:
+                log.exception("commands failed: the connections that sent them end", connections=len(some))
+                for connection in some:
+                    connection.abort()
+
+    def _take(self, arrived: Sequence[Connection], now: float) -> None:
+        connections: list[Connection] = []
+        commands: list[list[bytes]] = []
+        for connection in arrived:
+            command = connection.one_command(now)
+            if command is not None:
+                connections.append(connection)
+                commands.append(command)
+        if commands:
+            self.execute_many(connections, commands)
 
     def schedule(self, connection: Connection) -> None:
         """Flush this connection at the end of this turn of the loop, with all others."""

@@ -31,6 +31,10 @@ class CommandReader:
         self.error = ""
         """What the input died of: reply `-ERR ` and this behind the commands, and end the connection."""
 
+    def one(self, data: bytes) -> list[bytes] | None:
+        """The command that the bytes are, if it is one short one, and nothing that came before is not whole; else None."""
+        return _split(data) if self._exact is None else None
+
     def feed(self, data: bytes) -> list[list[bytes]]:
         """The commands that are whole with these bytes, in order; none is empty. Look at `error` afterwards."""
         if self._exact is None:

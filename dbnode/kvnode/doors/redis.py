@@ -1,7 +1,7 @@
 """The Redis door: this node as a node of a Redis Cluster, on the request service.
 
 GET is answered at once under the lease; a SET goes into the service's queue, and those that follow each other on one
-connection go together. Everything else is a plan (`kvresp.meaning`): evaluated at once if it only reads, as an atomic group
+connection, or come from many in one turn of the loop, go together. Everything else is a plan (`kvresp.meaning`): evaluated at once if it only reads, as an atomic group
 if it writes. What follows a write on the same connection sees it: reads then go through the queue, too.
 """
 
@@ -15,7 +15,7 @@ from kvcommon.numbers import MAX_KEY_BYTES
 from kvcommon.slots import SLOTS, slot_of
 from kvcoord.view import ClusterView
 from kvnode.core.types import Role
-from kvnode.doors.redis_cells import PlanCell, PutsCell
+from kvnode.doors.redis_cells import PlanCell, PutsCell, SharedCell
 from kvnode.doors.redis_cluster import ClusterPicture, lines
 from kvnode.doors.redis_info import node_info
 from kvnode.doors.redis_scan import Scans
@@ -42,6 +42,9 @@ WRITE_DEADLINE: Final = 10.0
 KEYS_PER_TURN: Final = 20_000
 """How many keys CLUSTER COUNTKEYSINSLOT looks at before others have their turn."""
 MAX_KEYS_IN_SLOT: Final = 10_000
+
+_GET: Final = frozenset((b"GET", b"get"))
+_SET: Final = frozenset((b"SET", b"set"))  # spelled otherwise, or with options: by themselves
 
 Run = Callable[[Connection, list[bytes]], bytes | object | None]
 
@@ -107,7 +110,7 @@ class RedisDoor(Door):
             run = own.get(name) or (self._planned if command.first else self._answered)
             entry = _Entry(run, self.counts.of[name])
             self._entries[name.encode()] = self._entries[name.upper().encode()] = entry
-        self._set_count = self.counts.of["set"]
+        self._get_count, self._set_count = self.counts.of["get"], self.counts.of["set"]
         self._unknown = _Entry(self._answered, self.counts.of["unknown"])
 
     def wall(self) -> float:
@@ -118,6 +121,59 @@ class RedisDoor(Door):
         entry = self._entries.get(name) or self._entries.get(name.lower(), self._unknown)
         entry.count.calls += 1
         return entry.run(connection, args)
+
+    def execute_many(self, connections: Sequence[Connection], commands: Sequence[list[bytes]]) -> None:
+        """As `execute`, but plain GETs and SETs in one pass each (see Door)."""
+        if self._moving is not None:
+            super().execute_many(connections, commands)
+            return
+        readers: list[Connection] = []
+        wanted: list[bytes] = []
+        writers: list[Connection] = []
+        keys: list[bytes] = []
+        values: list[bytes] = []
+        for connection, command in zip(connections, commands, strict=True):
+            size, name = len(command), command[0]
+            if size == 2 and name in _GET and not connection.session.read_only:
+                readers.append(connection)
+                wanted.append(command[1])
+            elif size == 3 and name in _SET and 0 < len(command[1]) <= MAX_KEY_BYTES:
+                writers.append(connection)
+                keys.append(command[1])
+                values.append(command[2])
+            else:
+                connection.do(command)
+        if readers:
+            self._get_many(readers, wanted)
+        if writers:
+            self._set_many(writers, keys, values)
+
+    def _get_many(self, connections: Sequence[Connection], keys: Sequence[bytes]) -> None:
+        values = self._service.read_many(keys, connections[0].now)
+        if values is None:
+            super().execute_many(connections, [[b"GET", key] for key in keys])
+            return
+        self._get_count.calls += len(keys)
+        for connection, value in zip(connections, values, strict=True):
+            transport = connection.transport
+            if transport is not None:
+                if value is None:
+                    transport.write(null(connection.session.protocol))
+                else:
+                    transport.write(b"$%d\r\n%b\r\n" % (len(value), value))
+
+    def _set_many(self, connections: Sequence[Connection], keys: Sequence[bytes], values: Sequence[bytes]) -> None:
+        now = connections[0].now
+        puts = self._service.put_many(keys, values, now, now + WRITE_DEADLINE)
+        if puts is None:
+            super().execute_many(connections, [[b"SET", key, value] for key, value in zip(keys, values, strict=True)])
+            return
+        self._set_count.calls += len(keys)
+        size = sum(map(len, keys)) + sum(map(len, values))
+        cell = SharedCell(connections, self, self._set_count, keys, size // len(keys))
+        puts.waiters.append(cell)
+        for connection in connections:
+            connection.defer(cell)
 
     async def close(self) -> None:
         for task in self._tasks:

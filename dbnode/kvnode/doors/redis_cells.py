@@ -1,11 +1,12 @@
 """Commands under way in the service, which are at the same time their places among a connection's replies."""
 
+from collections.abc import Sequence
 from typing import Protocol
 
 from kvcommon.slots import slot_of
 from kvnode.operations import Outcome
 from kvnode.work import Puts, Transaction
-from kvresp.connection import READ_COST, Connection
+from kvresp.connection import READ_COST, Connection, Ready
 from kvresp.counts import Count
 from kvresp.meaning import Plan
 from kvresp.replies import OK, Error, encode, error
@@ -40,6 +41,35 @@ class PutsCell:
             said = self._refusals.refusal
             self.reply = b"".join(error(said(refused, slot_of(key))) for key in self.keys)
         self._connection.completed()
+
+
+class SharedCell:
+    """A plain SET of each of many connections, which are queued in the same `puts`: they share their reply."""
+
+    __slots__ = ("_connections", "_count", "_keys", "_refusals", "cost", "reply")
+
+    def __init__(
+        self,
+        connections: Sequence[Connection],
+        refusals: Refusals,
+        count: Count,
+        keys: Sequence[bytes],
+        cost: int,
+    ) -> None:
+        self._connections, self._refusals, self._count = connections, refusals, count
+        self._keys, self.cost = keys, cost
+        self.reply: bytes | None = None
+
+    def settle(self, refused: Outcome | None) -> None:
+        """As kvnode.work.Work has it."""
+        if refused is None:
+            self.reply = OK
+        else:
+            self._count.errors += len(self._keys)
+            for connection, key in zip(self._connections, self._keys, strict=True):
+                connection.replace(self, Ready(error(self._refusals.refusal(refused, slot_of(key)))))
+        for connection in self._connections:
+            connection.completed()
 
 
 class PlanCell(Transaction):

@@ -1,6 +1,6 @@
 """The Redis door on a node whose commits are made by hand: replies, redirections, order, unknown outcomes."""
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import cast
@@ -18,6 +18,7 @@ from kvnode.doors.redis_cluster import node_id
 from kvnode.shell.host import Host
 from kvresp import errors
 from kvresp.connection import Connection
+from tests.redis.notation import command
 from tests.support.fake_transport import FakeTransport
 from tests.unit.kvnode.fake_host import ME, STATE, FakeHost, make_service
 from tests.unit.kvnode.test_service import turn
@@ -80,6 +81,7 @@ class Client:
     """Sends lines, reads replies."""
 
     def __init__(self, door: RedisDoor) -> None:
+        self._door = door
         self.transport = FakeTransport()
         self.transport.connect(Connection(door))
         self._reader = hiredis.Reader(errors=None)
@@ -87,6 +89,11 @@ class Client:
     def send(self, *lines: str | bytes) -> None:
         data = b"".join((x if isinstance(x, bytes) else x.encode()) + b"\r\n" for x in lines)
         self.transport.protocol.data_received(data)
+        self._door.turn()
+
+    def arrive(self, *words: bytes) -> None:
+        """A command as libraries send it; what others send in this turn of the loop is done together with it."""
+        self.transport.protocol.data_received(command(*words))
 
     def replies(self) -> list[object]:
         """All that has come; errors as `-text`."""
@@ -151,6 +158,76 @@ async def test_a_command_without_keys_waits_for_writes_before_it(world: World) -
     await turn()
     assert world.client.replies() == [b"OK", 1, [b"0", [b"a{b}"]], 0, [1, 0]]
     assert world.door.counts.of["dbsize"].calls == 1
+
+
+def arrive(clients: Sequence[Client], *commands: tuple[bytes, ...]) -> None:
+    """A command from each client, in one turn of the loop."""
+    for client, words in zip(clients, commands, strict=True):
+        client.arrive(*words)
+
+
+async def test_commands_of_one_turn(world: World) -> None:
+    """Plain sets in one batch, gets in one pass, whatever else comes between them."""
+    clients = [Client(world.door) for _ in range(5)]
+    arrive(
+        clients,
+        (b"SET", b"a{b}", b"1"),
+        (b"get", b"a{b}"),
+        (b"set", b"c{b}", b"2"),
+        (b"SET", b"d{b}", b"3", b"NX"),
+        (b"ECHO", b"x"),
+    )
+    await turn()
+    assert [client.replies() for client in clients] == [[], [None], [], [], [b"x"]]
+    world.host.commit()
+    await turn()
+    assert [client.replies() for client in clients] == [[b"OK"], [], [b"OK"], [b"OK"], []]
+    assert [[r.key for r in records] for records in world.host.proposed] == [[b"d{b}", b"a{b}", b"c{b}"]]
+    arrive(clients, *((b"GET", key) for key in (b"a{b}", b"c{b}", b"d{b}", b"e{b}", b"a{b}")))
+    await turn()
+    assert [client.replies() for client in clients] == [[b"1"], [b"2"], [b"3"], [None], [b"1"]]
+    assert world.door.counts.of["get"].calls == 6
+    assert world.door.counts.of["set"].calls == 3
+
+
+async def test_one_of_a_turn_that_goes_elsewhere_costs_the_others_nothing(world: World) -> None:
+    """Each is told its own."""
+    clients = [Client(world.door) for _ in range(4)]
+    arrive(clients, (b"SET", HERE, b"1"), (b"SET", THERE, b"2"), (b"GET", HERE), (b"GET", THERE))
+    await turn()
+    world.host.commit()
+    await turn()
+    moved = f"-MOVED {slot_of(THERE)} c-p1-0:6379"
+    assert [client.replies() for client in clients] == [[b"OK"], [moved], [None], [moved]]
+    assert [world.door.counts.of[n].calls for n in ("get", "set")] == [2, 2]
+
+
+async def test_sets_of_one_turn_whose_leader_steps_down(world: World) -> None:
+    """Each is told that its outcome is unknown, in its place; what it sent meanwhile follows."""
+    clients = [Client(world.door) for _ in range(3)]
+    arrive(clients, *((b"SET", key, b"1") for key in (b"a{b}", b"c{b}", b"d{b}")))
+    await turn()
+    clients[1].send("SET c{b} 2", "PING")
+    world.follow()
+    world.service.role_changed(Role.FOLLOWER, 2)
+    await turn()
+    unknown = f"-{errors.UNKNOWN_OUTCOME}"
+    moved = f"-MOVED {slot_of(HERE)} c-p0-1:6379"
+    assert [client.replies() for client in clients] == [[unknown], [unknown, moved, b"PONG"], [unknown]]
+
+
+async def test_gets_of_one_turn_without_a_lease(world: World) -> None:
+    """No leader without a lease shows anything; after READONLY a follower answers as before."""
+    clients = [Client(world.door) for _ in range(3)]
+    await write(world, "SET a{b} 1")
+    clients[2].send("READONLY")
+    assert clients[2].replies() == [b"OK"]
+    world.host.core.lease_until = world.host.clock.now()
+    world.host.core.fresh_at = world.host.clock.now()
+    arrive(clients, *([(b"GET", b"a{b}")] * 3))
+    await turn()
+    down = "-CLUSTERDOWN the leader can't serve reads right now; try again"
+    assert [client.replies() for client in clients] == [[down], [down], [b"1"]]
 
 
 async def test_another_partitions_slot_is_moved(world: World) -> None:
