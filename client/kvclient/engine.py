@@ -19,7 +19,7 @@ from kvclient.placement import Placement
 from kvclient.retry import Backoff
 from kvclient.topology import Endpoint, View
 from kvclient.transport import TopologySource, Transport
-from kvclient.units import Pair, Unit
+from kvclient.units import Call, Pair, Unit
 from kvcommon.errors import KVClusterError
 from kvcommon.slots import slot_of
 from kvproto.pipeline import Columns, OperationTuple, ResultTuple, in_columns, picked
@@ -298,7 +298,13 @@ class Engine:
         """Take the calls of the turn that ends: those of one partition and time-out as one burst."""
         if profile not in self._calls:  # closed meanwhile
             return
-        asked, timeouts, futures = zip(*self._calls.pop(profile), strict=True)
+        calls = self._calls.pop(profile)
+        if len(calls) == 1:
+            operation, timeout, future = calls[0]
+            call = Call(*operation, self.loop.time() + timeout, future)
+            self._take_call(call, self.partition_of(call.key), profile, at_once=True)
+            return
+        asked, timeouts, futures = zip(*calls, strict=True)
         operations = in_columns(asked)
         keys = operations.keys if type(operations) is Columns else [operation[1] for operation in asked]
         owners = self.partitions_of(keys)
@@ -319,10 +325,16 @@ class Engine:
             burst.fail(kv_pb2.Error(code=kv_pb2.ERROR_CODE_UNAVAILABLE, message=_CLOSED))
         elif not self._fits(burst) or not self.try_submit(burst, partition, profile, at_once=True):
             for call in burst.calls():
-                if not self.try_submit(call, partition, profile):
-                    task = self.loop.create_task(self.submit(call, partition, profile))
-                    self._tasks.add(task)
-                    task.add_done_callback(self._tasks.discard)
+                self._take_call(call, partition, profile, at_once=False)
+
+    def _take_call(self, call: Call, partition: int | None, profile: ReadProfile | None, *, at_once: bool) -> None:
+        """Take a call, or let it wait for room."""
+        if self.closed or partition is None:
+            call.fail(kv_pb2.Error(code=kv_pb2.ERROR_CODE_UNAVAILABLE, message=_CLOSED))
+        elif not self.try_submit(call, partition, profile, at_once=at_once):
+            task = self.loop.create_task(self.submit(call, partition, profile))
+            self._tasks.add(task)
+            task.add_done_callback(self._tasks.discard)
 
     def _fits(self, burst: Burst) -> bool:
         """Whether it is within the bounds by itself."""

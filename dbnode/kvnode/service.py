@@ -24,6 +24,7 @@ from kvnode.requests import Answer, other_batch, too_far_ahead, what_is_invalid,
 from kvnode.sessions import decode_outcomes
 from kvnode.shell.host import Host
 from kvnode.work import LOST, Pending, Puts, Transaction, Work
+from kvstore.batch import Record
 from kvstore.errors import StoreError
 from kvstore.sessions import Expired
 from kvstore.store import Store
@@ -163,6 +164,18 @@ class Service:
             if refused is not None:
                 raise RefusedError(refused)
         return self.get(key)
+
+    def record(self, key: bytes) -> Record | None:
+        """A key's record, linearizable. None: it has none, or something is in the way, which `submit` tells."""
+        slot_map = self._slot_map()
+        if slot_map is None or slot_map.owners[slot_of(key)] != self._partition:
+            return None
+        if self._clock.now() >= self._core.lease_until:
+            return None
+        try:
+            return self._store.get(key)
+        except (StoreError, OSError):
+            return None
 
     def read_many(self, keys: Sequence[bytes], now: float) -> list[bytes | None] | None:
         """`read` of each key; None: something is in the way of one, so each is to be read by itself."""

@@ -32,7 +32,14 @@ _HEAD = struct.Struct("<IBB")
 _LENGTH = struct.Struct("<I")
 _REQUEST = struct.Struct("<16sQQQIIIIBB")
 _ANSWER = struct.Struct("<QIB")
+# One operation without a condition and one record, whole: what a caller that waits for each answer sends and gets.
+_ONE_REQUEST = struct.Struct("<IBB16sQQQIIIIBBBHI")
+_ONE_GET = struct.Struct("<16xQ8xQ4xI4xIBBBHI")
+_ONE_FRAME = struct.Struct("<IBBQIBQI")
+_ONE_RECORD = struct.Struct("<QIBQI")
 _MAGIC: Final = b"KVPL"
+_GET: Final = int(kv_pb2.OPERATION_KIND_GET)
+_LINEARIZABLE: Final = (int(kv_pb2.READ_MODE_UNSPECIFIED), int(kv_pb2.READ_MODE_LINEARIZABLE))
 _WITH_EXPECTED: Final = 0x80  # in a kind: the operation has an expected version
 _VALUES, _ERRORS = 1, 2  # an answer's columns beside the versions
 _SERIES: Final = 4  # instead of the versions: the first of them, each other is one above the one before
@@ -122,6 +129,8 @@ def encode_request(request: Request) -> bytes:
     """A request's frame. Raises struct.error for a number that its column can't hold."""
     operations = request.operations
     count = len(operations)
+    if count == 1 and operations[0][3] is None:
+        return _encode_one(request, *operations[0][:3])
     columns = ""
     wanted: Sequence[int] = ()
     if type(operations) is Columns:
@@ -149,6 +158,40 @@ def encode_request(request: Request) -> bytes:
     )
     length = 2 + len(head) + count + len(numbers) + sum(lengths)
     return b"".join((_HEAD.pack(length, REQUEST, VERSION), head, kinds, numbers, *keys, *values))
+
+
+def _encode_one(request: Request, kind: int, key: bytes, value: bytes) -> bytes:
+    """`encode_request` for one operation without a condition."""
+    head = _ONE_REQUEST.pack(
+        _ONE_REQUEST.size - _LENGTH.size + len(key) + len(value),
+        REQUEST,
+        VERSION,
+        request.client_id or _NO_CLIENT,
+        request.id,
+        request.sequence,
+        request.observed_version,
+        request.age_ms,
+        request.max_lag_ms,
+        request.timeout_ms,
+        1,
+        request.read_mode,
+        bool(request.client_id),
+        kind,
+        len(key),
+        len(value),
+    )
+    return b"".join((head, key, value))
+
+
+def one_get(body: bytes) -> tuple[int, bytes] | None:
+    """(id, key) if a request's body is one linearizable Get of a caller that gave no pair and observed nothing; else None."""
+    if len(body) < _ONE_GET.size:
+        return None
+    number, observed, lag, count, mode, named, kind, key_length, value_length = _ONE_GET.unpack_from(body)
+    if count != 1 or kind != _GET or named or observed or lag or value_length or mode not in _LINEARIZABLE:
+        return None
+    key = body[_ONE_GET.size :]
+    return (number, key) if len(key) == key_length else None
 
 
 def _cut(data: bytes, at: int, lengths: Sequence[int]) -> list[bytes]:
@@ -201,9 +244,17 @@ def encode_answer(number: int, results: Sequence[ResultTuple]) -> bytes:
 
 def encode_records(number: int, versions: Sequence[int], values: Sequence[bytes]) -> bytes:
     """As `encode_answer`, when no operation failed."""
+    if len(values) == 1 and values[0]:
+        return encode_record(number, versions[0], values[0])
     if any(values):
         return _answer(number, len(versions), _VALUES, "<{0}Q{0}I", (*versions, *map(len, values)), values)
     return _answer(number, len(versions), 0, "<{0}Q", versions, ())
+
+
+def encode_record(number: int, version: int, value: bytes) -> bytes:
+    """As `encode_answer`, for one operation that found a value."""
+    size = len(value)
+    return _ONE_FRAME.pack(2 + _ONE_RECORD.size + size, ANSWER, VERSION, number, 1, _VALUES, version, size) + value
 
 
 def encode_series(number: int, first_version: int, count: int) -> bytes:
@@ -221,6 +272,10 @@ def _answer(  # noqa: PLR0917 - the parts of a frame, in their order
 
 def decode_answer(body: bytes) -> tuple[int, list[ResultTuple]]:
     """(id of the request, its results) of an answer's body. Raises FrameError."""
+    if len(body) >= _ONE_RECORD.size:
+        number, count, flags, version, length = _ONE_RECORD.unpack_from(body)
+        if count == 1 and flags == _VALUES and length == len(body) - _ONE_RECORD.size:
+            return number, [(version, body[_ONE_RECORD.size :], None)]
     try:
         number, count, flags = _ANSWER.unpack_from(body)
         at = _ANSWER.size
