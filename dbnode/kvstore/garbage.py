@@ -11,7 +11,7 @@ class Weight(NamedTuple):
     """A segment's size in bytes, and how many of them still count, as far as known.
 
     `blocked` of the live ones are deletes that may go once all segments before are clean. `last` is the segment's last
-    index, `clean_to` as in its header.
+    index, `clean_to` as in its header. `deletes`: some were seen in it.
     """
 
     size: int
@@ -19,6 +19,7 @@ class Weight(NamedTuple):
     blocked: int = 0
     last: int = 0
     clean_to: int = 0
+    deletes: bool = False
 
 
 def choose(weights: Sequence[Weight], *, segment_bytes: int, garbage: float) -> slice | None:

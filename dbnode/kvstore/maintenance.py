@@ -31,7 +31,7 @@ from kvstore.log import Log
 from kvstore.options import StoreOptions
 from kvstore.rewrite import Rewriter
 from kvstore.segment import Segment
-from kvstore.sieve import Sieve
+from kvstore.sieve import Kept, Sieve
 
 SAMPLES = 16  # places at which a large segment is looked at to estimate its garbage
 _SAMPLED = 1 << 20  # bytes above which a segment is large
@@ -113,8 +113,10 @@ class Maintenance:
     def step(self) -> bool:
         """Do the next piece of work; whether there was any. Raises HaltedError, CorruptionError, OSError."""
         sealed = self._sealed()
+        if self._options.compaction and self._survey_is_due(sealed):
+            self._survey(sealed)
         for segment in sealed:
-            if segment.number not in self._hinted:
+            if segment.number not in self._hinted and not self._goes(segment):
                 return self._has_room(segment.size) and self._write_hint(segment)
         return bool(sealed) and self._options.compaction and self._compact_best(sealed)
 
@@ -123,10 +125,11 @@ class Maintenance:
         applied = self._applier.applied
         return tuple(s for s, later in pairwise(self._log.segments) if later.first - 1 <= applied)
 
-    def _batches(self, segment: Segment) -> Iterator[tuple[BatchHeader, int, bytes, int]]:
-        """A segment's verified batches with their offsets and highest versions, at the pace that is set."""
+    def _sift(self, segment: Segment, sieve: Sieve) -> Iterator[tuple[BatchHeader, int, bytes, list[Kept], int]]:
+        """A segment's verified batches with their offsets, what counts of them, and their highest versions, at the pace that is set."""
+        name = str(segment.path)
         for header, offset, data in segment.batches(segment.first):
-            yield header, offset, data, check_records(data, header, file=str(segment.path), base=offset)
+            yield header, offset, data, *sieve.sift(header, data, _place(segment, offset), file=name, base=offset)
             self._pace.spend(header.length)
 
     # Hints
@@ -141,12 +144,11 @@ class Maintenance:
         return free >= size + reserve
 
     def _write_hint(self, segment: Segment) -> bool:
-        sieve = self._sieve()
         hint = HintBuilder()
-        for header, offset, data, highest in self._batches(segment):
+        for header, offset, data, kept, highest in self._sift(segment, self._sieve()):
             hint.batch(header, highest)
-            for kept in sieve.kept(header, data, _place(segment, offset)):
-                hint.record(kept, data, offset + kept.at)
+            for record in kept:
+                hint.record(record, data, offset + record.at)
         write_hint(self._home.files, segment.path, hint.build(segment, self._settle()))
         self._hinted.add(segment.number)
         self.progress = replace(self.progress, hints=self.progress.hints + 1)
@@ -168,8 +170,6 @@ class Maintenance:
     # Choosing
 
     def _compact_best(self, sealed: Sequence[Segment]) -> bool:
-        if self._survey_is_due(sealed):
-            self._survey(sealed)
         options = self._options
         run = choose(
             [self._weights[s.number] for s in sealed if s.number in self._weights],  # the newest may be unknown yet
@@ -195,12 +195,19 @@ class Maintenance:
             for i, (s, last) in enumerate(zip(sealed, lasts, strict=True))
         }
 
+    def _goes(self, segment: Segment) -> bool:
+        """Whether compaction takes a segment anyway, and gives its output a hint; with deletes its own says which are superseded."""
+        weight = self._weights.get(segment.number)
+        if weight is None or weight.deletes:
+            return False
+        return weight.size - weight.live >= self._options.compaction_garbage * weight.size
+
     def _weigh(self, segment: Segment, clean_to: int, last: int) -> Weight:
         """How much of a segment counts, from a look at all of it if it is small, at some batches if it isn't."""
         sieve = self._sieve(clean_to=clean_to)
         size = live = 0
         for header, offset, data in _some_batches(segment):
-            kept = sieve.kept(header, data, _place(segment, offset))
+            kept, _ = sieve.sift(header, data, _place(segment, offset), file=str(segment.path), base=offset)
             size += header.length
             live += sum(k.end - k.at for k in kept) + (BATCH_HEADER_BYTES if segment.clean_to else 0)
             self._pace.spend(header.length)
@@ -211,6 +218,7 @@ class Maintenance:
             blocked=segment.size * sieve.blocked // size,
             last=last,
             clean_to=segment.clean_to,
+            deletes=sieve.met_deletes,
         )
 
     # Compacting
@@ -259,8 +267,8 @@ class Maintenance:
         for i, source in enumerate(sources):
             if i and output.segment.size + source.size > MAX_OFFSET:
                 return sources[:i]
-            for header, offset, data, highest in self._batches(source):
-                output.add(header, data, sieve.kept(header, data, _place(source, offset)), highest)
+            for header, _, data, kept, highest in self._sift(source, sieve):
+                output.add(header, data, kept, highest)
                 self.progress = replace(self.progress, read_bytes=self.progress.read_bytes + header.length)
         return sources
 
@@ -340,8 +348,9 @@ class Maintenance:
         segment = next((s for s in sealed if s.first > self._verified_to), sealed[0] if sealed else None)
         if segment is None:
             return 0
-        for _ in self._batches(segment):
-            pass
+        for header, offset, data in segment.batches(segment.first):
+            check_records(data, header, file=str(segment.path), base=offset)
+            self._pace.spend(header.length)
         self._verified_to = segment.first
         self.progress = replace(self.progress, verified_bytes=self.progress.verified_bytes + segment.size)
         return segment.size

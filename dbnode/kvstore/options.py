@@ -37,7 +37,7 @@ class StoreOptions:
     record_cache_bytes: int = RECORD_CACHE_BYTES
     compaction: bool = True
     compaction_garbage: float = 0.4
-    compaction_bytes_per_second: int = 32 << 20
+    compaction_bytes_per_second: int = 16 << 20
     compaction_reserve_bytes: int = 64 << 20
     tombstone_ms: int = 3_600_000
     index: Callable[[], Index] = HashIndex

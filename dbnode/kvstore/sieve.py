@@ -4,10 +4,11 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from typing import NamedTuple
 
-from kvstore.batch import HEADER_BYTES, MAX_INDEX, RECORD_BYTES, BatchHeader, RecordType, unpack_record
+from kvstore.batch import BYTES, HEADER_BYTES, MAX_INDEX, RECORD_BYTES, BatchHeader, RecordType, unpack_record
+from kvstore.errors import CorruptionError
 from kvstore.index.base import LENGTH_BITS
 
-_PUT, _DELETE, _SESSION = int(RecordType.PUT), int(RecordType.DELETE), int(RecordType.SESSION)
+_PUT, _DELETE, _EPOCH, _SESSION = map(int, RecordType)
 
 
 class Kept(NamedTuple):
@@ -27,7 +28,8 @@ class Sieve:
     purged: its index is at most `purge_to` and its version below `purge_before`. Records are shown in the order of the
     log, all of them applied. No delete beyond `clean_to` is purged, for what it deletes may be before these segments.
 
-    `purged_to` is the highest index of a delete that was purged; `blocked`: bytes of deletes that only `clean_to` kept.
+    `purged_to` is the highest index of a delete that was purged; `blocked`: bytes of deletes that only `clean_to` kept;
+    `met_deletes`: whether there were any.
     """
 
     found: Callable[[bytes], int | None]
@@ -38,27 +40,50 @@ class Sieve:
     purged_to: int = 0
     clean_to: int = MAX_INDEX
     blocked: int = 0
+    met_deletes: bool = False
 
-    def kept(self, header: BatchHeader, data: bytes, place: int) -> list[Kept]:
-        """What counts of a batch, whose own packed place is `place` (with length 0)."""
-        found, at = self.found, HEADER_BYTES
+    def sift(
+        self, header: BatchHeader, data: bytes, place: int, *, file: str = BYTES, base: int = 0
+    ) -> tuple[list[Kept], int]:
+        """What counts of a batch, whose own packed place is `place` (with length 0), and its highest version.
+
+        The records are checked on the way as `kvstore.batch.check_records` does; `file` and `base` are for its errors.
+        Raises CorruptionError.
+        """
+        found, last, at, stop = self.found, header.last, HEADER_BYTES, header.length
+        previous, highest = header.first - 1, 0
         kept: list[Kept] = []
         for _ in range(header.count):
+            if stop - at < RECORD_BYTES:
+                raise CorruptionError(file, base + at, f"{stop - at} bytes where a record's header has {RECORD_BYTES}")
             _, kind, key_length, value_length, index, version = unpack_record(data, at)
+            if not previous < index <= last:
+                raise CorruptionError(file, base + at, f"a record of index {index} behind {previous}")
             key_at = at + RECORD_BYTES
             value_at = key_at + key_length
             end = value_at + value_length
-            key = data[key_at:value_at]
             if kind == _PUT:
-                counts = found(key) == place + (at << LENGTH_BITS) + end - at
-            elif kind == _DELETE:
-                counts = found(key) is None and self._delete_counts(key, place + (at << LENGTH_BITS), index, version)
-            else:
-                counts = kind != _SESSION or self.remembers(key)
-            if counts:
-                kept.append(Kept(kind, key, at, end))
-            at = end
-        return kept
+                if found(data[key_at:value_at]) == place + (at << LENGTH_BITS) + end - at:
+                    kept.append(Kept(kind, data[key_at:value_at], at, end))
+            elif self._counts(kind, data[key_at:value_at], place + (at << LENGTH_BITS), index, version):
+                kept.append(Kept(kind, data[key_at:value_at], at, end))
+            at, previous = end, index
+            if version > highest:  # noqa: PLR1730  # max() costs as much as the rest of the loop
+                highest = version
+        if at != stop:
+            raise CorruptionError(file, base + at, f"the records end at {base + at}, the batch at {base + stop}")
+        return kept, highest
+
+    def _counts(self, kind: int, key: bytes, place: int, index: int, version: int) -> bool:
+        """Whether a record that is no PUT counts."""
+        if kind == _DELETE:
+            self.met_deletes = True
+            return self.found(key) is None and self._delete_counts(key, place, index, version)
+        if kind == _SESSION:
+            return self.remembers(key)
+        if kind != _EPOCH:
+            raise CorruptionError(BYTES, 0, f"a record of type {kind}, index {index}")
+        return True
 
     def _delete_counts(self, key: bytes, place: int, index: int, version: int) -> bool:
         if self.deletes.get(key, place) != place:

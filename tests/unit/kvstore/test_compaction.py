@@ -467,10 +467,23 @@ def test_hints_of_another_segment_and_damaged_ones_are_not_used() -> None:
     files.flip(names[0], 50)
     files.seen[names[1]].data = bytearray(files.read(names[2]))
     files.remove(names[3])
-    with open_store(files) as store:
+    with open_store(files, compaction=False) as store:
         assert state(store) == expected
         maintain(store)
         assert store.progress.hints == 3
+        assert state(store) == expected
+
+
+def test_segments_that_compaction_takes_get_no_hints_of_their_own() -> None:
+    """They would be read once more for that; the outputs have hints, so has what stays as it is."""
+    files = FaultyFiles()
+    with open_store(files) as store:
+        expected = overwrite(store)
+        maintain(store)
+        assert store.progress.compactions
+        assert store.progress.hints == 0
+        assert len([n for n in files.list(DATA) if n.endswith(".hint")]) == len(logs(files)) - 1
+    with open_store(files) as store:
         assert state(store) == expected
 
 
