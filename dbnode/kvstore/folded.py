@@ -1,12 +1,13 @@
 """What a batch changes once it is committed, found out while it is made or checked, so that nobody walks it again."""
 
+import struct
 from dataclasses import dataclass, field
 
 from kvstore.batch import BYTES, HEADER_BYTES, RECORD_BYTES, BatchHeader, RecordType, unpack_record
 from kvstore.errors import CorruptionError
 from kvstore.index.base import LENGTH_BITS
 
-_PUT, _DELETE, _SESSION = int(RecordType.PUT), int(RecordType.DELETE), int(RecordType.SESSION)
+_PUT, _DELETE, _EPOCH, _SESSION = map(int, RecordType)
 
 
 @dataclass(slots=True)
@@ -31,26 +32,29 @@ def fold_records(data: bytes, header: BatchHeader, offset: int = 0) -> Folded:
     last = header.last
     folded = Folded()
     keys, places = folded.keys, folded.places
-    for _ in range(header.count):
-        if end - at < RECORD_BYTES:
-            raise CorruptionError(BYTES, at, f"{end - at} bytes where a record's header has {RECORD_BYTES}")
-        _, kind, key_length, value_length, index, version = unpack_record(data, at)
-        if not 1 <= kind <= 4 or not previous < index <= last:
-            raise CorruptionError(BYTES, at, f"a record of type {kind} and index {index} behind {previous}")
-        key_at = at + RECORD_BYTES
-        value_at = key_at + key_length
-        behind = value_at + value_length
-        if kind == _PUT:
-            keys.append(data[key_at:value_at])
-            places.append((at - offset << LENGTH_BITS) + behind - at)
-        elif kind == _DELETE:
-            keys.append(data[key_at:value_at])
-            places.append(None)
-        elif kind == _SESSION:
-            folded.sessions.append((data[key_at:value_at], data[value_at:behind], version))
-        at, previous = behind, index
-        if version > highest:  # noqa: PLR1730  # max() costs as much as the rest of the loop
-            highest = version
+    try:
+        for _ in range(header.count):
+            _, kind, key_length, value_length, index, version = unpack_record(data, at)
+            if not previous < index <= last:
+                raise CorruptionError(BYTES, at, f"a record of index {index} behind {previous}")
+            key_at = at + RECORD_BYTES
+            value_at = key_at + key_length
+            behind = value_at + value_length
+            if kind == _PUT:
+                keys.append(data[key_at:value_at])
+                places.append((at - offset << LENGTH_BITS) + behind - at)
+            elif kind == _DELETE:
+                keys.append(data[key_at:value_at])
+                places.append(None)
+            elif kind == _SESSION:
+                folded.sessions.append((data[key_at:value_at], data[value_at:behind], version))
+            elif kind != _EPOCH:
+                raise CorruptionError(BYTES, at, f"a record of type {kind}, index {index}")
+            at, previous = behind, index
+            if version > highest:  # noqa: PLR1730  # max() costs as much as the rest of the loop
+                highest = version
+    except struct.error as e:
+        raise CorruptionError(BYTES, at, f"{len(data) - at} bytes where a record's header has {RECORD_BYTES}") from e
     if at != end:
         raise CorruptionError(BYTES, at, f"the records end at {at}, the batch at {end}")
     folded.highest = highest

@@ -102,6 +102,9 @@ class Log:
         except OSError as e:
             if not is_full(e):
                 raise
+            segment.file.truncate(
+                size
+            )  # those that there was room for: the log needs it more, and `seal` knows of none
         else:
             segment.allocated += ahead
 

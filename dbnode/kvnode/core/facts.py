@@ -32,8 +32,9 @@ class Facts:
         if leading is None:
             self.accepting, self.enough, self.lease_until = False, False, NEVER
         else:
-            self.accepting, self.enough = leading.accepting, leading.enough
-            self.lease_until = leading.lease_until if leading.opened and not self.common.stopped else NEVER
+            serving = leading.opened and not self.common.stopped
+            self.accepting, self.enough = serving and not leading.handing_over, leading.enough
+            self.lease_until = leading.lease_until if serving else NEVER
 
     @property
     def state(self) -> PartitionState | None:

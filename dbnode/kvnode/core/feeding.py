@@ -64,7 +64,7 @@ class Feeding:
         follower.sent_commit = self.common.commit
         follower.sent_times.append((follower.sequence, now))
         if batches:
-            size = sum(len(b.data) for b in batches)
+            size = sum([len(b.data) for b in batches])
             follower.sent = batches[-1].end
             follower.unacked.append((batches[-1].last, size, now))
             follower.unacked_bytes += size

@@ -46,6 +46,11 @@ class Leading:
         self.deposed = False
         self.lease_until = NEVER
         self.effective: tuple[ReplicaId, ...] = ()
+        self.enough = False
+        """Whether what is committed now has minInSync durable copies (rule 8)."""
+        self._lease = common.config.timing.leader_lease
+        self._acknowledging: tuple[ReplicaId, ...] = ()  # others that commit waits for
+        self._promising: tuple[ReplicaId, ...] = ()  # others whose promises make the lease
         self._recount()
 
     # --- what others ask ---------------------------------------------------------------------------------------------
@@ -60,11 +65,6 @@ class Leading:
     def opened(self) -> bool:
         """Whether the epoch's first record is committed: before that nothing is served."""
         return self.common.commit >= self.first
-
-    @property
-    def enough(self) -> bool:
-        """Whether what is committed now has minInSync durable copies (rule 8)."""
-        return len(self.effective) - len(self.joining) >= self.state.min_in_sync
 
     @property
     def accepting(self) -> bool:
@@ -227,9 +227,10 @@ class Leading:
         """Committed is what every member of the effective set has durably, from this epoch's first record on."""
         if self.common.stopped:
             return
-        me, durable = self.common.replica, self.common.durable
-        index = min([durable, *(self.acked.get(r, 0) for r in self.effective if r != me)])
-        if index >= self.first:
+        index = self.common.durable
+        for replica in self._acknowledging:
+            index = min(index, self.acked.get(replica, 0))
+        if index >= self.first and index > self.common.commit:
             self.common.commit_to(index, enough=self.enough)
 
     def _leased(self, now: float) -> bool:
@@ -237,11 +238,10 @@ class Leading:
         return self.opened and now < self.lease_until and not self.common.stopped
 
     def _renew_lease(self) -> None:
-        me = self.common.replica
-        oldest = min(
-            (self.promised.get(r, NEVER) for r in self.effective if r != me and r not in self.joining), default=ALWAYS
-        )
-        self.lease_until = oldest + self.common.config.timing.leader_lease
+        oldest = ALWAYS
+        for replica in self._promising:
+            oldest = min(oldest, self.promised.get(replica, NEVER))
+        self.lease_until = oldest + self._lease
 
     def _recount(self) -> None:
         """The effective set: while a change is "maybe" additions count and removals do not (rule 2)."""
@@ -249,6 +249,9 @@ class Leading:
         self.effective = tuple(dict.fromkeys((*self.state.in_sync, *tried)))
         self.joining.difference_update(self.effective)
         self.effective = (*self.effective, *sorted(self.joining))
+        self.enough = len(self.effective) - len(self.joining) >= self.state.min_in_sync
+        self._acknowledging = tuple(r for r in self.effective if r != self.common.replica)
+        self._promising = tuple(r for r in self._acknowledging if r not in self.joining)
         self._renew_lease()
 
     def _drop_joining(self, replica: ReplicaId) -> None:

@@ -44,6 +44,7 @@ log = structlog.get_logger()
 TICK = 0.05
 READ_LOG_BYTES = 1 << 20
 HELLO_TIMEOUT = 5.0  # seconds; who dials and says nothing is no replica
+_ASIDE = (Question, Answer)  # what is said that the core knows nothing of
 
 
 class Watcher(Protocol):
@@ -358,7 +359,7 @@ class Host:
 
     def received(self, connection: Connection, message: Spoken) -> None:
         """A message came."""
-        if isinstance(message, Question | Answer):
+        if isinstance(message, _ASIDE):
             if isinstance(message, Question) and message.cluster_id == self.config.cluster_id:
                 connection.send(self.testify())
             connection.close()
