@@ -6,7 +6,8 @@ Each `*.patch` says in its first line what it breaks, and in its second what mus
     Caught by: whole seeds A..B[, N replicas] the simulation of whole clusters
     Caught by: path/of/test_file.py [-k ...] that test, which must fail
 
-`make mutants` applies each to a copy of our packages in a temporary directory and runs what is to catch it.
+`make mutants` applies each to a copy of our packages in a temporary directory and runs what is to catch it. What caught it
+must let the unbroken code pass: else a patch, or an environment, in which nothing runs would count as caught.
 """
 
 import json
@@ -19,6 +20,7 @@ import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
+from functools import cache
 from pathlib import Path
 
 HERE = Path(__file__).parent
@@ -100,11 +102,33 @@ def mutants() -> list[Mutant]:
 
 
 def try_mutant(mutant: Mutant, *, stop: bool = True) -> Verdict:
-    """Run what is to catch it; `stop` at the first seed that does. Raises RuntimeError when it doesn't fit the code."""
+    """Run what is to catch it; `stop` at the first seed that does.
+
+    Raises RuntimeError when it doesn't fit the code, or the unbroken code fails where it was caught.
+    """
     with _applied(mutant) as folder:
-        if mutant.seeds is None:
-            return _run_test(mutant, folder)
-        return _simulate(mutant, folder, *mutant.seeds, stop=stop)
+        verdict = _try(mutant, folder, stop=stop)
+    if verdict.caught:
+        catcher = mutant.catcher
+        if mutant.seeds is not None:
+            catcher = _SEEDS.sub(rf"\1seeds {verdict.first}..{verdict.first + 1}, {mutant.seeds[2]} replicas", catcher)
+        _require_unbroken(catcher)
+    return verdict
+
+
+@cache
+def _require_unbroken(catcher: str) -> None:
+    """Raise RuntimeError when the code as it is, copied like a mutant, fails there, too."""
+    code = Mutant(Path("the unbroken code"), "nothing", catcher)
+    with _copied() as folder:
+        if _try(code, folder, stop=True).caught:
+            raise RuntimeError(f"{catcher}: the unbroken code fails, too, so that no mutant is caught by it")
+
+
+def _try(mutant: Mutant, folder: str, *, stop: bool) -> Verdict:
+    if mutant.seeds is None:
+        return _run_test(mutant, folder)
+    return _simulate(mutant, folder, *mutant.seeds, stop=stop)
 
 
 def check_fits(mutant: Mutant) -> None:
@@ -118,11 +142,17 @@ def check_fits(mutant: Mutant) -> None:
 
 
 @contextmanager
-def _applied(mutant: Mutant) -> Iterator[str]:
+def _copied() -> Iterator[str]:
     with tempfile.TemporaryDirectory(prefix="mutant-") as folder:
         for package, parent in PACKAGES.items():
             source, copy = ROOT / parent / package, Path(folder) / package
             shutil.copytree(source, copy, ignore=shutil.ignore_patterns("__pycache__"))
+        yield folder
+
+
+@contextmanager
+def _applied(mutant: Mutant) -> Iterator[str]:
+    with _copied() as folder:
         environment = {**os.environ, "GIT_CEILING_DIRECTORIES": str(Path(folder).parent)}
         command = ["git", "apply", "-p1", "-C1", str(mutant.patch)]
         done = subprocess.run(command, cwd=folder, env=environment, capture_output=True, text=True, check=False)
