@@ -102,9 +102,7 @@ class Log:
         except OSError as e:
             if not is_full(e):
                 raise
-            segment.file.truncate(
-                size
-            )  # those that there was room for: the log needs it more, and `seal` knows of none
+            segment.file.truncate(size)  # what there was room for: the log needs it more, and `seal` knows of none
         else:
             segment.allocated += ahead
 

@@ -117,6 +117,19 @@ def test_a_disk_too_full_for_zeros_takes_the_batch() -> None:
     assert bounds(log.read(0, 10_000)) == [(1, 1), (2, 2)]
 
 
+def test_zeros_that_a_full_disk_had_room_for_do_not_stay_behind_a_segment() -> None:
+    """A next segment, once there is room, left them inside the log: at the next start its disk was called damaged."""
+    files = FaultyFiles(capacity=120)
+    log = Log(files, DATA, 120, preallocate_bytes=500)
+    log.write([log_batch(1)], sync=True)
+    files.capacity = None
+    log.write([log_batch(2)], sync=True)
+    files.crash()
+    seen = Seen()
+    recover(files, DATA, 120, seen)
+    assert len(seen.batches) == 2
+
+
 def test_zeros_behind_the_end_are_no_torn_tail_and_what_was_torn_inside_them_is() -> None:
     files = FaultyFiles()
     log = Log(files, DATA, 10_000, preallocate_bytes=500)
