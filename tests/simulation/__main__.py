@@ -42,7 +42,10 @@ def main() -> int:
 def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(prog="python -m tests.simulation", description=__doc__)
     parser.add_argument(
-        "--world", choices=("core", "whole"), default="core", help="one partition's core, or a whole cluster"
+        "--world",
+        choices=("core", "whole", "store"),
+        default="core",
+        help="one partition's core, a whole cluster, or stores that copy each other's logs",
     )
     parser.add_argument("--seed", type=int)
     parser.add_argument("--seeds", help="A..B, B not included")

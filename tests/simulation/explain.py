@@ -18,6 +18,7 @@ INVARIANTS = {
     9: "what is committed is never cut",
     10: "a log has no hole",
     11: "applied <= commit <= durable <= end",
+    12: "compacted and whole logs fold to the same states",
     13: "a deleted key never comes back without a newer write",
     14: "a (client, sequence) takes effect once",
     15: "each key's history is linearizable, and no acknowledged write is lost",

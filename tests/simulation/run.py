@@ -3,12 +3,15 @@
 from tests.simulation import cluster
 from tests.simulation.report import Report
 from tests.simulation.schedule import Options
+from tests.simulation.store import world as store
 
 
 def simulate(options: Options) -> Report:
-    """One whole run: of one partition's core, or of a whole cluster."""
+    """One whole run: of one partition's core, of stores, or of a whole cluster."""
     if options.world == "core":
         return cluster.simulate(options)
+    if options.world == "store":
+        return store.simulate(options)
     from tests.simulation.whole import cluster as whole  # takes a second to import, which few runs need
 
     return whole.simulate(options)

@@ -7,6 +7,7 @@ draws from randomness of its own, so that any of them can be left out and the ot
 from dataclasses import dataclass
 from typing import Literal, NamedTuple
 
+World = Literal["core", "whole", "store"]
 CALM = ("clocks", "coordination", "disks", "network")
 
 
@@ -31,7 +32,7 @@ class Struck(NamedTuple):
 
 @dataclass(frozen=True, slots=True)
 class Options:
-    """A run, of one partition's core ("core") or of a whole cluster ("whole"). `faults` and `requests`: only these (None: all that the seed gives). `calm`: parts that do no mischief."""
+    """A run, of one partition's core ("core"), of a whole cluster ("whole") or of stores ("store"). `faults` and `requests`: only these (None: all that the seed gives). `calm`: parts that do no mischief."""
 
     seed: int
     replicas: int = 3
@@ -39,7 +40,7 @@ class Options:
     keys: int = 5
     seconds: float = 12.0  # of faults
     verbose: bool = False
-    world: Literal["core", "whole"] = "core"
+    world: World = "core"
     calm: frozenset[str] = frozenset()
     faults: frozenset[int] | None = None
     requests: tuple[Asked, ...] | None = None

@@ -138,6 +138,7 @@ class FaultyFiles:
         self.locked: set[Path] = set()
         self.seen: dict[Path, Inode] = {}
         self.durable: dict[Path, Inode] = {}
+        self.changed: set[Path] = set()  # names since their directory's last sync
         self.directories: set[Path] = set()
         self.failing_syncs = 0  # the next so many syncs fail, having written nothing
         self.failing_writes = 0  # the next so many writes fail, having written a half
@@ -181,6 +182,7 @@ class FaultyFiles:
             inode.data = bytearray(_after_crash(inode, random))
             inode.settle()
         self.seen, self.durable = dict(names), dict(names)
+        self.changed.clear()
 
     def flip(self, path: Path, offset: int, bit: int = 0) -> None:
         """Turn one bit, on the disk and as seen."""
@@ -217,8 +219,13 @@ class FaultyFiles:
         self.operations.append(name)
         if self.crash_in is not None:
             self.crash_in -= 1
-            if self.crash_in <= 0:
+            if self.crashed:
                 raise CrashError
+
+    @property
+    def crashed(self) -> bool:
+        """Whether the machine has stopped in the middle of an operation: nothing is done until `crash`."""
+        return self.crash_in is not None and self.crash_in <= 0
 
     def write_step(self, grows: int) -> int:
         """By how much of `grows` bytes a file can grow."""
@@ -268,6 +275,7 @@ class FaultyFiles:
                 raise FileExistsError(path)
             self.step("create")
             self.seen[path] = Inode()
+            self.changed.add(path)
         elif path not in self.seen:
             raise FileNotFoundError(path)
         return FaultyFile(self, self.seen[path], self.boot)
@@ -282,18 +290,24 @@ class FaultyFiles:
     def rename(self, source: Path, target: Path) -> None:
         self.step("rename")
         self.seen[target] = self.seen.pop(source)
+        self.changed |= {source, target}
 
     def remove(self, path: Path) -> None:
         if path not in self.seen:
             raise FileNotFoundError(path)
         self.step("remove")
         del self.seen[path]
+        self.changed.add(path)
 
     def sync_directory(self, path: Path) -> None:
         self.sync_step()
         self.operations[-1] = "sync directory"
-        kept = {p: i for p, i in self.durable.items() if p.parent != path}
-        self.durable = kept | {p: i for p, i in self.seen.items() if p.parent == path}
+        for name in [p for p in self.changed if p.parent == path]:
+            self.changed.remove(name)
+            if name in self.seen:
+                self.durable[name] = self.seen[name]
+            else:
+                self.durable.pop(name, None)
 
     def lock_directory(self, path: Path) -> FaultyLock:
         if path in self.locked:
