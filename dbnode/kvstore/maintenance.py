@@ -35,7 +35,7 @@ from kvstore.sieve import Kept, Sieve
 
 SAMPLES = 16  # places at which a large segment is looked at to estimate its garbage
 _SAMPLED = 1 << 20  # bytes above which a segment is large
-_SLICE = 64 << 10  # bytes between two pauses
+_SLICE = 16 << 10  # bytes between two pauses
 _MOVES = 256  # keys whose places are moved at once, while commits wait
 
 log = structlog.get_logger()

@@ -288,6 +288,14 @@ FORMATS: dict[str, Format] = {
     "pipeline requests": Format(
         pipeline.decode_request, (pipeline.encode_request(REQUEST)[HEAD:],), (pipeline.FrameError,)
     ),
+    "pipeline requests of one get": Format(
+        pipeline.one_get,
+        (pipeline.encode_request(pipeline.Request([(1, b"key", b"", None)], id=7, read_mode=1))[HEAD:],),
+        (),
+    ),
+    "pipeline answers of one record": Format(
+        pipeline.decode_answer, (pipeline.encode_record(7, 11, b"value")[HEAD:],), (pipeline.FrameError,)
+    ),
     "pipeline answers": Format(
         pipeline.decode_answer, (pipeline.encode_answer(7, RESULTS)[HEAD:],), (pipeline.FrameError,)
     ),

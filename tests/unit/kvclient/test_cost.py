@@ -17,6 +17,7 @@ from tests.unit.kvclient.list_transport import GivenSource, ListTransport, engin
 
 MANY = 64
 BOUNDS = {"put": 81.0, "get": 81.0, "batch": 7.4}
+BOUNDS_OF_ONE = {"put": 330, "get": 327}
 VALUE = bytes(256)
 
 
@@ -59,3 +60,15 @@ async def test_an_operation_takes_few_calls(what: str) -> None:
         count = await calls_of(transport, ways[what]())
     await engine.close()
     assert count / MANY < BOUNDS[what]
+
+
+@pytest.mark.parametrize("what", BOUNDS_OF_ONE)
+async def test_one_operation_by_itself_takes_few_calls(what: str) -> None:
+    """Of one task that waits for each answer; the turns of the loop are among them."""
+    transport = ListTransport()
+    engine = await engine_over(transport, GivenSource())
+    client = AsyncClient(engine)
+    for _ in range(2):
+        count = await calls_of(transport, [client.put(b"k", VALUE) if what == "put" else client.get(b"k")])
+    await engine.close()
+    assert count < BOUNDS_OF_ONE[what]

@@ -24,6 +24,7 @@ from tests.unit.kvnode.fake_host import FakeHost, make_service
 GET, PUT = int(kv_pb2.OPERATION_KIND_GET), int(kv_pb2.OPERATION_KIND_PUT)
 BATCH = 64
 PUT_CALLS, FILE_GET_CALLS, GET_CALLS, KEY_BLOCKS = 6.2, 25.5, 9.1, 2.4
+ONE_GET_CALLS = 40
 VALUE = bytes(256)
 
 
@@ -112,6 +113,18 @@ async def test_a_get_in_a_batch_takes_few_calls(node: Callable[[], Node]) -> Non
             one.connection.data_received(data)
         assert counted.count / BATCH < most
         assert len(one.wire.written) > BATCH * len(VALUE)
+
+
+async def test_a_get_by_itself_takes_few_calls(node: Callable[[], Node]) -> None:
+    """From the connection's bytes to the answer, which is written at once."""
+    one = node()
+    await one.put(one.frame(PUT, keys(0)))
+    one.connection.data_received(one.frame(GET, keys(0)[:1]))
+    data = one.frame(GET, keys(0)[:1])
+    with Calls() as counted:
+        one.connection.data_received(data)
+    assert counted.count < ONE_GET_CALLS
+    assert len(one.wire.written) > len(VALUE)
 
 
 async def test_a_key_leaves_few_objects(node: Callable[[], Node]) -> None:

@@ -2,10 +2,18 @@
 
 import asyncio
 from collections.abc import Callable
+from pathlib import Path
+from types import SimpleNamespace
 from typing import Any, cast
 
+from kvcommon.slotmap import SlotMap
+from kvcoord.view import ClusterView
+from kvnode.doors.answers import Errors
 from kvnode.doors.pipeline import MAX_UNANSWERED, PipelineDoor, _Connection
 from kvproto import pipeline
+from kvproto.v1 import kv_pb2
+from kvstore.errors import CorruptionError
+from tests.unit.kvnode.fake_host import FakeHost, make_service
 
 ANSWER = pipeline.encode_answer(1, [(5, b"", None)])
 REQUEST = pipeline.encode_request(pipeline.Request([(1, b"k", b"", None)], id=1))
@@ -101,3 +109,53 @@ async def test_answers_after_the_connection_ended_go_nowhere() -> None:
     connection.connection_lost(None)
     door.waiting.pop()(ANSWER, last=False)
     assert wire.written == [pipeline.HELLO_FRAME]
+
+
+def get(connection: _Connection, wire: Wire, key: bytes) -> pipeline.ResultTuple:
+    """One linearizable Get by itself, which is answered at once."""
+    wire.written.clear()
+    request = pipeline.Request([(1, key, b"", None)], id=7, read_mode=1)
+    connection.data_received(pipeline.encode_request(request))
+    number, (result,) = pipeline.decode_answer(b"".join(wire.written)[6:])
+    assert number == 7
+    return result
+
+
+def failure(result: pipeline.ResultTuple) -> int:
+    """The code of its error."""
+    assert result[2] is not None
+    return result[2].code
+
+
+async def test_a_get_by_itself_is_answered_as_one_of_a_batch(tmp_path: Path) -> None:
+    """It goes a way of its own while all is well; whatever is in its way is told as always."""
+    host, slot_map = FakeHost(tmp_path), [SlotMap.even(1)]
+    service = make_service(host, lambda: slot_map[0])
+    door = PipelineDoor(service, host.clock, Errors(cast("Any", SimpleNamespace(view=ClusterView())), 0))
+    wire, connection = Wire(), _Connection(door)
+    connection.connection_made(wire)
+    connection.data_received(pipeline.HELLO_FRAME)
+    put = pipeline.Request([(2, b"a{b}", b"value", None)], id=1, client_id=bytes(16), sequence=1)
+    connection.data_received(pipeline.encode_request(put))
+    await asyncio.sleep(0)
+    assert failure(get(connection, wire, b"a{b}")) == kv_pb2.ERROR_CODE_NOT_FOUND
+    host.commit()
+    version, value, error = get(connection, wire, b"a{b}")
+    assert (value, error) == (b"value", None)
+    assert version
+    assert failure(get(connection, wire, b"")) == kv_pb2.ERROR_CODE_INVALID_ARGUMENT
+    slot_map[0] = SlotMap.of_ranges(2, [(0, 16383, 1)])
+    assert failure(get(connection, wire, b"a{b}")) == kv_pb2.ERROR_CODE_MOVED
+    slot_map[0] = SlotMap.even(1)
+    lease, host.core.lease_until = host.core.lease_until, host.clock.now()
+    assert failure(get(connection, wire, b"a{b}")) == kv_pb2.ERROR_CODE_UNAVAILABLE
+    host.core.lease_until = lease
+
+    def unreadable(_: object) -> None:
+        raise CorruptionError("log", 0, "bits have turned")
+
+    host.store.get = host.store.get_many = unreadable  # type: ignore[assignment, method-assign]
+    assert failure(get(connection, wire, b"a{b}")) == kv_pb2.ERROR_CODE_UNAVAILABLE
+    assert host.damages
+    connection.connection_lost(None)
+    host.store.close()

@@ -1,5 +1,7 @@
 """The pipeline's frames: what is sent is what arrives, nothing else gets through, and the bytes stay as they are."""
 
+from dataclasses import replace
+
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
@@ -42,6 +44,34 @@ GOLDEN_REQUEST = """
     0900000000000000                  expected version of the second
     61 6262                           keys: a, bb
     78797a                            values: xyz, nothing
+"""
+GOLDEN_ONE = """
+    4b000000                          length of what follows: 75
+    02 01                             kind: request; version
+    00000000000000000000000000000000  no client id
+    0700000000000000                  id
+    0000000000000000                  sequence
+    0000000000000000                  observed version: none
+    00000000                          first sent now
+    00000000                          largest lag: not asked for
+    e8030000                          1000 ms left
+    01000000                          one operation
+    01 00                             read mode: linearizable; there is no client id
+    02                                kind: PUT
+    0200                              length of the key
+    06000000                          length of the value
+    6b31                              key: k1
+    76616c756531                      value: value1
+"""
+GOLDEN_RECORD = """
+    1d000000                          length of what follows: 29
+    03 01                             kind: answer; version
+    0700000000000000                  id of the request
+    01000000                          one result
+    01                                there are values
+    0b00000000000000                  its version
+    02000000                          length of its value
+    6869                              value: hi
 """
 GOLDEN_SERIES = """
     17000000                          length of what follows: 23
@@ -111,6 +141,29 @@ def test_the_bytes_of_an_answer_stay_as_they_are() -> None:
     """Nodes and clients of different releases speak to each other."""
     error = kv_pb2.Error(code=kv_pb2.ERROR_CODE_NOT_FOUND, found_version=0)
     assert pipeline.encode_answer(7, [(11, b"v", None), (0, b"", error)]) == octets(GOLDEN_ANSWER)
+
+
+def test_one_operation_and_one_record_have_the_bytes_that_more_have() -> None:
+    """Though they are made by one call each."""
+    request = Request([(2, b"k1", b"value1", None)], id=7, read_mode=1, timeout_ms=1000)
+    assert pipeline.encode_request(request) == octets(GOLDEN_ONE)
+    assert pipeline.encode_request(replace(request, operations=Columns(2, [b"k1"], [b"value1"]))) == octets(GOLDEN_ONE)
+    assert pipeline.encode_answer(7, [(11, b"hi", None)]) == octets(GOLDEN_RECORD)
+    assert pipeline.encode_record(7, 11, b"hi") == octets(GOLDEN_RECORD)
+
+
+@given(requests)
+def test_one_get_is_told_from_everything_else(request: Request) -> None:
+    """Whatever else a request asks for, a node must look at."""
+    plain = replace(
+        request, operations=[(1, b"key", b"", None)], client_id=b"", read_mode=1, max_lag_ms=0, observed_version=0
+    )
+    assert pipeline.one_get(only_body(pipeline.encode_request(plain), pipeline.REQUEST)) == (request.id, b"key")
+    (kind, key, value, expected), *more = request.operations
+    is_one = (kind, value, expected, more) == (1, b"", None, []) and not request.client_id
+    is_one = is_one and request.read_mode in (0, 1) and not request.max_lag_ms and not request.observed_version
+    found = pipeline.one_get(only_body(pipeline.encode_request(request), pipeline.REQUEST))
+    assert found == ((request.id, key) if is_one else None)
 
 
 def test_the_bytes_of_an_answer_to_writes_stay_as_they_are() -> None:
