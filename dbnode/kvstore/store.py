@@ -14,6 +14,7 @@ another that calls `maintain` and `verify`.
 """
 
 import contextlib
+import errno
 import os
 import threading
 from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -119,7 +120,7 @@ class Store(Facts):
         that can't be opened because of a CorruptionError or StoreFailedError, when another replica has the data.
         `boot_id` names this boot of the host, for durability "memory": see `incarnation_lost`.
         Raises WrongClusterError, FormatVersionError, LockedError (nothing was touched), CorruptionError,
-        StoreFailedError (a sync failed, now or in an earlier run), OSError.
+        StoreFailedError (a sync failed, now or in an earlier run, or the disk can't write any more, EIO), OSError.
         """
         options = options or StoreOptions()
         home = Home.enter(
@@ -139,11 +140,13 @@ class Store(Facts):
                 raise StoreFailedError(msg)
             try:
                 store._recover()
-            except SyncError as e:
-                raise store._fail("sync at the start", e) from e
-            store.incarnation_lost = home.begin_run(
-                boot_id, synced=options.durability == "fsync", new_incarnation=options.new_incarnation
-            )
+                store.incarnation_lost = home.begin_run(
+                    boot_id, synced=options.durability == "fsync", new_incarnation=options.new_incarnation
+                )
+            except OSError as e:
+                if not isinstance(e, SyncError) and e.errno != errno.EIO:
+                    raise
+                raise store._fail("sync or write at the start", e) from e
         except BaseException:
             home.leave()
             raise

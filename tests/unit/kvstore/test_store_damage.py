@@ -374,7 +374,7 @@ def test_after_a_failed_sync_a_restart_is_not_trusted_either() -> None:
 def test_a_sync_that_fails_at_the_start_is_not_tried_again_by_the_next() -> None:
     files = written()
     files.failing_syncs = 1
-    with pytest.raises(StoreFailedError, match="sync at the start"):
+    with pytest.raises(StoreFailedError, match="sync or write at the start"):
         open_store(files)
     with pytest.raises(StoreFailedError, match="Open it with rebuild"):
         open_store(files)
@@ -481,3 +481,15 @@ def test_a_write_that_fails_leaves_what_was_durable() -> None:
     assert store.torn_bytes > 0
     assert store.end.index == 3
     check_values(store)
+
+
+def test_a_disk_that_cannot_write_at_a_start_is_damaged() -> None:
+    """An error of the folder's set-up would be for a person; this replica is to be rebuilt."""
+    files = FaultyFiles()
+    with open_store(files) as store:
+        fill(store, 3)
+    files.failing_writes = 1
+    with pytest.raises(StoreFailedError, match="sync or write at the start in /data failed: .*Input/output error"):
+        open_store(files, durability="memory")
+    with open_store(files, durability="memory", rebuild=True) as store:
+        assert store.end.index == 0
