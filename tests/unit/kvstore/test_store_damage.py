@@ -489,7 +489,7 @@ def test_a_disk_that_cannot_write_at_a_start_is_damaged() -> None:
     with open_store(files) as store:
         fill(store, 3)
     files.failing_writes = 1
-    with pytest.raises(StoreFailedError, match="sync or write at the start in /data failed: .*Input/output error"):
+    with pytest.raises(StoreFailedError, match=r"sync or write at the start in /data failed: .*Input/output error"):
         open_store(files, durability="memory")
     with open_store(files, durability="memory", rebuild=True) as store:
         assert store.end.index == 0
