@@ -24,7 +24,7 @@ from bench.failover import failovers
 from bench.footprint import memory, starts
 from bench.goals import goals_table
 from bench.limits import limits
-from bench.machine import Stolen, this_machine
+from bench.machine import Processors, this_machine
 from bench.measure import Outcome, interleaved
 from bench.native import build
 from bench.native_series import Native, native_series, unary_series
@@ -184,7 +184,7 @@ def main() -> None:
         if os.getloadavg()[0] > machine.cores / 2:
             print(f"load average is {os.getloadavg()[0]:.1f}: others use this machine, the figures will be too low\n")
         outcomes: list[Outcome] = []
-        failed, stolen = False, Stolen()
+        failed, processors = False, Processors()
         try:
             runner.run(measure(names, Path(folder), plan, lambda line: print(line, flush=True), outcomes))
         except KeyboardInterrupt:
@@ -192,10 +192,10 @@ def main() -> None:
         except Exception:  # what was measured before is not lost with it
             traceback.print_exc()
             failed = True
-    facts["Processor time that this machine wanted and its host gave to others"] = f"{stolen.share:.0%}"
-    if stolen.share > MUCH_STOLEN:
+    facts["Processor time that this machine wanted and its host gave to others"] = f"{processors.stolen:.0%}"
+    if processors.stolen > MUCH_STOLEN:
         print(
-            f"the host gave {stolen.share:.0%} of the processors to others: waking a process up took long, the figures are too low"
+            f"the host gave {processors.stolen:.0%} of the processors to others: waking a process up took long, the figures are too low"
         )
     text = markdown(outcomes, machine, facts, goals_table(outcomes))
     print("\n" + text)

@@ -1,11 +1,18 @@
 """The machine that was measured, for whoever reads the figures."""
 
+import asyncio
 import os
 import platform
 import re
+import time
+from collections.abc import Callable
 from dataclasses import asdict, dataclass
 from datetime import date
 from pathlib import Path
+
+REST_SECONDS = 20.0  # to wait for a machine at rest
+REST_LOOK = 0.2
+REST_BUSY = 0.25  # share of all processors that heartbeats of three clusters may take
 
 
 @dataclass(frozen=True, slots=True)
@@ -53,25 +60,44 @@ def this_machine(folder: Path, today: date) -> Machine:
     )
 
 
-class Stolen:
-    """What the host of a virtual machine gave to others while this one wanted to compute, since it was made."""
+class Processors:
+    """What became of all processors' time since it was made."""
 
     def __init__(self) -> None:
         self._before = self._times()
 
     @staticmethod
-    def _times() -> tuple[int, int]:
-        """Of all processors: wanted and given or not, and not given."""
-        user, nice, system, _idle, _wait, interrupts, soft, stolen = map(
-            int, Path("/proc/stat").read_text().split()[1:9]
-        )
-        return user + nice + system + interrupts + soft + stolen, stolen
+    def _times() -> tuple[int, int, int]:
+        """Used, idle, and wanted but given to others by the host of a virtual machine."""
+        user, nice, system, idle, wait, interrupts, soft, stolen = map(int, Path("/proc/stat").read_text().split()[1:9])
+        return user + nice + system + interrupts + soft, idle + wait, stolen
+
+    def _since(self) -> tuple[int, int, int]:
+        used, idle, stolen = (now - before for now, before in zip(self._times(), self._before, strict=True))
+        return used, idle, stolen
 
     @property
-    def share(self) -> float:
+    def stolen(self) -> float:
         """Of the time that was wanted; 0 to 1."""
-        wanted, stolen = (now - before for now, before in zip(self._times(), self._before, strict=True))
-        return stolen / wanted if wanted else 0.0
+        used, _, stolen = self._since()
+        return stolen / (used + stolen) if used + stolen else 0.0
+
+    @property
+    def busy(self) -> float:
+        """Of all time; 0 to 1."""
+        used, idle, stolen = self._since()
+        return 1 - idle / max(1, used + idle + stolen)
+
+
+async def at_rest(say: Callable[[str], None]) -> None:
+    """Wait until this machine has little to do: what a series leaves to be done, as compaction, is not measured with the next."""
+    end = time.monotonic() + REST_SECONDS
+    while time.monotonic() < end:
+        processors = Processors()
+        await asyncio.sleep(REST_LOOK)
+        if processors.busy < REST_BUSY:
+            return
+    say(f"the machine was not at rest within {REST_SECONDS:g} s: something else uses it")
 
 
 def resident_mib(pid: int) -> float:

@@ -10,6 +10,8 @@ from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import dataclass, field
 from statistics import median
 
+from bench.machine import at_rest
+
 
 @dataclass(frozen=True, slots=True)
 class Sample:
@@ -74,10 +76,11 @@ class Outcome:
 
 
 async def interleaved(group: str, series: Sequence[Series], rounds: int, say: Callable[[str], None]) -> list[Outcome]:
-    """Measure every series once per round, in turn."""
+    """Measure every series once per round, in turn, each with the machine at rest before it."""
     outcomes = [Outcome(group, s.row, s.column, s.unit) for s in series]
     for number in range(1, rounds + 1):
         for one, outcome in zip(series, outcomes, strict=True):
+            await at_rest(say)
             sample = await one.measure()
             outcome.samples.append(sample)
             latency = f"  p50 {sample.p50 * 1e3:8.2f} ms" if sample.p50 is not None else ""
