@@ -77,8 +77,8 @@ async def freeze(scene: Scene, rng: Random) -> str:
     """SIGSTOP, half of the times past the lease."""
     node = victim(scene, rng)
     async with node.busy:
-        node.freeze()
         try:
+            node.freeze()
             lasted = await (pause(rng, 0.2, LEASE) if rng.random() < 0.5 else pause(rng, LEASE, 4 * LEASE))
             stopped(node.child.pid)
         finally:
@@ -220,10 +220,10 @@ async def freeze_zookeeper(scene: Scene, rng: Random) -> str:
     """SIGSTOP one or two members."""
     async with _ensemble(scene):
         members = rng.sample(scene.ensemble.members, rng.choice((1, 2)))
-        for member in members:
-            member.pause()
-            stopped(member.pid)
         try:
+            for member in members:
+                member.pause()
+                stopped(member.pid)
             lasted = await pause(rng, 1.0, 9.0)
         finally:
             for member in members:

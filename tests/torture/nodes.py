@@ -4,6 +4,7 @@ import asyncio
 import os
 import random
 import signal
+import time
 from collections.abc import Callable, Collection
 from dataclasses import dataclass, field, replace
 from pathlib import Path
@@ -16,6 +17,7 @@ from tests.torture.disks import Disk
 from tests.torture.network import NothingHappenedError
 
 END_SECONDS = 10.0
+STOP_SECONDS = 1.0
 MOST_AHEAD = 10_000_000  # seconds
 
 
@@ -119,13 +121,15 @@ class Node(Server):
 
 
 def stopped(pid: int | None) -> None:
-    """Raise NothingHappenedError unless the process is stopped, in a moment."""
-    for _ in range(1000):
+    """Raise NothingHappenedError unless the process is stopped, in a moment: on a busy machine it has to have its turn for that."""
+    until = time.monotonic() + STOP_SECONDS
+    while True:
         state = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0]
         if state == "T":
             return
+        if time.monotonic() >= until:
+            raise NothingHappenedError(f"process {pid} was sent SIGSTOP and is in state {state}")
         os.sched_yield()
-    raise NothingHappenedError(f"process {pid} was sent SIGSTOP and is in state {state}")
 
 
 def exit_teller(exits: list[Exit], tell: Callable[[Exit], None]) -> Callable[[Exit], None]:
