@@ -9,6 +9,7 @@ from typing import Literal, NamedTuple
 
 World = Literal["core", "whole", "store"]
 CALM = ("clocks", "coordination", "disks", "network")
+STORE_CALM = ("disks",)  # in a world of stores: a power-off loses just what was not synced
 
 
 class Asked(NamedTuple):

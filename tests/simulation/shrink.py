@@ -12,7 +12,7 @@ from typing import TypeVar
 
 from tests.simulation.report import Report
 from tests.simulation.run import simulate
-from tests.simulation.schedule import CALM, Options
+from tests.simulation.schedule import CALM, STORE_CALM, Options
 
 T = TypeVar("T")
 
@@ -49,7 +49,7 @@ def shrink(report: Report, *, tell: Callable[[str], None] = lambda _: None) -> R
     while _size(hunt.best) != before:
         before = _size(hunt.best)
         _shorten(hunt)
-        for part in CALM:
+        for part in CALM if report.options.world != "store" else STORE_CALM:
             hunt.fails(replace(hunt.best.options, calm=hunt.best.options.calm | {part}))
         reduce([s.number for s in hunt.best.faults], lambda kept: hunt.fails(_with_faults(hunt, kept)))
         clients = sorted({a.client for a in hunt.best.requests})

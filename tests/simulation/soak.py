@@ -11,22 +11,23 @@ from concurrent.futures import FIRST_COMPLETED, Future, ProcessPoolExecutor, wai
 from dataclasses import dataclass, replace
 from pathlib import Path
 from types import FrameType
-from typing import Literal
 
 from tests.simulation.explain import explain
 from tests.simulation.picture import draw
 from tests.simulation.run import simulate
-from tests.simulation.schedule import Options
+from tests.simulation.schedule import Options, World
 from tests.simulation.shrink import shrink
 
 CHUNK = 20  # seeds that a process takes at once
-WORLDS: tuple[tuple[Literal["core", "whole"], int], ...] = (  # with so many replicas, in turn
+WORLDS: tuple[tuple[World, int], ...] = (  # with so many replicas, in turn
     ("core", 3),
     ("whole", 3),
     ("core", 2),
     ("whole", 2),
+    ("store", 3),
     ("core", 5),
     ("whole", 3),
+    ("store", 2),
 )
 
 

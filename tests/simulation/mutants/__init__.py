@@ -4,6 +4,7 @@ Each `*.patch` says in its first line what it breaks, and in its second what mus
 
     Caught by: seeds A..B[, N replicas]      the simulation of the core, in one of these seeds
     Caught by: whole seeds A..B[, N replicas] the simulation of whole clusters
+    Caught by: store seeds A..B[, N replicas] the simulation of stores
     Caught by: path/of/test_file.py [-k ...] that test, which must fail
 
 `make mutants` applies each to a copy of our packages in a temporary directory and runs what is to catch it. What caught it
@@ -33,10 +34,10 @@ PACKAGES = {
     "kvcoord": "coordination",
     "kvoperator": "operator",
 }
-QUICK_WHOLE_SEEDS = 20
-QUICK_SEEDS = 160  # a mutant that is stated to need more is tried by `make mutants` only
+QUICK_SEEDS = {"core": 160, "whole": 20, "store": 60}
+"""By world: a mutant that is stated to need more is tried by `make mutants` only."""
 
-_SEEDS = re.compile(r"(whole )?seeds (\d+)\.\.(\d+)(?:, (\d+) replicas)?$")
+_SEEDS = re.compile(r"(whole |store )?seeds (\d+)\.\.(\d+)(?:, (\d+) replicas)?$")
 
 
 @dataclass(frozen=True, slots=True)
@@ -57,8 +58,7 @@ class Mutant:
         found = _SEEDS.match(self.catcher)
         if found is None:
             return None
-        world = "whole" if found[1] else "core"
-        return world, range(int(found[2]), int(found[3])), int(found[4] or 3)
+        return (found[1] or "core").strip(), range(int(found[2]), int(found[3])), int(found[4] or 3)
 
     @property
     def quick(self) -> bool:
@@ -66,7 +66,7 @@ class Mutant:
         if self.seeds is None:
             return False
         world, seeds, _ = self.seeds
-        return len(seeds) <= (QUICK_SEEDS if world == "core" else QUICK_WHOLE_SEEDS)
+        return len(seeds) <= QUICK_SEEDS[world]
 
 
 @dataclass(frozen=True, slots=True)

@@ -29,7 +29,7 @@ def check_opened(replica: "Replica", store: Store) -> None:
     log.cut(end)
     held.durable, held.known, held.applied = end, store.committed, store.applied
     if store.horizon < held.horizon or store.purged_to < held.purged_to:
-        replica.fail(14, f"compacted to {store.horizon}, it says, but it was to {held.horizon}")
+        replica.fail(12, f"compacted to {store.horizon}, it says, but it was to {held.horizon}")
     held.horizon, held.purged_to = store.horizon, store.purged_to
     known = max(log.told(), min(store.horizon, end))
     committed = replica.partition.committed
@@ -54,12 +54,19 @@ def _check_state_kept(replica: "Replica", store: Store) -> None:
 
 
 def _check_lost(replica: "Replica", store: Store) -> None:
-    """Only damage may take what was durable: at the log's very end, where it looks like a torn write, and is told of."""
+    """Only damage may take what was durable: at the log's very end, where it looks like a torn write, and is told of.
+
+    Of what a start cuts that then ends in the middle, the next one knows nothing.
+    """
     held, end = replica.held, store.end.index
     if not replica.rotten:
         replica.fail(22, f"its log ends at {end}; it had everything to {held.durable} on its disk")
-    behind = held.log.batches[held.log.count(end) + 1 : held.log.count(held.durable)]
-    if not store.torn_bytes or any(b.header.commit > end for b in behind):
+    damaged = max(
+        held.log.count(end) + 1, held.log.count(held.horizon)
+    )  # batches in a copy of a compacted log are joined
+    behind = held.log.batches[damaged : held.log.count(held.durable)]
+    told = store.torn_bytes or replica.tries > 1
+    if not told or any(b.header.commit > end for b in behind):
         replica.fail(22, f"takes damage behind {end} for a torn write; batches behind it say that it was committed")
     replica.partition.counts["durable records lost with a torn end"] += 1
     replica.partition.leaves(replica, f"has lost what it had behind {end}, and says so")
@@ -84,7 +91,7 @@ def check(replica: "Replica", store: Store) -> None:
 def _check_horizon(replica: "Replica", store: Store) -> None:
     held = replica.held
     if store.horizon < held.horizon or store.purged_to < held.purged_to:
-        replica.fail(14, f"its horizon went back to {store.horizon}, {store.purged_to}")
+        replica.fail(12, f"its horizon went back to {store.horizon}, {store.purged_to}")
     if store.purged_to > held.may_purge:
         replica.fail(13, f"deletes are gone to {store.purged_to}; not every replica has more than {held.may_purge}")
     replica.partition.counts["deletes let go"] += store.purged_to > held.purged_to

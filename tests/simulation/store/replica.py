@@ -50,6 +50,7 @@ class Replica:
         self.options = StoreOptions(**options, new_incarnation=self._new_incarnation)
         self.store: Store | None = None
         self.runs = 0
+        self.tries = 0  # to start, since it last ran
         self.incarnations = 0
         self.incarnation = ""  # that the disk must have
         self.wiping = False  # a wipe has begun: it may have another one, and then nothing else
@@ -146,6 +147,7 @@ class Replica:
     def start(self, *, rebuild: bool = False) -> None:
         """A new process. What can't be opened, as its disk failed, is rebuilt."""
         self.runs += 1
+        self.tries += 1
         self.struck.clear()
         self.following = ""
         self.wiping |= rebuild
@@ -169,7 +171,7 @@ class Replica:
                 self.fail(27, "a sync failed in its last run, and it takes its disk for good")
             self.store = store
             check_opened(self, store)
-            self.touched = True
+            self.touched, self.tries = True, 0
             self.note(f"started with a log to {store.end.index}, applied to {store.applied}", Mark.START)
 
     def _not_opened(self, error: BaseException, *, rebuild: bool) -> None:
@@ -266,7 +268,7 @@ class Replica:
     def save_state(self, number: int) -> None:
         """What replication must not forget."""
         new = {"accepted": number}
-        self.keeping = new
+        self.keeping = new if self.store is not None else self.keeping
         self.do("saves its state", lambda store: store.save_state(new))
         self.kept, self.keeping = new, None
 

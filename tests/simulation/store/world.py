@@ -3,6 +3,7 @@
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from functools import partial
+from pathlib import Path
 from random import Random
 from typing import Any
 
@@ -158,7 +159,7 @@ class World:
         floor = max(replica.held.known, min(replica.held.horizon, replica.held.log.end[1]))
         if not floor:
             return
-        after = self.rng.randrange(floor)
+        after = self.rng.choice([0, *(b.last for b in replica.held.log.batches if b.last < floor)])
         if not replica.do("is to cut what is committed", lambda store: _is_refused(store, after)):
             replica.fail(9, f"cut its log behind {after}; it knows that {floor} is committed")
 
@@ -175,6 +176,15 @@ class World:
     def _power_off_in_the_middle(self, replica: Replica) -> None:
         """Of what its store does next."""
         replica.files.crash_in = self.rng.randint(1, 20)
+
+    def _power_off_in_upkeep(self, replica: Replica) -> None:
+        replica.files.crash_in = self.rng.randint(1, 12)
+        self._tidy(replica)
+
+    def _power_off_in_a_start(self, replica: Replica) -> None:
+        self._power_off(replica)
+        replica.files.crash_in = self.rng.randint(1, 12)
+        self._start(replica)
 
     def _power_off_of_all(self, _: Replica) -> None:
         for replica in self.replicas:
@@ -197,15 +207,15 @@ class World:
 
     def _damage(self, replica: Replica, bit: int | None) -> None:
         """Somewhere; it is met when it is read, if ever."""
-        place = self._place(replica)
+        place = self._place(replica, newest=0.5)
         if place is not None:
             replica.files.damage(*place, bit)
             how = "can't be read" if bit is None else "reads wrongly"
             self.record.note("faults", f"{place[0].name} of {replica.pod} {how} at {place[1]}", Mark.FAULT)
 
     def _turned_bit_at_rest(self, replica: Replica) -> None:
-        """The process has ended, and starts again."""
-        place = self._place(replica)
+        """The process has ended, and starts again. Often it is where torn writes are."""
+        place = self._place(replica, newest=0.6)
         if place is None or not self.partition.others_are_good(replica):
             return
         self._kill(replica)
@@ -214,20 +224,24 @@ class World:
         self.record.note("faults", f"a bit of {place[0].name} of {replica.pod} turns, at {place[1]}", Mark.FAULT)
         self._start(replica)
 
-    def _place(self, replica: Replica) -> tuple[Any, int] | None:
-        """A file and an offset; None while there is damage already."""
-        found = [(path, len(data)) for path, data in sorted(replica.files.snapshot().items()) if data]
+    def _place(self, replica: Replica, *, newest: float) -> tuple[Path, int] | None:
+        """A file, with this probability the log's last, and an offset; None while there is damage already."""
+        written = ((path, len(data.rstrip(b"\0"))) for path, data in sorted(replica.files.snapshot().items()))
+        found = [(path, length) for path, length in written if length]
         if not found or replica.files.troubled or not replica.good:
             return None
-        path, length = self.rng.choice(found)
+        last = [place for place in found if place[0].suffix == ".log"][-1:]
+        path, length = self.rng.choice((last * (self.rng.random() < newest)) or found)
         return path, self.rng.randrange(length)
 
-    def _wipe(self, replica: Replica) -> None:
-        """It becomes another replica, first of all one whose disk is damaged."""
+    def _wipe(self, replica: Replica, *, unlucky: float = 0.5) -> None:
+        """It becomes another replica, first of all one whose disk is damaged; perhaps the power goes off meanwhile."""
         partition = self.partition
         replica = next((r for r in self.replicas if not r.good), replica)
         if replica.store is not None and partition.others_are_good(replica):
             partition.leaves(replica, "it is to be rebuilt")
+            if self.rng.random() < unlucky:
+                replica.files.crash_in = self.rng.randint(1, 8)
             replica.wipe()
 
     def _long_away(self, replica: Replica) -> None:
@@ -237,7 +251,7 @@ class World:
             self._kill(replica)
             partition.leaves(replica, "it is away")
             partition.named = [r for r in partition.named if r is not replica]
-            replica.away_until = self.record.now + self.rng.uniform(1.0, 4.0)
+            replica.away_until = self.record.now + self.rng.uniform(2.0, 6.0)
 
     # --- the end -----------------------------------------------------------------------------------------------------
 
@@ -266,7 +280,7 @@ class World:
     def _one_round(self, replica: Replica) -> None:
         self._start(replica)
         if not replica.good:
-            self._wipe(replica)
+            self._wipe(replica, unlucky=0.0)
         partition = self.partition
         partition.feed(replica, 1 << 20)
         self._flush(replica)
