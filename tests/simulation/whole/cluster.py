@@ -193,7 +193,7 @@ class WholeCluster:
 
     def counts(self) -> dict[str, int]:
         """What happened how often, in all partitions."""
-        found = self._counts.copy()
+        found = self._counts + self.loop.net.counts
         for partition in self.partitions:
             found.update(partition.checker.counts)
         return dict(found)

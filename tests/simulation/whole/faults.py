@@ -9,6 +9,7 @@ from kvcoord.cells import Cell, partition_cell
 from kvnode.core.events import HandOverRequested
 from tests.simulation.timeline import Mark
 from tests.simulation.whole.disk_faults import DiskTrouble
+from tests.simulation.whole.nodes import PIPELINE, REDIS, REPLICATION
 from tests.support.faulty_files import CrashError
 
 if TYPE_CHECKING:
@@ -38,6 +39,8 @@ class Faults(DiskTrouble):
             "one_way": self.one_way,
             "slow_way": self.slow_way,
             "break": self.break_connections,
+            "unruly": self.unruly,
+            "lost_answers": self.lost_answers,
             "coordination_down": self.coordination_down,
             "coordination_cut": self.coordination_cut,
             "coordination_slow": self.coordination_slow,
@@ -216,6 +219,20 @@ class Faults(DiskTrouble):
     def break_connections(self) -> None:
         self._note("connections break")
         self.loop.net.break_some(self.rng)
+
+    def unruly(self) -> None:
+        """Single frames between replicas are lost, doubled, or overtaken, on connections that go on."""
+        net = self.network
+        net.unruly[REPLICATION] = self.rng.choice([0.02, 0.1, 0.4])
+        self._note(f"{net.unruly[REPLICATION]:.0%} of frames between replicas are lost, doubled or out of order")
+        self._for(self._length(), net.unruly.clear)
+
+    def lost_answers(self) -> None:
+        """What was asked for is done; then connections break instead of the answer."""
+        net, share = self.network, self.rng.choice([0.02, 0.1, 0.3])
+        net.answers_lost = dict.fromkeys((PIPELINE, REDIS), share)
+        self._note(f"{share:.0%} of answers to clients are lost with their connections")
+        self._for(self._length(), net.answers_lost.clear)
 
     def session_lost(self) -> None:
         process = self._running()

@@ -3,12 +3,13 @@
 Every process is an `Actor`: what runs for it runs in a context that names it. Callbacks of one that is paused wait, those
 of one that is dead never run, as with SIGSTOP and SIGKILL: no `finally`, no last word. `create_server` and
 `create_connection` are a model of TCP: in order, any delay, one-way cuts, ends that learn of a break in their own time.
-Loss, duplication and reordering of packets are TCP's to mend, so above it they are delay or a broken connection.
+Loss, duplication and reordering of packets are TCP's to mend, so above it they are delay or a broken connection. For a while
+what is written at once, to a port whose protocol writes whole frames, may be lost, come twice, or late (`Net.unruly`).
 """
 
 import asyncio
 import heapq
-from collections import deque
+from collections import Counter, deque
 from collections.abc import Callable
 from concurrent.futures import Executor
 from contextlib import suppress
@@ -185,7 +186,10 @@ class Net:
         self.base, self.slow_share, self.slow = 0.001, 0.0, 0.5
         self.cuts: dict[tuple[str, str], int] = {}
         self.late: dict[tuple[str, str], float] = {}  # ways that take so many seconds more
+        self.unruly: dict[int, float] = {}  # of connections to a port: the share of frames, which TCP would not do
+        self.answers_lost: dict[int, float] = {}  # by those who listen on a port: the share, each with its connection
         self.down: set[str] = set()  # machines without power
+        self.counts: Counter[str] = Counter()
         self._listeners: dict[tuple[str, int], tuple[Actor, Any]] = {}
         self._plugs: list[Plug] = []
 
@@ -220,7 +224,7 @@ class Net:
         if found is None:
             raise ConnectionRefusedError(f"nobody listens on {host}:{port}")
         server, accept = found
-        near, far = Plug(self, actor), Plug(self, server)
+        near, far = Plug(self, actor, port), Plug(self, server, port, accepted=True)
         near.peer, far.peer = far, near
         self._plugs = [p for p in self._plugs if not (p.over and p.peer.over)]
         self._plugs += [near, far]
@@ -253,9 +257,10 @@ class Net:
 class Plug(asyncio.Transport):
     """One end of a connection. What it sends waits in its outbox while the way is cut."""
 
-    def __init__(self, net: Net, actor: Actor) -> None:
+    def __init__(self, net: Net, actor: Actor, port: int, *, accepted: bool = False) -> None:
         super().__init__()
         self.net, self.actor = net, actor
+        self.port, self.accepted = port, accepted
         self.peer: Plug
         self.protocol: Any = None
         self.over = False  # nothing is sent or told any more
@@ -282,7 +287,7 @@ class Plug(asyncio.Transport):
 
     def write(self, data: Any) -> None:
         link, self.link = self.link, 0
-        if not self.over:
+        if not self.over and not self._astray(data, link):
             self._send(bytes(data), link)
 
     def close(self) -> None:
@@ -307,6 +312,31 @@ class Plug(asyncio.Transport):
         self.net.loop.call_soon(self._deliver)
 
     # --- the wire ----------------------------------------------------------------------------------------------------
+
+    def _astray(self, data: Any, link: int) -> bool:
+        """What is written may be lost, come twice, or late, or end the connection; whether it goes its own way."""
+        net = self.net
+        rng = net.loop.stream(f"astray {self.actor.host} {self.peer.actor.host}")
+        if self.accepted and net.answers_lost and rng.random() < net.answers_lost.get(self.port, 0.0):
+            net.counts["answers lost"] += 1
+            self.break_()
+            return True
+        share = net.unruly.get(self.port, 0.0)
+        if not share or rng.random() >= share:
+            return False
+        fate = rng.choice(["lost", "twice", "late"])
+        net.counts[f"frames {fate}"] += 1
+        if fate != "lost":
+            late = net.delay(self.actor.host, self.peer.actor.host) + rng.choice([0.0, 0.05, 1.0]) * rng.random()
+            net.loop.after(late, self._arrive, bytes(data), link)
+        return fate != "twice"
+
+    def _arrive(self, data: bytes, link: int) -> None:
+        """Out of its turn."""
+        peer = self.peer
+        if not self._broken and not peer.over and not self.net.is_cut(self.actor.host, peer.actor.host):
+            peer._inbox.append((data, link))
+            self.net.loop.call_soon(peer._deliver, context=peer.actor.context)
 
     def _send(self, data: bytes | None, link: int) -> None:
         if self._broken:
