@@ -103,9 +103,7 @@ def _check_shown(replica: "Replica", store: Store, expected: State) -> None:
         record = store.get(key)
         if record != expected.get(key):
             came_back = 13 if key not in expected else 11
-            replica.fail(
-                came_back, f"shows {_short(record)} of {key!r} at {store.applied}, not {_short(expected.get(key))}"
-            )
+            replica.fail(came_back, _differ("it", key, record, expected.get(key)))
     for client in CLIENTS:
         for sequence in range(SEQUENCES):
             session = expected.get(session_key(client, sequence))
@@ -130,7 +128,7 @@ def check_log(replica: "Replica", store: Store, piece: int) -> None:
     written = log.records()
     strange = set(found) - set(written)
     if strange:
-        replica.fail(3, f"has {_short(min(strange))}, which nobody wrote")
+        replica.fail(3, f"has a record of {min(strange).key!r} at index {min(strange).index}, which nobody wrote")
     _check_folds(replica, store, found, written)
 
 
@@ -148,19 +146,23 @@ def _check_folds(replica: "Replica", store: Store, found: list[Record], written:
             at = next(rest)
         if record.index >= horizon and ours != theirs:
             replica.fail(
-                13 if ours.keys() - theirs.keys() else 12, _differ(f"its log, at {record.index},", ours, theirs)
+                13 if ours.keys() - theirs.keys() else 12, _differ_at(f"its log, to {record.index},", ours, theirs)
             )
     for after in {purged_to, horizon, (purged_to + horizon) // 2}:
         if end >= horizon:
             copy = fold([*(r for r in written if r.index <= after), *(r for r in found if r.index > after)])
             if copy != theirs:
-                replica.fail(13, _differ(f"a copy of its log, by who had all to {after},", copy, theirs))
+                replica.fail(13, _differ_at(f"a copy of its log, by who had all to {after},", copy, theirs))
 
 
-def _differ(whose: str, ours: State, theirs: State) -> str:
+def _differ_at(whose: str, ours: State, theirs: State) -> str:
     key = min(k for k in ours.keys() | theirs.keys() if ours.get(k) != theirs.get(k))
-    return f"{whose} folds to {_short(ours.get(key))} of {key!r}, not {_short(theirs.get(key))}"
+    return _differ(whose, key, ours.get(key), theirs.get(key))
 
 
-def _short(record: Record | None) -> str:
-    return "nothing" if record is None else f"{record.key!r} of index {record.index}"
+def _differ(whose: str, key: bytes, found: Record | None, expected: Record | None) -> str:
+    return f"{whose} gives {key!r} {_value(found)}; it must have {_value(expected)}"
+
+
+def _value(record: Record | None) -> str:
+    return "no value" if record is None else f"the value of index {record.index}"

@@ -52,7 +52,7 @@ class Operation:
 
     @property
     def at(self) -> float:
-        return self.number * STEP
+        return round(self.number * STEP, 3)
 
     def rng(self, seed: int) -> Random:
         return Random(f"{seed} operation {self.number}")

@@ -116,9 +116,10 @@ class World:
         passed = self.partition.tell_passed()
         replica.held.may_purge = max(replica.held.may_purge, passed)
         for _ in range(self.rng.choice([1, 2, 5])):
-            if not replica.do("tidies its log", lambda store: _maintain(store, passed)):
+            done = replica.do("tidies its log", lambda store: _maintain(store, passed))
+            if not done:
                 break
-            replica.note("wrote a hint or compacted its log", Mark.DISK)
+            replica.note(done, Mark.DISK)
             self.counts["pieces of upkeep"] += 1
 
     def _read_the_log(self, replica: Replica) -> None:
@@ -298,9 +299,14 @@ class World:
         )
 
 
-def _maintain(store: Store, passed: int) -> bool:
+def _maintain(store: Store, passed: int) -> str:
+    """The next piece of work, and what it was."""
     store.allow_purge(passed)
-    return store.maintain()
+    before = store.progress.compactions
+    if not store.maintain():
+        return ""
+    compacted = f"compacted its log, to {store.horizon}, deletes gone to {store.purged_to}"
+    return compacted if store.progress.compactions > before else "tidied its log"
 
 
 def _is_refused(store: Store, after: int) -> bool:
