@@ -4,4 +4,6 @@
 `loop` is time, `disk`, `network` and `coordination` are models of the world, `node` is a machine with the process that
 carries out the core's effects, `service` stands for the node's request path, `clients` make the load, `faults` the
 trouble, and `checks` watches the invariants of `replication.md` with a view over everything at true times.
+
+`whole` and `store` are other worlds: whole clusters, and stores that copy each other's logs.
 """
