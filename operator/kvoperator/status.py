@@ -28,9 +28,16 @@ class PartitionRow(StatusModel):
     partition: int
     leader: str = Field("", description="Pod name; empty: none yet.")
     epoch: int = 0
+    serial: int = Field(0, description="Of the newest state that the operator has seen; each change raises it.")
+    generation: int = Field(0, description="Of that state: how often coordination's data was put back, and one.")
     inSync: list[str] = Field(default_factory=list, description="Pod names, in claim order.")  # noqa: N815 - the manifest's name
     replicas: int = Field(0, description="Pods that belong here.")
     ready: int = Field(0, description="Pods that are ready.")
+
+    @property
+    def age(self) -> tuple[int, int]:
+        """That of the newest state that any life of the operator has written down (`PartitionState.age`)."""
+        return self.generation, self.serial
 
 
 class KVClusterStatus(StatusModel):

@@ -87,6 +87,8 @@ class Cluster:
     def shrink(self, pod: str, *, keep_disk: bool) -> bool:
         """One pod less, whether it is gone: to be called until it is; its disk may be deleted, unless it is to be kept."""
         machine = self.machines[pod]
+        if not machine.leaves and self.coordination.may_name(pod):
+            self.loop.fail("operator", 26, f"takes {pod} away, while a change that names it may yet be done")
         machine.leaves = True
         if machine.process is not None:
             machine.process.leave()

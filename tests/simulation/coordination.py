@@ -41,10 +41,21 @@ class Coordination:
         self.down = False
         self.cut: dict[str, int] = {}
         self.slow = 0.0
-        self.pending = 0  # compare-and-sets that may yet be done
+        self.on_way: list[
+            tuple[int, PartitionState]
+        ] = []  # compare-and-sets that may yet be done, with what they expect
         self.usual_maybe = 0.0 if calm else 0.02
         self.maybe = self.usual_maybe  # share of compare-and-sets that end without an answer
         self.base = 0.001 if calm else loop.stream("coordination").choice([0.001, 0.005, 0.02])
+
+    @property
+    def pending(self) -> int:
+        """How many compare-and-sets may yet be done."""
+        return len(self.on_way)
+
+    def may_name(self, pod: str) -> bool:
+        """Whether one that may yet be won names this pod."""
+        return any(expected == self.version and pod in state.replicas for expected, state in self.on_way)
 
     def reachable(self, pod: str) -> bool:
         return not self.down and not self.cut.get(pod)
@@ -58,28 +69,35 @@ class Coordination:
 
     # --- compare and set ---------------------------------------------------------------------------------------------
 
-    def compare_and_set(self, process: Caller, expected: int, state: PartitionState) -> None:
-        """Ask; the answer comes as an event, or "maybe" after a time-out, whether or not it was, or will be, done."""
+    def compare_and_set(self, process: Caller, expected: int, state: PartitionState, *, lost: bool = False) -> None:
+        """Ask; the answer comes as an event, or "maybe" after a time-out, whether or not it was, or will be, done.
+
+        `lost`: there will be no answer.
+        """
         rng, loop = self._rng(process.pod), self.loop
         fate = rng.random()
-        if not self.reachable(process.pod) or fate < self.maybe:
+        if lost or not self.reachable(process.pod) or fate < self.maybe:
             loop.after(TIMEOUT * rng.uniform(0.1, 1.0), self._answer, process, expected, None)
-            if rng.random() < 0.5:  # on its way, it will be done, some time: even after its sender's death
-                self.pending += 1
-                loop.after(rng.choice([0.05, 0.5, 3.0]) * rng.random(), self._late, process, expected, state)
+            if rng.random() < (
+                0.8 if lost else 0.5
+            ):  # on its way, it will be done, some time: even after its sender's death
+                self.on_way.append((expected, state))
+                loop.after(
+                    (3.0 if lost else rng.choice([0.05, 0.5, 3.0])) * rng.random(), self._late, process, expected, state
+                )
             return
-        self.pending += 1
+        self.on_way.append((expected, state))
         loop.after(self.delay(process.pod), self._arrive, process, expected, state)
 
     def _late(self, process: Caller, expected: int, state: PartitionState) -> None:
         if self.down:
             self.loop.after(0.2, self._late, process, expected, state)
         else:
-            self.pending -= 1
+            self.on_way.remove((expected, state))
             self._apply(process, expected, state)
 
     def _arrive(self, process: Caller, expected: int, state: PartitionState) -> None:
-        self.pending -= 1
+        self.on_way.remove((expected, state))
         if self.down:
             self.loop.after(TIMEOUT, self._answer, process, expected, None)
             return

@@ -40,6 +40,7 @@ class Faults(Trouble["Machine"]):
             "hand_over": self.hand_over,
             "add_replica": self.add_replica,
             "remove_replica": self.remove_replica,
+            "operator_dies": self.operator_dies,
         }
         super().__init__(cluster.loop, cluster.options, kinds)
 
@@ -166,6 +167,12 @@ class Faults(Trouble["Machine"]):
         wanted, pod = self.cluster.operator.wanted, self._victim().pod
         if len(wanted) > 2 and pod in wanted:
             self.cluster.operator.want([p for p in wanted if p != pod])
+
+    def operator_dies(self) -> None:
+        """Now, or right after it has asked for a change."""
+        asking = self.rng.random() < 0.7
+        self._note(f"the operator is to end {'when it next asks for a change' if asking else 'now'}")
+        self.cluster.operator.dies(asking=asking)
 
     def break_connections(self) -> None:
         self._note("connections break")

@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING
 from kvcommon.numbers import default_min_in_sync
 from kvcoord.contract import PartitionState
 from kvnode.core.events import CasAnswered, Event, StateSeen
-from kvoperator.plans.membership import next_state, removable, settling
+from kvoperator.plans.membership import Memory, next_state, removable
 from tests.simulation.timeline import Mark
 
 if TYPE_CHECKING:
@@ -14,17 +14,13 @@ if TYPE_CHECKING:
 
 
 class Operator:
-    """Looks at the state now and then, and makes one step. Coordination knows it by the name of a pod, as it does a process."""
-
-    pod = who = "operator"
+    """What people ask for, and the life of the operator that looks after it."""
 
     def __init__(self, cluster: "Cluster") -> None:
         self.cluster, self.loop = cluster, cluster.loop
         self.rng: Random = self.loop.stream("operator")
-        self.wanted = list(cluster.pods)
-        self._looks = 0
-        self._newest: PartitionState | None = None
-        self._doubted: PartitionState | None = None  # what a change was asked upon that is "maybe" (rule 2)
+        self.wanted = self._wanted_before = list(cluster.pods)
+        self._life: Life | None = None
 
     @property
     def min_in_sync(self) -> int:
@@ -38,46 +34,85 @@ class Operator:
 
     def want(self, pods: list[str]) -> None:
         """A person asks for these."""
-        self.wanted = pods
-        self._note(f"a person wants {', '.join(pods)}", Mark.FAULT)
+        self._wanted_before, self.wanted = self.wanted, pods
+        self.note(f"a person wants {', '.join(pods)}", Mark.FAULT)
 
     def start(self) -> None:
         """Begin to look."""
-        self.loop.after(self.rng.uniform(0.1, 0.6), self._look)
+        self._life = Life(self)
+        self._life.start()
+
+    def dies(self, *, asking: bool) -> None:
+        """Its process ends, now or when it next asks for a change, and begins anew with what it can see.
+
+        A person may think better of it meanwhile.
+        """
+        if self._life is None:
+            return
+        if asking and not self._life.ends_asking:
+            self._life.ends_asking = True
+            return
+        if asking and self.rng.random() < 0.7:
+            self.want(self._wanted_before)
+        self.note("ends", Mark.END)
+        self.cluster.checker.count("operators ended")
+        self._life.over, self._life = True, None
+        self.loop.after(self.rng.choice([0.05, 1.0, 3.0]), self.start)
+
+    def note(self, what: str, mark: Mark = Mark.OPERATOR) -> None:
+        self.loop.note("operator", what, mark)
+
+
+class Life:
+    """One of its process: looks at the state now and then, and makes one step. Coordination knows it by the name of a pod."""
+
+    pod = who = "operator"
+
+    def __init__(self, operator: Operator) -> None:
+        self.operator, self.cluster, self.loop = operator, operator.cluster, operator.loop
+        self.over = self.ends_asking = False
+        self._looks = 0
+        self._memory: Memory | None = None
+
+    def start(self) -> None:
+        """Begin to look."""
+        self.loop.after(self.operator.rng.uniform(0.1, 0.6), self._look)
 
     def _look(self) -> None:
-        self._looks += 1
-        self.cluster.coordination.read(self, self._looks)
-        self.loop.after(self.rng.uniform(0.1, 0.6), self._look)
+        if not self.over:
+            self._looks += 1
+            self.cluster.coordination.read(self, self._looks)
+            self.start()
 
     def deliver(self, event: Event) -> None:
         """What coordination answers."""
-        if isinstance(event, CasAnswered) and event.outcome is not None:
-            self._doubted = None
+        if self.over:
+            return
+        if isinstance(event, CasAnswered) and event.outcome is not None and self._memory is not None:
+            self._memory = self._memory.answered()
         elif isinstance(event, StateSeen) and event.read == self._looks and event.state is not None:
             self._step(event.state, event.version)
 
     def _step(self, state: PartitionState, version: int) -> None:
-        newest = self._newest = state if self._newest is None else max(self._newest, state, key=lambda s: s.age)
-        wanted = self.wanted
-        if not self.cluster.sound:  # a disk that is lost takes a copy: the operator takes no other meanwhile
+        operator, cluster = self.operator, self.cluster
+        memory = self._memory = (self._memory or Memory.begin(state, (0, 0))).saw(state)
+        wanted = operator.wanted
+        if not cluster.sound:  # a disk that is lost takes a copy: the operator takes no other meanwhile
             wanted = list(dict.fromkeys((*wanted, *state.replicas)))
         for pod in wanted:
-            if pod not in self.cluster.machines:
-                self._note(f"has the pod {pod} made")
-                self.cluster.grow(pod)
-        in_doubt = state == self._doubted
-        for pod in self.cluster.pods:
-            goes = not in_doubt and pod not in wanted and removable(state, pod, newest)
-            leaves = self.cluster.machines[pod].leaves  # what has begun ends before the pod is made anew
-            if (goes or leaves) and self.cluster.shrink(pod, keep_disk=pod in wanted):
-                self._note(f"has taken {pod} away")
-        step = next_state(state, wanted, self.min_in_sync, newest) or (settling(state) if in_doubt else None)
+            if pod not in cluster.machines:
+                operator.note(f"has the pod {pod} made")
+                cluster.grow(pod)
+        for pod in cluster.pods:
+            goes = pod not in wanted and removable(state, pod, memory)
+            leaves = cluster.machines[pod].leaves  # what has begun ends before the pod is made anew
+            if (goes or leaves) and cluster.shrink(pod, keep_disk=pod in wanted):
+                operator.note(f"has taken {pod} away")
+        step = next_state(state, wanted, cluster.pods, operator.min_in_sync, memory)
         if step is not None:
-            self._note(f"asks for the pods {', '.join(step.replicas)}, {step.min_in_sync} in sync at least")
-            self._doubted = state
-            self.cluster.checker.asks_membership(step)
-            self.cluster.coordination.compare_and_set(self, version, step)
-
-    def _note(self, what: str, mark: Mark = Mark.OPERATOR) -> None:
-        self.loop.note(self.who, what, mark)
+            operator.note(f"asks for the pods {', '.join(step.replicas)}, {step.min_in_sync} in sync at least")
+            self._memory = memory.asks(state)
+            cluster.checker.asks_membership(step)
+            cluster.coordination.compare_and_set(self, version, step, lost=self.ends_asking)
+            if self.ends_asking:
+                operator.dies(asking=True)

@@ -1,4 +1,7 @@
-"""A row per partition: coordination's word where it can be asked, otherwise the last one known, beside the pods' readiness."""
+"""A row per partition: coordination's word where it can be asked, otherwise the last one known, beside the pods' readiness.
+
+A state older than the last one known was put in its place, and is the nodes' to mend (rule 19): the row stays.
+"""
 
 from collections.abc import Sequence
 
@@ -17,11 +20,13 @@ def _row(snapshot: Snapshot, spec: KVClusterSpec, partition: int) -> PartitionRo
     pods = [p for p in snapshot.pods.values() if p.component == COMPONENT_NODE and p.partition == partition]
     known = snapshot.cluster.status.row(partition) or PartitionRow(partition=partition)
     state = snapshot.coordination.partitions.get(partition) if snapshot.coordination else None
-    if state is not None:
+    if state is not None and state.age >= known.age:
         known = PartitionRow(
             partition=partition,
             leader=state.leader.replica.pod if state.leader else "",
             epoch=state.epoch,
+            serial=state.serial,
+            generation=state.generation,
             inSync=[replica.pod for replica in state.in_sync],
         )
     return known.model_copy(update={"replicas": spec.replicas, "ready": sum(p.ready for p in pods)})

@@ -35,6 +35,7 @@ class Faults(DiskTrouble):
             "add_replica": self.add_replica,
             "remove_replica": self.remove_replica,
             "roll": self.roll,
+            "operator_dies": self.operator_dies,
             "isolate": self.isolate,
             "one_way": self.one_way,
             "slow_way": self.slow_way,
@@ -214,6 +215,12 @@ class Faults(DiskTrouble):
         self._note("pods of a new revision are wanted")
         self.cluster.operator.kubernetes.revision += 1
 
+    def operator_dies(self) -> None:
+        """Now, or between two steps of its work."""
+        steps = self.rng.choice([0, 1, 2, 3, 5])
+        self._note(f"the operator is to end {f'{steps} steps on' if steps else 'now'}")
+        self.cluster.operator.dies(steps)
+
     # --- network and coordination ------------------------------------------------------------------------------------
 
     def break_connections(self) -> None:
@@ -248,7 +255,9 @@ class Faults(DiskTrouble):
         """An older copy of coordination's data takes its place, which every replica that it names knows better than."""
         cells = self.coordination.cells()
         self._note("coordination's data is copied")
-        what = "coordination's data is turned back"
+        what, operator = "coordination's data is turned back", self.cluster.operator
+        if self.rng.random() < 0.4:  # so that the copy asks for something to be done
+            operator.ask_for(operator.spec.replicas + self.rng.choice([-1, 1]))
         self.loop.after(self.rng.uniform(0.5, 4.0), lambda: self._coordination_turned(cells, what))
 
     def _coordination_turned(self, cells: Mapping[str, Cell], what: str) -> None:
@@ -264,6 +273,8 @@ class Faults(DiskTrouble):
             if not coordination.pending and all(self._survives(p, cells) for p in self.cluster.partitions):
                 self._note(what)
                 coordination.turn_back(cells)
+                if self.rng.random() < 0.5:
+                    self.cluster.operator.dies(0)  # whoever begins now has seen nothing newer
             if away:
                 self._note("coordination is back", Mark.HEAL)
                 coordination.down = False

@@ -67,7 +67,7 @@ def test_seeds_try_every_kind_of_fault_on_whole_clusters_and_the_faults_bite() -
     counts: Counter[str] = Counter()
     for seed in (*range(3017, 3020), *range(3040, 3073)):
         counts.update(run(seed).counts)
-    assert len([what for what in counts if what.startswith("fault ")]) == 29
+    assert len([what for what in counts if what.startswith("fault ")]) == 32
     for what in (
         "epochs",
         "claims",

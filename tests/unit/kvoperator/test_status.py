@@ -113,6 +113,19 @@ def test_with_zookeeper_away_the_rows_stay_and_what_serves_is_available() -> Non
     assert made.actions == ()
 
 
+def test_an_older_state_in_place_of_the_one_known_changes_no_row() -> None:
+    """ZooKeeper's data was turned back: the nodes put the newer one back, and an operator that begins must know it."""
+    newer = replace(state(0, leader=1, epoch=5), serial=7)
+    status = plan(replace(healthy(), coordination=coordination({0: newer, 1: state(1)}))).status
+    known = with_status(healthy(), partitions=status.partitions)
+
+    assert plan(replace(known, coordination=coordination({0: state(0), 1: state(1)}))).status.row(0) == status.row(0)
+    put_back = replace(newer, generation=2, serial=8)
+    row = plan(replace(known, coordination=coordination({0: put_back, 1: state(1)}))).status.row(0)
+    assert row is not None
+    assert row.age == (2, 8)
+
+
 def test_a_zookeeper_member_that_is_down_is_told() -> None:
     snapshot = healthy()
     sets = {**snapshot.statefulsets, "c-zk": StatefulSetView("c-zk", True, "", 3, 2)}
