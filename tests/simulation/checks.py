@@ -52,7 +52,7 @@ class Checker:
         """An old copy takes this disk's place: what it knew of states and commits is gone, too, and nobody may count on it."""
         self.held.append(disk.image())
         disk.put_back(copy)
-        disk.destroyed = disk.replica in self.cluster.coordination.state.in_sync
+        disk.destroyed, disk.doubtful = disk.replica in self.cluster.coordination.state.in_sync, False
         self.known_commits.pop(disk.replica, None)
         self.count("old copies of leaders" if disk.destroyed else "old copies")
 
