@@ -32,6 +32,7 @@ class Checker:
         self.committed_at: list[float] = [0.0]
         self.promises: dict[ReplicaId, dict[RunId, float]] = {}  # until when each promise holds, by its own clock
         self.known_commits: dict[ReplicaId, int] = {}  # highest that each ever knew to be committed
+        self.had: set[PartitionState] = set()  # that coordination ever had
         self.acted: PartitionState | None = None  # the newest state that any replica has acted on
         self.gone: dict[RunId, int] = {}  # Go sent: in which epoch
         self.fresh: dict[RunId, float] = {}
@@ -276,6 +277,7 @@ class Checker:
             self.fail(process, 4, f"leader {after.leader} is not in sync")
         if len(after.in_sync) != len({r.pod for r in after.in_sync}):
             self.fail(process, 4, f"two incarnations of a pod are in sync: {after.in_sync}")
+        self.had.add(after)
         self._check_membership(process, before, after)
         self.count("in-sync changes" if after.epoch == before.epoch else "epochs")
         self.check_in_sync(process)
@@ -305,11 +307,13 @@ class Checker:
             self.count(f"replicas {what}{', leading' if leads else ', in sync' if pod in in_sync else ''}")
 
     def state_rebuilt(self, process: Process, after: PartitionState) -> None:
-        """Invariant 23: what is put back is the newest state that anyone acted on, of a later generation."""
-        acted = self.acted
+        """Invariant 23: what is put back is the newest state that anyone acted on, or a later one, of a later generation."""
+        acted, found = self.acted, replace(after, generation=after.generation - 1, serial=after.serial - 1)
         assert acted is not None
-        if after != replace(acted, generation=acted.generation + 1, serial=acted.serial + 1):
+        later = found in self.had and found.age > acted.age  # the operator's, which only one who is not in sync knew
+        if found != acted and not later:
             self.fail(process, 23, f"{acted} was acted on, {after} is put back")
+        self.had.add(after)
         self.count("states put back")
         self.check_in_sync(process)
         for other in self.cluster.processes():
