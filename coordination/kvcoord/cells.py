@@ -51,14 +51,14 @@ def run_cell(pod: str) -> str:
 
 
 def is_news(seen: Cell | None, now: Cell | None, *, first: bool) -> bool:
-    """Whether a watch that last yielded `seen` yields `now`: the first reading, and later only what is newer.
+    """Whether a watch that last yielded `seen` yields `now`: the first reading, and later whatever is another.
 
-    A cell that is gone or was made anew is news: the coordination data was lost or rebuilt, which callers must see
-    (rule 19). The same cell at a lower version is an outdated answer.
+    A cell that is gone, was made anew, or is back at a lower version is news: readings do not go back by themselves, so the
+    coordination data was lost or turned back, which callers must see (rule 19).
     """
     if first or seen is None or now is None:
         return first or seen is not now
-    return now.birth != seen.birth or now.version > seen.version
+    return (now.birth, now.version) != (seen.birth, seen.version)
 
 
 class CellCoordination(ABC):

@@ -87,7 +87,9 @@ class ClusterWatch:
             if self.view.identity is None:
                 identity = await self._read_identity()  # other watches may replace the view meanwhile
                 self.view = replace(self.view, identity=identity)
-            slot_map = versioned.value
+            slot_map, known = versioned.value, self.view.slot_map
+            if known is not None and slot_map.version < known.version:
+                continue  # the data was turned back
             for partition in slot_map.partitions:
                 if partition not in self._watched:
                     self._watched.add(partition)
@@ -104,8 +106,8 @@ class ClusterWatch:
     async def _watch_partition(self, partition: int) -> None:
         async for versioned in self._coordination.watch_partition(partition):
             known = self.view.partitions.get(partition)
-            if versioned is None or (known is not None and versioned.value.serial <= known.value.serial):
-                continue
+            if versioned is None or (known is not None and versioned.value.age <= known.value.age):
+                continue  # a state that was put back is newer than any that was lost, whatever its serial (rule 19)
             self._replace(replace(self.view, partitions={**self.view.partitions, partition: versioned}))
 
     async def _watch_members(self) -> None:
