@@ -32,6 +32,8 @@ class Checker:
         self.committed_at: list[float] = [0.0]
         self.promises: dict[ReplicaId, dict[RunId, float]] = {}  # until when each promise holds, by its own clock
         self.known_commits: dict[ReplicaId, int] = {}  # highest that each ever knew to be committed
+        self._committed_of: dict[bytes, list[Record]] = {}  # each key's puts and deletes, to the index `_known_to`
+        self._known_to = 0
         self.had: set[PartitionState] = set()  # that coordination ever had
         self.acted: PartitionState | None = None  # the newest state that any replica has acted on
         self.gone: dict[RunId, int] = {}  # Go sent: in which epoch
@@ -204,6 +206,25 @@ class Checker:
         """The record at this index is read, as fresh as asked or not."""
         if index > self.top or process.disk.epoch_at(index) != self.committed[index]:
             self.fail(process, 16, f"shows a record (at {index}) that is not committed and applied")
+
+    def shows_prefix(self, process: Process, key: bytes, record: Record | None, applied: int) -> None:
+        """Invariant 17: what is read of a key is the newest of it that is committed, as far as has been applied."""
+        found, wanted = record.index if record is not None else 0, self._newest(key, applied)
+        if found != wanted:
+            what = f"the record at {found}" if found else "nothing"
+            self.fail(process, 17, f"shows {what} for {key!r}; applied to {applied}, it should show that at {wanted}")
+
+    def _newest(self, key: bytes, upto: int) -> int:
+        """The index of its newest committed record at or below this one; 0 where it has no value. Where logs are compacted."""
+        for index in range(self._known_to + 1, self.top + 1):
+            record = self.records.get((self.committed[index], index))
+            if record is not None and record.type in (RecordType.PUT, RecordType.DELETE):
+                self._committed_of.setdefault(record.key, []).append(record)
+        self._known_to = self.top
+        for record in reversed(self._committed_of.get(key, [])):
+            if record.index <= upto:
+                return record.index if record.type == RecordType.PUT else 0
+        return 0
 
     def _serves(self, process: Process) -> None:
         if not process.led:

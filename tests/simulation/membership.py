@@ -95,7 +95,7 @@ class Life:
 
     def _step(self, state: PartitionState, version: int) -> None:
         operator, cluster = self.operator, self.cluster
-        memory = self._memory = (self._memory or Memory.begin(state, (0, 0))).saw(state)
+        memory = self._memory = (self._memory or Memory.begin(state, (0, 0))).saw(state, (0, 0))
         wanted = operator.wanted
         if not cluster.sound:  # a disk that is lost takes a copy: the operator takes no other meanwhile
             wanted = list(dict.fromkeys((*wanted, *state.replicas)))

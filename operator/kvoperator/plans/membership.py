@@ -34,9 +34,9 @@ class Memory:
         """
         return cls(max(state.age, kept), doubted=state)
 
-    def saw(self, state: PartitionState) -> "Memory":
-        """After another read."""
-        return replace(self, newest=max(self.newest, state.age))
+    def saw(self, state: PartitionState, kept: Age) -> "Memory":
+        """After another read; `kept` as in `begin`: what was read for the status may have been newer."""
+        return replace(self, newest=max(self.newest, state.age, kept))
 
     def asks(self, state: PartitionState) -> "Memory":
         """Before a change upon this state is asked for."""

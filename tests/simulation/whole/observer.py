@@ -61,14 +61,25 @@ class Observer:
             self.checker.fail(self.process, 3, what)
 
     def observe_store(self, store: Store) -> None:
-        """Look at every record that is read from it (16), and tell of compactions."""
-        get, maintain = store.get, store.maintain
+        """Look at every record that is read from it (16, 17), and tell of compactions."""
+        get, get_many, maintain = store.get, store.get_many, store.maintain
+
+        def look(key: bytes, record: Record | None) -> None:
+            if self.process.serving:
+                if record is not None:
+                    self.checker.shows(self.process, record.index)
+                self.checker.shows_prefix(self.process, key, record, store.applied)
 
         def read(key: bytes) -> Record | None:
             record = get(key)
-            if record is not None and self.process.serving:
-                self.checker.shows(self.process, record.index)
+            look(key, record)
             return record
+
+        def read_many(keys: Sequence[bytes]) -> list[Record | None]:
+            records = get_many(keys)
+            for key, record in zip(keys, records, strict=True):
+                look(key, record)
+            return records
 
         def watched() -> bool:
             before, purged = store.horizon, store.purged_to
@@ -81,6 +92,7 @@ class Observer:
             return done
 
         store.get = read  # type: ignore[method-assign]
+        store.get_many = read_many  # type: ignore[method-assign]
         store.maintain = watched  # type: ignore[method-assign]
 
     def observe(self, host: Host) -> None:

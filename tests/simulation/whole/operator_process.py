@@ -112,10 +112,10 @@ class OperatorProcess:
         )
 
     def _saw(self, number: int, state: PartitionState) -> Memory:
-        known = self._memory.get(number)
+        known, kept = self._memory.get(number), (self.operator.status.row(number) or PartitionRow(partition=number)).age
         if known is None:
-            known = Memory.begin(state, (self.operator.status.row(number) or PartitionRow(partition=number)).age)
-        self._memory[number] = known = known.saw(state)
+            known = Memory.begin(state, kept)
+        self._memory[number] = known = known.saw(state, kept)
         return known
 
     async def _resize(self, partition: "Partition") -> None:

@@ -113,7 +113,7 @@ def test_a_later_state_ends_the_doubt() -> None:
     now = replace(state(0, in_sync=(0, 1)), replicas=(ZERO, ONE))
     later = replace(now, serial=now.serial + 1)
 
-    assert removable(later, TWO, knowing(now).asks(now).saw(later))
+    assert removable(later, TWO, knowing(now).asks(now).saw(later, (0, 0)))
 
 
 def test_an_operator_that_begins_doubts_the_first_state_it_reads() -> None:
