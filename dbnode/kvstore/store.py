@@ -310,7 +310,7 @@ class Store(Facts):
         self._check()
         if after_index >= self._end.index:
             return b""
-        data = self._recent.read(after_index, max_bytes)
+        data = self._recent.read(after_index, max_bytes, self.horizon)
         return self._log.read(after_index, max_bytes, self.horizon) if data is None else data
 
     # Compaction

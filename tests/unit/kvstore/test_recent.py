@@ -2,7 +2,7 @@
 
 import pytest
 
-from kvstore.batch import read_header
+from kvstore.batch import iter_batches, iter_records, read_header
 from kvstore.errors import BatchBoundaryError
 from kvstore.log import LogBatch
 from kvstore.recent import RecentBatches
@@ -45,6 +45,16 @@ def test_reading_begins_at_any_batch_and_ends_at_the_bound(after: int) -> None:
 def test_reading_from_inside_a_batch_is_refused() -> None:
     with pytest.raises(BatchBoundaryError, match=r"index 3 is inside the batch 3\.\.4"):
         recent(1 << 20, 40).read(3, 100)
+
+
+def test_of_a_joined_batch_the_rest_is_given() -> None:
+    """At or below the horizon: a copy of a compacted log has such batches (whole seed 3 of a mutant)."""
+    batches = recent(1 << 20, 40)
+    found = batches.read(3, 1 << 20, horizon=4)
+    assert found is not None
+    assert [r.index for data in iter_batches(found) for r in iter_records(data[1])] == list(range(4, 41))
+    with pytest.raises(BatchBoundaryError):
+        batches.read(5, 100, horizon=5)
 
 
 def test_what_is_cut_is_gone() -> None:
