@@ -103,6 +103,7 @@ class Replica(Facts):
         was = self.common.state
         self.common.persist_state(state, version)
         self._judge_disk()
+        claimed = self.claim.state.epoch if self.claim is not None else None
         self.claim = None  # a newer state settles it, won or lost
         if was is not None and (was.leader, was.epoch) != (state.leader, state.epoch):
             self.dead_leader = ""
@@ -111,7 +112,7 @@ class Replica(Facts):
             self.following.dial_at = NEVER
         if self.leading and self._leads(state) and state.epoch == self.leading.epoch:
             self.leading.state_changed()
-        elif self.role is Role.CLAIMING and self._leads(state):
+        elif claimed == state.epoch and self._leads(state):  # not the epoch that it handed over (rule 6), changed meanwhile
             self._lead(state, now)
         else:
             self._follow(now)
