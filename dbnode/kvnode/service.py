@@ -158,8 +158,7 @@ class Service:
 
         `now` was read after the request was (rule 5).
         """
-        slot_map = self._slot_map()
-        if slot_map is None or slot_map.owners[slot] != self._partition or now >= self._core.lease_until:
+        if not self._serves(slot, now):
             refused = self.unfit(slot)
             if refused is not None:
                 raise RefusedError(refused)
@@ -167,15 +166,17 @@ class Service:
 
     def record(self, key: bytes) -> Record | None:
         """A key's record, linearizable. None: it has none, or something is in the way, which `submit` tells."""
-        slot_map = self._slot_map()
-        if slot_map is None or slot_map.owners[slot_of(key)] != self._partition:
-            return None
-        if self._clock.now() >= self._core.lease_until:
+        if not self._serves(slot_of(key), self._clock.now()):
             return None
         try:
             return self._store.get(key)
         except (StoreError, OSError):
             return None
+
+    def _serves(self, slot: int, now: float) -> bool:
+        """Whether linearizable reads of a slot may be answered here at this time."""
+        slot_map = self._slot_map()
+        return slot_map is not None and slot_map.owners[slot] == self._partition and now < self._core.lease_until
 
     def read_many(self, keys: Sequence[bytes], now: float) -> list[bytes | None] | None:
         """`read` of each key; None: something is in the way of one, so each is to be read by itself."""

@@ -8,7 +8,7 @@ from kvstore.batch import BYTES, HEADER_BYTES, MAX_INDEX, RECORD_BYTES, BatchHea
 from kvstore.errors import CorruptionError
 from kvstore.index.base import LENGTH_BITS
 
-_PUT, _DELETE, _EPOCH, _SESSION = map(int, RecordType)
+_PUT, _DELETE, _SESSION = int(RecordType.PUT), int(RecordType.DELETE), int(RecordType.SESSION)
 
 
 class Kept(NamedTuple):
@@ -57,8 +57,8 @@ class Sieve:
             if stop - at < RECORD_BYTES:
                 raise CorruptionError(file, base + at, f"{stop - at} bytes where a record's header has {RECORD_BYTES}")
             _, kind, key_length, value_length, index, version = unpack_record(data, at)
-            if not previous < index <= last:
-                raise CorruptionError(file, base + at, f"a record of index {index} behind {previous}")
+            if not 1 <= kind <= 4 or not previous < index <= last:
+                raise CorruptionError(file, base + at, f"a record of type {kind} and index {index} behind {previous}")
             key_at = at + RECORD_BYTES
             value_at = key_at + key_length
             end = value_at + value_length
@@ -79,11 +79,7 @@ class Sieve:
         if kind == _DELETE:
             self.met_deletes = True
             return self.found(key) is None and self._delete_counts(key, place, index, version)
-        if kind == _SESSION:
-            return self.remembers(key)
-        if kind != _EPOCH:
-            raise CorruptionError(BYTES, 0, f"a record of type {kind}, index {index}")
-        return True
+        return kind != _SESSION or self.remembers(key)
 
     def _delete_counts(self, key: bytes, place: int, index: int, version: int) -> bool:
         if self.deletes.get(key, place) != place:

@@ -144,7 +144,21 @@ def encode_request(request: Request) -> bytes:
         kinds = bytes(each)
     lengths = (*map(len, keys), *map(len, values))
     numbers = struct.pack(f"<{count}H{count}I{columns}", *lengths, *wanted)
-    head = _REQUEST.pack(
+    head = _REQUEST.pack(*_head(request, count))
+    length = 2 + len(head) + count + len(numbers) + sum(lengths)
+    return b"".join((_HEAD.pack(length, REQUEST, VERSION), head, kinds, numbers, *keys, *values))
+
+
+def _encode_one(request: Request, kind: int, key: bytes, value: bytes) -> bytes:
+    """`encode_request` for one operation without a condition."""
+    size = _ONE_REQUEST.size - _LENGTH.size + len(key) + len(value)
+    head = _ONE_REQUEST.pack(size, REQUEST, VERSION, *_head(request, 1), kind, len(key), len(value))
+    return b"".join((head, key, value))
+
+
+def _head(request: Request, count: int) -> tuple[bytes | int, ...]:
+    """The columns of `_REQUEST`."""
+    return (
         request.client_id or _NO_CLIENT,
         request.id,
         request.sequence,
@@ -156,31 +170,6 @@ def encode_request(request: Request) -> bytes:
         request.read_mode,
         bool(request.client_id),
     )
-    length = 2 + len(head) + count + len(numbers) + sum(lengths)
-    return b"".join((_HEAD.pack(length, REQUEST, VERSION), head, kinds, numbers, *keys, *values))
-
-
-def _encode_one(request: Request, kind: int, key: bytes, value: bytes) -> bytes:
-    """`encode_request` for one operation without a condition."""
-    head = _ONE_REQUEST.pack(
-        _ONE_REQUEST.size - _LENGTH.size + len(key) + len(value),
-        REQUEST,
-        VERSION,
-        request.client_id or _NO_CLIENT,
-        request.id,
-        request.sequence,
-        request.observed_version,
-        request.age_ms,
-        request.max_lag_ms,
-        request.timeout_ms,
-        1,
-        request.read_mode,
-        bool(request.client_id),
-        kind,
-        len(key),
-        len(value),
-    )
-    return b"".join((head, key, value))
 
 
 def one_get(body: bytes) -> tuple[int, bytes] | None:

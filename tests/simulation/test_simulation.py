@@ -1,14 +1,10 @@
 """Hundreds of seeds, each a small cluster with its own troubles; see docs/correctness.md."""
 
-import os
-import subprocess
-import sys
-
 import pytest
 
-from tests.simulation.explain import explain
 from tests.simulation.run import simulate
 from tests.simulation.schedule import Options
+from tests.simulation.trying import told_twice, try_seed
 
 CHUNK = 10
 CASES = [(3, first) for first in range(0, 200, CHUNK)]
@@ -20,22 +16,13 @@ CASES += [(5, first) for first in range(2000, 2040, CHUNK)]
 def test_every_invariant_holds_whatever_fails(replicas: int, first: int) -> None:
     """A failing seed gives the command that replays it, and the end of its timeline."""
     for seed in range(first, first + CHUNK):
-        report = simulate(Options(seed, replicas))
-        if report.failure is not None:
-            pytest.fail(f"{explain(report, last=60)}\n\nadd --shrink for a short run that fails alike", pytrace=False)
-        assert report.served > 0
+        assert try_seed(Options(seed, replicas)).served > 0
 
 
 def test_a_seed_always_gives_the_same_run() -> None:
     """Else a failure could not be replayed: not in another process either, where sets have another order."""
-    command = [sys.executable, "-m", "tests.simulation", "--seed", "7", "--details"]
-    runs = [
-        subprocess.run(
-            command, env={**os.environ, "PYTHONHASHSEED": order}, capture_output=True, text=True, check=True
-        ).stdout
-        for order in ("1", "2")
-    ]
-    assert runs[0] == runs[1]
+    one, other = told_twice("--seed", "7", "--details")
+    assert one == other
 
 
 def test_seeds_try_every_kind_of_fault_and_the_faults_bite() -> None:

@@ -66,11 +66,6 @@ class Leading:
         """Whether the epoch's first record is committed: before that nothing is served."""
         return self.common.commit >= self.first
 
-    @property
-    def accepting(self) -> bool:
-        """Whether a write may be proposed."""
-        return self.opened and not self.handing_over and not self.common.stopped
-
     # --- the log -----------------------------------------------------------------------------------------------------
 
     def propose(self, batch: Batch, now: float) -> None:

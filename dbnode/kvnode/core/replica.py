@@ -112,7 +112,7 @@ class Replica(Facts):
             self.following.dial_at = NEVER
         if self.leading and self._leads(state) and state.epoch == self.leading.epoch:
             self.leading.state_changed()
-        elif claimed == state.epoch and self._leads(state):  # not the epoch that it handed over (rule 6), changed meanwhile
+        elif claimed == state.epoch and self._leads(state):  # not one that it handed over, changed meanwhile (rule 6)
             self._lead(state, now)
         else:
             self._follow(now)
@@ -282,7 +282,7 @@ class Replica(Facts):
 
     def _proposed(self, event: ev.Proposed, now: float) -> None:
         assert self.leading is not None
-        assert event.internal or self.leading.accepting
+        assert event.internal or self.accepting
         self.leading.propose(event.batch, now)
 
     def _written(self, event: ev.Written, now: float) -> None:

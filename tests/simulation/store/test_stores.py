@@ -1,9 +1,6 @@
 """Some hundred seeds of stores that copy each other's logs on faulty disks; see docs/correctness.md."""
 
-import os
 import re
-import subprocess
-import sys
 from collections import Counter
 from dataclasses import replace
 
@@ -15,6 +12,7 @@ from tests.simulation.run import simulate
 from tests.simulation.schedule import Options, parse_faults, parse_requests
 from tests.simulation.shrink import shrink
 from tests.simulation.store.plan import FAULTS
+from tests.simulation.trying import told_twice, try_seed
 
 CHUNK = 20
 CASES = [(3, first) for first in range(0, 140, CHUNK)]
@@ -25,10 +23,7 @@ CASES += [(2, first) for first in range(1000, 1060, CHUNK)]
 def test_no_store_loses_or_makes_up_anything_whatever_its_disk_does(replicas: int, first: int) -> None:
     """A failing seed gives the command that replays it, and the end of its timeline."""
     for seed in range(first, first + CHUNK):
-        report = simulate(Options(seed, replicas, world="store"))
-        if report.failure is not None:
-            pytest.fail(f"{explain(report, last=60)}\n\nadd --shrink for a short run that fails alike", pytrace=False)
-        assert report.served > 0
+        assert try_seed(Options(seed, replicas, world="store")).served > 0
 
 
 def test_seeds_try_every_kind_of_fault_and_the_faults_bite() -> None:
@@ -47,14 +42,8 @@ def test_seeds_try_every_kind_of_fault_and_the_faults_bite() -> None:
 
 def test_a_seed_of_stores_always_gives_the_same_run() -> None:
     """In another process, too, where sets have another order."""
-    command = [sys.executable, "-m", "tests.simulation", "--world", "store", "--seed", "7", "--details"]
-    runs = [
-        subprocess.run(
-            command, env={**os.environ, "PYTHONHASHSEED": order}, capture_output=True, text=True, check=True
-        ).stdout
-        for order in ("1", "2")
-    ]
-    assert runs[0] == runs[1]
+    one, other = told_twice("--world", "store", "--seed", "7", "--details")
+    assert one == other
 
 
 def test_a_failing_run_of_stores_shrinks_and_its_command_replays_it(monkeypatch: pytest.MonkeyPatch) -> None:

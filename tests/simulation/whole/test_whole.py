@@ -1,18 +1,15 @@
 """Whole clusters under trouble: real nodes, stores, clients and routers on virtual time; see docs/correctness.md."""
 
-import os
-import subprocess
-import sys
 from collections import Counter
 
 import pytest
 
 from kvstore.batch import Record, RecordType, iter_batches, iter_records
 from kvstore.store import Store
-from tests.simulation.explain import explain
 from tests.simulation.report import Report
 from tests.simulation.run import simulate
 from tests.simulation.schedule import Options
+from tests.simulation.trying import told_twice, try_seed
 from tests.simulation.whole import cluster
 from tests.simulation.whole.redis import NodeRedisClient
 
@@ -22,10 +19,7 @@ CASES += [(2, first) for first in range(1000, 1010, CHUNK)]
 
 
 def run(seed: int, replicas: int = 3) -> Report:
-    report = simulate(Options(seed, replicas, world="whole"))
-    if report.failure is not None:
-        pytest.fail(f"{explain(report, last=60)}\n\nadd --shrink for a short run that fails alike", pytrace=False)
-    return report
+    return try_seed(Options(seed, replicas, world="whole"))
 
 
 @pytest.mark.parametrize(("replicas", "first"), CASES)
@@ -37,14 +31,8 @@ def test_every_invariant_holds_in_a_whole_cluster_whatever_fails(replicas: int, 
 
 def test_a_seed_of_a_whole_cluster_always_gives_the_same_run() -> None:
     """In another process, where sets have another order, too."""
-    command = [sys.executable, "-m", "tests.simulation", "--world", "whole", "--seed", "4", "--details"]
-    runs = [
-        subprocess.run(
-            command, env={**os.environ, "PYTHONHASHSEED": order}, capture_output=True, text=True, check=True
-        ).stdout
-        for order in ("1", "2")
-    ]
-    assert runs[0] == runs[1]
+    one, other = told_twice("--world", "whole", "--seed", "4", "--details")
+    assert one == other
 
 
 def test_what_is_not_committed_is_noticed_when_redis_clients_are_shown_it(monkeypatch: pytest.MonkeyPatch) -> None:
