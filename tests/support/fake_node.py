@@ -299,7 +299,8 @@ class _KeyValue(kv_pb2_grpc.KeyValueServicer):
         try:
             await asyncio.wait({reader, ended}, return_when=asyncio.FIRST_COMPLETED)
             if ended.done():
-                await abort_with(context, kv_pb2.Error(code=kv_pb2.ERROR_CODE_UNAVAILABLE, message="stream dropped"))
+                async with writing:
+                    await abort_with(context, kv_pb2.Error(code=kv_pb2.ERROR_CODE_UNAVAILABLE, message="stream dropped"))
         finally:
             for task in (reader, *tasks):
                 task.cancel()
