@@ -134,7 +134,7 @@ def panels(outcomes: Sequence[Outcome]) -> list[tuple[str, list[Outcome]]]:
         (goals.PYTHON_GETS, "128 tasks"),
         (goals.NATIVE_PUTS, "128 callers"),
         (goals.NATIVE_GETS, "128 callers"),
-        (goals.BATCHES, "8 tasks"),
+        (goals.BATCHES, "32 tasks"),
     )
     return [
         (f"{group}, {column}: per second", [o for o in outcomes if (o.group, o.column) == (group, column)])

@@ -11,7 +11,7 @@ from bench.plan import Plan
 from bench.redis_peer import RedisPy
 
 BATCH = 100
-BATCH_TASKS = (1, 8)
+BATCH_TASKS = (1, 8, 32)
 LOAD_BATCH = 100  # etcd takes 128 at most
 
 Put = Callable[[bytes, bytes], Awaitable[object]]

@@ -44,6 +44,7 @@ class Limits:
     operations: int = 50_000  # taken from callers and not answered
     bytes: int = 64 << 20
     batches_per_partition: int = 2  # sent and not answered, reads and writes counted apart
+    full_batches_per_partition: int = 6  # the same, while enough waits to fill another
 
 
 class Engine:

@@ -28,6 +28,7 @@ if TYPE_CHECKING:
 _VERSION, _VALUE, _ERROR = map(itemgetter, range(3))  # of a result
 _COUNT = attrgetter("count")  # of a unit
 _FEW_READS, _FEW_WRITES = 16, 256  # operations that are not shared out among batches
+_FULL = 256  # operations that are worth a batch beside those that are under way as a rule
 _READ_BYTES = 16 << 10  # how large the first answer's records are taken to be
 
 
@@ -70,7 +71,7 @@ class Lane:
     def add(self, unit: Unit, *, at_once: bool = False) -> None:
         """Take a unit; it is sent with whatever else arrives in this turn of the loop, or `at_once`."""
         self.queue.append(unit)
-        if not self._scheduled and len(self.inflight) < self._engine.limits.batches_per_partition:
+        if not self._scheduled and (len(self.inflight) < self._engine.limits.batches_per_partition or self._has_full()):
             self.pump() if at_once else self._schedule()
 
     def add_first(self, units: Iterable[Unit]) -> None:
@@ -82,7 +83,7 @@ class Lane:
         """Send as much as may be under way."""
         self._scheduled = False
         limit = self._engine.limits.batches_per_partition
-        while self._hold is None and len(self.inflight) < limit and (self.resend or self.queue):
+        while self._hold is None and (self.resend or self.queue) and (len(self.inflight) < limit or self._has_full()):
             connection = self._connected()
             if connection is None or not connection.is_open:
                 return  # a topology, or `opened`, will pump again
@@ -90,6 +91,11 @@ class Lane:
             if batch is None:
                 return
             self._send(connection, batch)
+
+    def _has_full(self) -> bool:
+        """Whether so much waits that one more batch than usual may be under way: the next is on its way while disks sync."""
+        under_way = len(self.inflight)
+        return under_way < self._engine.limits.full_batches_per_partition and sum(map(_COUNT, self.queue)) >= _FULL
 
     def answered(self, batch: Batch, results: Sequence[ResultTuple]) -> None:
         """Take an answer."""

@@ -2,6 +2,7 @@
 
 The last segment has zeros behind its end, on the disk, into which the next batches are written: a sync of bytes in
 place waits for no change of the file's size, which a file system puts through its journal, one file after the other.
+A large write leaves none: it would have the disk write twice as much, and waits for one change of size among many bytes.
 
 Nothing here is decided twice: an OSError means that the caller must stop using the log (rule 4).
 """
@@ -18,6 +19,7 @@ from kvstore.index.base import MAX_OFFSET, unpack_place
 from kvstore.segment import HEADER_BYTES, Segment, segment_header, segment_name
 
 MAX_SEGMENT_BYTES: Final = MAX_OFFSET
+_LARGE_WRITE: Final = 64 << 10
 _PUT: Final = int(RecordType.PUT)  # a plain number is compared faster
 
 
@@ -95,7 +97,7 @@ class Log:
     def _allocate(self, segment: Segment, size: int) -> None:
         """Write zeros behind what was written; a disk without room for them may have room for the log all the same."""
         segment.allocated, ahead = size, min(self._ahead, self._limit - size)
-        if ahead <= 0:
+        if ahead <= 0 or size - segment.size >= _LARGE_WRITE:
             return
         try:
             segment.file.write(bytes(ahead), size)

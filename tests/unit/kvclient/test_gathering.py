@@ -106,12 +106,29 @@ async def test_calls_made_while_enough_is_under_way_wait_and_are_gathered(bench:
 
 
 async def test_a_batch_has_at_most_1000_operations(bench: Bench) -> None:
-    bench.put(2500)
+    bench.put(2100)
     await turns()
     assert bench.counts == [1000, 1000]
     bench.transport.stream.answer()
     await turns()
-    assert bench.counts == [1000, 500]
+    assert bench.counts == [1000, 100]
+    await bench.settle()
+
+
+async def test_more_batches_are_under_way_while_enough_waits_to_fill_another(bench: Bench) -> None:
+    """The server's disks are at one, its processors at another; what is left over waits for an answer."""
+    bench.put(7100)
+    await turns()
+    assert bench.counts == [1000] * 6
+    bench.transport.stream.answer()
+    await turns()
+    assert bench.counts == [1000] * 6, "1,100 waited"
+    bench.transport.stream.answer()
+    await turns()
+    assert bench.counts == [1000] * 5, "100 are worth no batch of their own"
+    bench.put(156, prefix=b"more")
+    await turns()
+    assert bench.counts == [1000] * 5 + [256]
     await bench.settle()
 
 

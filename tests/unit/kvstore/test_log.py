@@ -97,6 +97,19 @@ def test_zeros_are_written_ahead_of_the_end_and_the_next_batches_into_them() -> 
     assert bounds(log.read(0, 10_000)) == [(i, i) for i in range(1, 9)]
 
 
+def test_no_zeros_are_written_behind_a_large_write() -> None:
+    """They would double what the disk writes; the next small one has some again."""
+    files = FaultyFiles()
+    log = Log(files, DATA, 1 << 20, preallocate_bytes=500)
+    log.write([log_batch(1)], sync=True)
+    files.operations.clear()
+    log.write([log_batch(2, size=64 << 10)], sync=True)
+    assert (files.operations, len(files.read(DATA / segment_name(1)))) == (["write", "sync"], log.size)
+    log.write([log_batch(3)], sync=True)
+    assert len(files.read(DATA / segment_name(1))) == log.size + 500
+    assert bounds(log.read(0, 1 << 20)) == [(1, 1), (2, 2), (3, 3)]
+
+
 def test_a_segment_that_is_left_ends_where_its_batches_end() -> None:
     files = FaultyFiles()
     log = Log(files, DATA, 330, preallocate_bytes=500)
