@@ -41,7 +41,9 @@ class NodeSettings(Settings):
         default=0.4, gt=0, le=1, description="share of the log's segments that must be garbage to rewrite them"
     )
     compaction_rate: int = Field(
-        default=16 << 20, ge=0, description="bytes per second that compaction reads at most, 0: as fast as it goes"
+        default=16 << 20,
+        ge=0,
+        description="bytes per second that compaction reads for each segment that waits for it, 0: as fast as it goes",
     )
     tombstone_retention: float = Field(
         default=3600.0, ge=0, description="seconds that a delete stays in the log at least"

@@ -126,6 +126,7 @@ class Reporter(Collector):
             ("horizon", "index below which the log is compacted", store.horizon),
             ("compactions", "compactions since the start", progress.compactions),
             ("compaction_reclaimed_bytes", "bytes that compaction freed since the start", progress.reclaimed_bytes),
+            ("compaction_waiting_segments", "segments that want a hint or compaction", progress.waiting),
             ("compaction_source_bytes", "size of what is being compacted", progress.source_bytes),
             ("compaction_read_bytes", "how much of that was read", progress.read_bytes),
             ("verified_bytes", "bytes of the log verified at rest since the start", progress.verified_bytes),

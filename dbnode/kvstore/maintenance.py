@@ -10,6 +10,7 @@ One thread; `kvstore.store` says how it gets on with the others. Every step may 
 
 import contextlib
 import threading
+import time
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from itertools import islice, pairwise
@@ -36,6 +37,8 @@ from kvstore.sieve import Kept, Sieve
 SAMPLES = 16  # places at which a large segment is looked at to estimate its garbage
 _SAMPLED = 1 << 20  # bytes above which a segment is large
 _SLICE = 16 << 10  # bytes between two pauses
+_PAUSE = 1e-4  # seconds at least: whoever serves gets Python's lock then
+_LATE = 0.01  # seconds of pauses that took too long, or of work, that are made up for
 _MOVES = 256  # keys whose places are moved at once, while commits wait
 
 log = structlog.get_logger()
@@ -57,24 +60,34 @@ class Progress:
     """Of the compaction under way; 0: none."""
     read_bytes: int = 0
     """How much of `source_bytes` was read."""
+    waiting: int = 0
+    """Segments that want a hint or compaction."""
 
 
 class Pace:
-    """Limits bytes per second (0: none), and ends the work when the store is halted."""
+    """Limits bytes per second (0: none) for each segment that waits, and ends the work when the store is halted.
 
-    def __init__(self, rate: int, halt: threading.Event) -> None:
-        self._rate = rate
-        self._halt = halt
+    So work keeps up with whatever is written: what waits grows until as much is done as comes.
+    """
+
+    def __init__(self, rate: int, halt: threading.Event, clock: Callable[[], float] = time.monotonic) -> None:
+        self.waiting = 1
+        self._rate, self._halt, self._clock = rate, halt, clock
         self._bytes = 0
+        self._due = 0.0
 
     def spend(self, count: int) -> None:
         """So many bytes were worked through. Raises HaltedError."""
         self._bytes += count
         if self._bytes < _SLICE:
             return
-        seconds = self._bytes / self._rate if self._rate else 0
+        pause = 0.0
+        if self._rate:
+            now = self._clock()
+            self._due = max(self._due, now - _LATE) + self._bytes / (self._rate * self.waiting)
+            pause = max(self._due - now, _PAUSE)
         self._bytes = 0
-        if self._halt.wait(seconds):
+        if self._halt.wait(pause):
             raise HaltedError
 
 
@@ -115,6 +128,9 @@ class Maintenance:
         sealed = self._sealed()
         if self._options.compaction and self._survey_is_due(sealed):
             self._survey(sealed)
+        waiting = sum(map(self._waits, sealed))
+        self._pace.waiting = max(1, waiting)
+        self.progress = replace(self.progress, waiting=waiting)
         for segment in sealed:
             if segment.number not in self._hinted and not self._goes(segment):
                 return self._has_room(segment.size) and self._write_hint(segment)
@@ -195,12 +211,17 @@ class Maintenance:
             for i, (s, last) in enumerate(zip(sealed, lasts, strict=True))
         }
 
+    def _waits(self, segment: Segment) -> bool:
+        """Whether there is something to be done about a segment."""
+        return segment.number not in self._hinted or self._is_garbage(self._weights.get(segment.number))
+
     def _goes(self, segment: Segment) -> bool:
         """Whether compaction takes a segment anyway, and gives its output a hint; with deletes its own says which are superseded."""
         weight = self._weights.get(segment.number)
-        if weight is None or weight.deletes:
-            return False
-        return weight.size - weight.live >= self._options.compaction_garbage * weight.size
+        return self._is_garbage(weight) and not (weight and weight.deletes)
+
+    def _is_garbage(self, weight: Weight | None) -> bool:
+        return weight is not None and weight.size - weight.live >= self._options.compaction_garbage * weight.size
 
     def _weigh(self, segment: Segment, clean_to: int, last: int) -> Weight:
         """How much of a segment counts, from a look at all of it if it is small, at some batches if it isn't."""
@@ -344,6 +365,7 @@ class Maintenance:
 
         Raises HaltedError, CorruptionError, OSError.
         """
+        self._pace.waiting = 1
         sealed = self._sealed()
         segment = next((s for s in sealed if s.first > self._verified_to), sealed[0] if sealed else None)
         if segment is None:

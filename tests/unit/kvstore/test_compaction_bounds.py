@@ -34,15 +34,19 @@ class Watch:
 
 
 class Halt(threading.Event):
-    """Passes no time and keeps how long it was waited for."""
+    """Time passes when it is waited for: as long as was asked, and by `late` longer."""
 
-    def __init__(self) -> None:
+    def __init__(self, late: float = 0.0) -> None:
         super().__init__()
         self.waited = 0.0
+        self._late = late
 
     def wait(self, timeout: float | None = None) -> bool:
-        self.waited += timeout or 0.0
+        self.waited += (timeout or 0.0) + self._late
         return self.is_set()
+
+    def now(self) -> float:
+        return 1e6 + self.waited
 
 
 def overwritten(store: Store) -> None:
@@ -54,13 +58,38 @@ def overwritten(store: Store) -> None:
             store.commit(first)
 
 
-def test_it_reads_no_faster_than_its_rate() -> None:
-    """It waits after each slice for as long as the slice may take."""
-    halt = Halt()
-    pace = Pace(RATE, halt)
+@pytest.mark.parametrize("late", [0.0, 0.001])
+@pytest.mark.parametrize("waiting", [1, 3])
+def test_it_reads_at_its_rate_for_each_segment_that_waits(waiting: int, late: float) -> None:
+    """It waits after each slice for as long as the slice may take; what a pause took too long, the next ones make up for."""
+    halt = Halt(late)
+    pace = Pace(RATE, halt, halt.now)
+    pace.waiting = waiting
     for _ in range(1000):
         pace.spend(5000)
-    assert halt.waited == pytest.approx(1000 * 5000 / RATE, rel=0.02)
+    assert halt.waited == pytest.approx(1000 * 5000 / RATE / waiting, rel=0.02)
+
+
+def test_after_a_rest_it_does_not_make_up_for_the_rest() -> None:
+    halt = Halt()
+    pace = Pace(RATE, halt, halt.now)
+    pace.spend(1 << 20)
+    halt.waited += 60
+    before = halt.waited
+    pace.spend(1 << 20)
+    assert halt.waited - before == pytest.approx(1, rel=0.02)
+
+
+def test_what_waits_can_be_seen() -> None:
+    """All that is sealed waits until it has a hint, or is compacted."""
+    files = FaultyFiles()
+    store = open_store(files)
+    overwritten(store)
+    assert store.progress.waiting == 0, "nothing was looked at yet"
+    assert store.maintain()
+    assert store.progress.waiting > 2
+    maintain(store)
+    assert store.progress.waiting == 0
 
 
 def test_without_a_rate_it_waits_for_nothing_and_is_halted_all_the_same() -> None:
