@@ -224,6 +224,9 @@ class Process:
                 if conn in self.connections:
                     connection, side = self.connections[conn]
                     connection.close(side)
+            case ef.CompareAndSet(_, state) if self.checker.is_lost(self, state):
+                self.note("would lead with an old copy of its disk, which is lost instead", Mark.FAULT)
+                self._replace_disk()
             case ef.CompareAndSet(expected, state):
                 self.note(f"asks coordination for {describe_state(state)}", Mark.COORDINATION)
                 self.checker.asks(self, state)
@@ -288,6 +291,9 @@ class Process:
     def _rebuild(self, reason: str) -> None:
         self.note(f"is to be rebuilt from empty: {reason}", Mark.DISK)
         self.checker.rebuilds(self)
+        self._replace_disk()
+
+    def _replace_disk(self) -> None:
         self.end(silently=False)
         self.machine.new_disk()
         self.cluster.plan_start(self.machine, self.rng.uniform(0.05, 0.5))

@@ -59,7 +59,7 @@ class Faults(DiskTrouble):
             "empty_disk": self.empty_disk,
             "old_disk": self.old_disk,
         }
-        super().__init__(cluster.loop, cluster.options, kinds)
+        super().__init__(cluster.loop, cluster.options, kinds, {})
 
     @property
     def network(self) -> "Net":
