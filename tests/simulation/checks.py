@@ -5,6 +5,7 @@ A method is called where something happens, and fails the run at the first breac
 """
 
 from bisect import bisect_right
+from collections.abc import Set as AbstractSet
 from dataclasses import replace
 
 from kvcoord.contract import PartitionState, ReplicaId, RunId
@@ -61,17 +62,18 @@ class Checker:
         leads = leader is not None and leader.replica == disk.replica
         self.count(f"old copies{' of leaders' if leads else ' in sync' if disk.destroyed else ''}")
 
-    def is_lost(self, process: Process, asked: PartitionState) -> bool:
+    def is_lost(self, process: Process, asked: PartitionState, met: AbstractSet[ReplicaId]) -> bool:
         """Whether an old copy, which lacks what is committed, asks for what it must not get, and nothing is promised then.
 
-        That is to lead in another's place before a leader has met it, or in its own while no other in-sync replica is there.
+        That is to lead in another's place before a leader has met it, or in its own alone, if it has not `met` another in
+        sync, as it leads.
         """
         disk, known = process.disk, process.core.state
         self._count_again(disk)
         if not disk.unmet or known is None or asked.leader != process.run:
             return False
         was_led = known.leader is not None and known.leader.replica == disk.replica
-        return not was_led or asked.in_sync == (disk.replica,)
+        return not was_led or (asked.in_sync == (disk.replica,) and not met & set(known.in_sync))
 
     def _count_again(self, disk: Disk) -> None:
         """An old copy that has all that is committed again is as good as any disk."""
@@ -260,6 +262,8 @@ class Checker:
         elif isinstance(message, Go):
             self.gone[process.run] = message.epoch
             self.count("hand-overs")
+            if process.disk.replica in process.core.slow:
+                self.count("hand-overs for slow disks")
         elif isinstance(message, Refuse) and message.reason is RefuseReason.BEHIND:
             self.gone[process.run] = message.epoch
             self.count("gives way")

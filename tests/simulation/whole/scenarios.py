@@ -138,7 +138,7 @@ async def coordination_is_away_for_long(s: Script) -> None:
     """Reads and writes go on. Nobody can lead in place of a leader that dies, itself included, until coordination is back."""
     a, b, c = await s.begin(records=20)
     s.coordination_away()
-    await s.wait(15.0)
+    await s.wait(10.0)
     await s.acknowledges(10)
     s.kill(a)
     await s.nothing_for(5.0)
@@ -266,6 +266,25 @@ async def leader_comes_back_with_an_old_copy(s: Script) -> None:
     s.put_in(a, copy)
     s.start(a)
     await s.leads(b, c, epoch=3)
+    await s.incarnation(a, 2)
+    await s.all_in_sync(a, b, c)
+
+
+@scenario
+async def leader_comes_back_twice_with_an_old_copy(s: Script) -> None:
+    """It claims, meets nobody, and dies. With its log in an epoch that no other log has it is behind all the same."""
+    a, b, c = await s.begin(records=20)
+    copy = s.copy(a)
+    await s.acknowledges(20)
+    s.kill(a)
+    s.put_in(a, copy)
+    s.cut_back([b, c], a)
+    s.start(a)
+    await s.has_written(a, epoch=2)
+    s.kill(a)
+    s.heal()
+    s.start(a)
+    await s.leads(b, c, epoch=4)
     await s.incarnation(a, 2)
     await s.all_in_sync(a, b, c)
 

@@ -84,7 +84,7 @@ class Scripted(WholeCluster):
 
 
 class Script:
-    """Verbs for a scenario. `disks` and processes are those of a machine of partition 0; times are seconds."""
+    """Verbs for a scenario. Whom they are about is a machine of partition 0; times are seconds."""
 
     def __init__(self, cluster: Scripted) -> None:
         self.cluster, self.loop = cluster, cluster.loop
@@ -98,9 +98,10 @@ class Script:
         await self._until("someone leads and all are in sync", self.partition.whole)
         await self._until(f"{records} records are committed", lambda: self.partition.checker.top >= records)
         state = self.partition.state
-        assert state.leader is not None
-        pods = sorted((r.pod for r in state.in_sync), key=lambda pod: pod != state.leader.replica.pod)
-        return [self.partition.machines[pod] for pod in pods]
+        leader = state.leader
+        assert leader is not None
+        others = [r.pod for r in state.in_sync if r != leader.replica]
+        return [self.partition.machines[pod] for pod in (leader.replica.pod, *others)]
 
     async def wait(self, seconds: float) -> None:
         """Let things go on."""
@@ -159,6 +160,15 @@ class Script:
         await self._until(
             what, lambda: wanted in {(r.pod, r.incarnation) for r in self.partition.state.in_sync}, within
         )
+
+    async def has_written(self, machine: "Machine", epoch: int, within: float = SOON) -> None:
+        """Wait until its log ends durably in this epoch."""
+
+        def has() -> bool:
+            process = machine.process
+            return process is not None and process.serving and process.disk.durable.epoch == epoch
+
+        await self._until(f"the log of {machine.pod} ends in epoch {epoch}", has, within)
 
     async def acknowledges(self, writes: int, within: float = SOON) -> None:
         """Wait until clients were told OK so many times more."""
