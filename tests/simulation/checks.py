@@ -262,8 +262,6 @@ class Checker:
         elif isinstance(message, Go):
             self.gone[process.run] = message.epoch
             self.count("hand-overs")
-            if process.disk.replica in process.core.slow:
-                self.count("hand-overs for slow disks")
         elif isinstance(message, Refuse) and message.reason is RefuseReason.BEHIND:
             self.gone[process.run] = message.epoch
             self.count("gives way")

@@ -130,11 +130,15 @@ class Trouble(ABC, Generic[M]):
         """Their numbers, when they strike, and their kinds."""
         found = []
         for place, kind in enumerate(self.rare):
-            rng: Random = self.loop.stream(f"faults {kind}")
-            if rng.random() < RARE_SHARE:
+            if self.has_rare(kind):
+                rng: Random = self.loop.stream(f"faults {kind}")
                 times = [rng.random() * self.options.seconds for _ in range(RARE_TIMES)]
                 found += [(RARE_FROM + place * RARE_TIMES + i, at, kind) for i, at in enumerate(times)]
         return found
+
+    def has_rare(self, kind: str) -> bool:
+        """Whether this seed has a rare kind strike."""
+        return Random(f"{self.loop.seed} has {kind}").random() < RARE_SHARE
 
     def _strike(self, number: int, kind: str) -> None:
         if not self.over:

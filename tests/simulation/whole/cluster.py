@@ -30,6 +30,7 @@ from tests.simulation.timeline import Mark, describe_state
 from tests.simulation.whole.client import Client
 from tests.simulation.whole.clients import DirectClient, RouterClient
 from tests.simulation.whole.coordination import Coordination
+from tests.simulation.whole.disk_faults import SLOW_FOR_LONG
 from tests.simulation.whole.faults import Faults
 from tests.simulation.whole.machines import Machine
 from tests.simulation.whole.nodes import NodeProcess
@@ -371,7 +372,7 @@ def _logs_in(loop: VirtualLoop) -> Iterator[None]:
 def simulate(cluster: WholeCluster) -> Report:
     """One whole run."""
     loop, failure, took = cluster.loop, None, 0.0
-    with _logs_in(loop), sooner():
+    with _logs_in(loop), sooner(slow_disks=cluster.faults.has_rare(SLOW_FOR_LONG)):
         try:
             took = loop.run_until_complete(cluster.run())
             failure = loop.failure
