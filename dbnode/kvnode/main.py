@@ -22,7 +22,7 @@ from kvcommon.settings import exit_configuration, load_settings
 from kvcoord.contract import Coordination, MemberInfo, ReplicaId, RunId
 from kvcoord.open import open_coordination
 from kvcoord.view import ClusterWatch
-from kvnode.core.events import DiskSpace, LeaveRequested
+from kvnode.core.events import LeaveRequested
 from kvnode.core.types import Config, Role
 from kvnode.damage import Damaged, put_aside, remedy
 from kvnode.doors.front import Doors
@@ -33,16 +33,14 @@ from kvnode.shell.disk import Disk
 from kvnode.shell.host import TICK, Host
 from kvnode.shell.transport import TcpNetwork
 from kvnode.shell.upkeep import Upkeep
+from kvnode.space import FREE_CHECK, watch_space
 from kvnode.status import Reporter, sync_histogram
 from kvstore.errors import CorruptionError, StoreFailedError
-from kvstore.files import is_full
 from kvstore.store import Store
 
 log = structlog.get_logger()
 
-FREE_CHECK = 1.0
 LEAST_FREE = 64 << 10  # bytes; a rebuild's first file is far smaller
-FOLLOWER_SHARE = 4  # a follower goes on until a quarter of what a leader keeps free is left: leaders stop first
 
 
 @dataclass(slots=True)
@@ -107,7 +105,8 @@ class Node:
                 lambda: replace(member, trouble=self._trouble(host, service), empty=host.store.end.index == 0),
             )
             background.append(asyncio.create_task(told, name="register"))
-            background.append(asyncio.create_task(self._watch_disk(service, host), name="free disk"))
+            space = watch_space(host, service, least=settings.min_free_mib << 20, reopen=self._reopens)
+            background.append(asyncio.create_task(space, name="free disk"))
             background.append(asyncio.create_task(self._upkeep(host).run(), name="upkeep"))
             await doors.set_serving(serving=True)
             log.info("serving", grpc=member.grpc_address, replication=member.replication_address)
@@ -134,6 +133,9 @@ class Node:
         while self.store.free_bytes < LEAST_FREE and not stop.is_set():  # noqa: ASYNC110 - the disk has no events
             await asyncio.sleep(FREE_CHECK)
         return not stop.is_set()
+
+    def _reopens(self) -> None:
+        self.reopen = True
 
     def _upkeep(self, host: Host) -> Upkeep:
         return Upkeep(
@@ -180,31 +182,6 @@ class Node:
             return trouble_of(SLOW_DISK, f"its disk has not finished a sync for {settings.follower_timeout:g} s")
         slow = (f"a write of {replica.pod} takes {seconds:.2f} s" for replica, seconds in core.slow.items())
         return trouble_of(SLOW_DISK, "; ".join(slow)) if core.slow else ""
-
-    async def _watch_disk(self, service: Service, host: Host) -> None:
-        """A leader refuses writes before its disk is full, a follower leaves before a write fails; and back again."""
-        least = self.settings.min_free_mib << 20
-        while True:
-            await asyncio.sleep(FREE_CHECK)
-            service.expire()
-            try:
-                free = self.store.free_bytes
-            except OSError as e:
-                log.warning("free disk space is not known", error=str(e))
-                continue
-            full = free < least
-            if full != service.disk_full:
-                log.warning("disk nearly full" if full else "disk has space again", free_bytes=free)
-                service.disk_full = full
-            host.step(DiskSpace(low=free < least // FOLLOWER_SHARE))
-            if not full and host.core.role is Role.FAILED and host.core.in_sync and _was_full(self.store.failure):
-                self.reopen = True
-                host.end("its disk was full and has space again")
-
-
-def _was_full(failure: BaseException | None) -> bool:
-    """Whether a store failed for want of space alone: what is on its disk is known then, as after a crash."""
-    return failure is not None and is_full(failure.__cause__)
 
 
 def _boot_id() -> str:

@@ -22,7 +22,19 @@ SHOWN = 12  # failures of a hunt
 def main() -> int:
     """Run one seed with its timeline, or many with one line per failure. Exit code 1 when something failed."""
     arguments = _parser().parse_args()
-    options = Options(
+    options = _options(arguments)
+    if arguments.seeds is None:
+        return _replay(options, arguments)
+    first, last = map(int, arguments.seeds.split(".."))
+    return hunt(range(first, last), options, stop=arguments.stop, as_json=arguments.json)
+
+
+def _options(arguments: argparse.Namespace) -> Options:
+    if arguments.scenario is not None:
+        from tests.simulation.whole.scenarios import SCENARIOS  # takes a second to import
+
+        return SCENARIOS[arguments.scenario].options(arguments.seed or 1)
+    return Options(
         arguments.seed or 0,
         arguments.replicas,
         arguments.clients,
@@ -33,10 +45,6 @@ def main() -> int:
         faults=arguments.faults,
         requests=arguments.requests,
     )
-    if arguments.seeds is None:
-        return _replay(options, arguments)
-    first, last = map(int, arguments.seeds.split(".."))
-    return hunt(range(first, last), options, stop=arguments.stop, as_json=arguments.json)
 
 
 def _parser() -> argparse.ArgumentParser:
@@ -47,6 +55,7 @@ def _parser() -> argparse.ArgumentParser:
         default="core",
         help="one partition's core, a whole cluster, or stores that copy each other's logs",
     )
+    parser.add_argument("--scenario", help="what happens to a whole cluster: tests/simulation/whole/scenarios.py")
     parser.add_argument("--seed", type=int)
     parser.add_argument("--seeds", help="A..B, B not included")
     parser.add_argument("--replicas", type=int, default=3)
@@ -97,9 +106,7 @@ def hunt(seeds: range, sizes: Options, *, stop: bool, as_json: bool) -> int:
             if stop:
                 break
     if as_json:
-        by = Counter(
-            f"invariant {r.failure.invariant}" if r.failure.invariant else "raised" for r in failures if r.failure
-        )
+        by = Counter(r.failure.name for r in failures if r.failure)
         first = failures[0].options.seed if failures else -1
         core = str(kvnode.core.__file__)
         print(json.dumps({"seeds": tried, "failed": len(failures), "first": first, "by": by, "core": core}))

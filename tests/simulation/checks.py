@@ -5,6 +5,7 @@ A method is called where something happens, and fails the run at the first breac
 """
 
 from bisect import bisect_right
+from collections.abc import Set as AbstractSet
 from dataclasses import replace
 
 from kvcoord.contract import PartitionState, ReplicaId, RunId
@@ -57,7 +58,27 @@ class Checker:
         disk.put_back(copy)
         disk.destroyed, disk.doubtful = disk.replica in self.cluster.coordination.state.in_sync, False
         self.known_commits.pop(disk.replica, None)
-        self.count("old copies of leaders" if disk.destroyed else "old copies")
+        leader = self.cluster.coordination.state.leader
+        leads = leader is not None and leader.replica == disk.replica
+        self.count(f"old copies{' of leaders' if leads else ' in sync' if disk.destroyed else ''}")
+
+    def is_lost(self, process: Process, asked: PartitionState, met: AbstractSet[ReplicaId]) -> bool:
+        """Whether an old copy, which lacks what is committed, asks for what it must not get, and nothing is promised then.
+
+        That is to lead in another's place before a leader has met it, or in its own alone, if it has not `met` another in
+        sync, as it leads.
+        """
+        disk, known = process.disk, process.core.state
+        self._count_again(disk)
+        if not disk.unmet or known is None or asked.leader != process.run:
+            return False
+        was_led = known.leader is not None and known.leader.replica == disk.replica
+        return not was_led or (asked.in_sync == (disk.replica,) and not met & set(known.in_sync))
+
+    def _count_again(self, disk: Disk) -> None:
+        """An old copy that has all that is committed again is as good as any disk."""
+        if disk.unmet and disk.epoch_at(self.top, durable=True) == self.committed[self.top]:
+            disk.unmet = disk.destroyed = False
 
     def taken_away(self, pod: str) -> None:
         """A machine is gone with its disk, and nobody may count on it."""
@@ -174,6 +195,7 @@ class Checker:
         top = self.top
         for replica in self.cluster.coordination.state.in_sync:
             disk = self.disks[replica]
+            self._count_again(disk)
             if not disk.destroyed and top and disk.epoch_at(top, durable=True) != self.committed[top]:
                 has = f"it has {disk.durable} durably"
                 self.fail(process, 4, f"{replica} is in sync without {self.committed[top]}:{top}, committed; {has}")

@@ -53,6 +53,7 @@ class Disk:
         self.meta = Meta()
         self.destroyed = False
         self.doubtful = False  # destroyed, unless a start finds it well
+        self.unmet = False  # an old copy in sync, whose lack no leader has seen yet
         self.wiped = False  # to be rebuilt under another incarnation
         self.taken_away = False  # with its machine, which nobody counts on
         self.log: list[Batch] = []

@@ -2,10 +2,12 @@
 
 from collections.abc import Sequence
 
+from tests.simulation.record import UNEXPECTED
 from tests.simulation.report import Report
 from tests.simulation.timeline import Line, Mark, rows
 
 INVARIANTS = {
+    UNEXPECTED: "what a scenario expects comes about",
     0: "the code raises nothing, whatever happens",
     1: "at most one run ever appends in an epoch",
     2: "epochs and serials never decrease",
@@ -49,9 +51,8 @@ def headline(report: Report) -> list[str]:
     if failure is None:
         found = [f"GOOD: {sizes}; whole again {report.healed_after:.2f} s after the last fault"]
     else:
-        name = f"invariant {failure.invariant}" if failure.invariant else "a defect"
         found = [
-            f"WHAT WENT WRONG: {name}: {INVARIANTS.get(failure.invariant, '')}",
+            f"WHAT WENT WRONG: {failure.name}: {INVARIANTS.get(failure.invariant, '')}",
             f"  at {failure.at:.6f} s {failure.who}: {failure.what}",
             f"  in seed {report.options.seed} ({sizes})",
         ]

@@ -42,7 +42,8 @@ class Faults(Trouble["Machine"]):
             "remove_replica": self.remove_replica,
             "operator_dies": self.operator_dies,
         }
-        super().__init__(cluster.loop, cluster.options, kinds)
+        rare = {"old_follower": self.old_follower, "old_leader": self.old_leader}
+        super().__init__(cluster.loop, cluster.options, kinds, rare)
 
     @property
     def network(self) -> "Network":
@@ -236,6 +237,44 @@ class Faults(Trouble["Machine"]):
                         self.cluster.plan_start(other, rng.uniform(6.0, 9.0))
 
         self.loop.after(rng.uniform(0.5, 3.0), put_in)
+
+    def old_follower(self) -> None:
+        """A copy of an in-sync follower's disk from now is put in later, while its leader lives, who knows what it acknowledged."""
+        state = self.cluster.coordination.state
+        followers = [r.pod for r in state.in_sync if state.leader is not None and r != state.leader.replica]
+        if followers:
+            self._turn_back(self.cluster.machines[self.rng.choice(followers)], led=0)
+
+    def old_leader(self) -> None:
+        """A copy of a leader's disk from now is put in later in the same epoch: it meets another one in sync, which has more."""
+        state = self.cluster.coordination.state
+        if state.leader is not None:
+            self._turn_back(self.cluster.machines[state.leader.replica.pod], led=state.epoch)
+
+    def _turn_back(self, machine: "Machine", led: int) -> None:
+        """Put a copy of this machine's disk in after a while, if it is in sync then, and leads the same epoch as now, or none (0)."""
+        disk, copy, rng = machine.disk, machine.disk.copy(), self.rng
+        if machine.process is None:
+            return
+        self._note(f"the disk of {machine.pod} is copied")
+
+        def put_in() -> None:
+            state = self.cluster.coordination.state
+            if state.leader is None or self.cluster.running(state.leader.replica.pod) is None:
+                return
+            leads = state.epoch if state.leader.replica == disk.replica else 0
+            older = not copy.log or copy.log[-1].last < self.cluster.checker.top
+            in_place = machine.disk is disk and disk.replica in state.in_sync
+            if self.over or leads != led or not older or not in_place or not self._others_are_good(machine):
+                return
+            self._end(machine, silently=False)
+            end = copy.log[-1].last if copy.log else 0
+            self._note(f"{machine.pod}, in sync, comes back with an old copy of its disk, whose log ends at {end}")
+            self.cluster.checker.put_back(disk, copy)
+            disk.unmet = True
+            self.cluster.plan_start(machine, rng.choice([0.0, 0.5, 1.5]))
+
+        self.loop.after(rng.uniform(0.3, 2.0), put_in)
 
     def _others_are_good(self, machine: "Machine") -> bool:
         """Whether some other replica is in sync for good: no change is on its way, none lost its disk before."""

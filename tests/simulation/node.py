@@ -80,6 +80,7 @@ class Process:
         self.disk_failed = False
         self.led = 0  # epoch led before or after the newest step: what that step commits, its leader committed
         self.meant: dict[int, RunId] = {}  # whom each follower's hello named
+        self.met: set[ReplicaId] = set()  # who said hello while it led
         self.heard: tuple[int, float] = (0, 0.0)  # newest Append of the leader: its number, when it was handled
         config = Config("cluster", 0, self.run, timing=cluster.timing, window=cluster.window, retry=0.1)
         log = self.disk.start()
@@ -169,6 +170,8 @@ class Process:
     def _note_received(self, event: ev.Received) -> None:
         if isinstance(event.message, Hello):
             self.meant[event.conn] = event.message.to
+            if self._leads():
+                self.met.add(event.message.sender.replica)
         if isinstance(event.message, Append):
             self.heard = (event.message.sequence, self.clock.now())
 
@@ -224,6 +227,9 @@ class Process:
                 if conn in self.connections:
                     connection, side = self.connections[conn]
                     connection.close(side)
+            case ef.CompareAndSet(_, state) if self.checker.is_lost(self, state, self.met):
+                self.note("would lead with an old copy of its disk, which is lost instead", Mark.FAULT)
+                self._replace_disk()
             case ef.CompareAndSet(expected, state):
                 self.note(f"asks coordination for {describe_state(state)}", Mark.COORDINATION)
                 self.checker.asks(self, state)
@@ -288,6 +294,9 @@ class Process:
     def _rebuild(self, reason: str) -> None:
         self.note(f"is to be rebuilt from empty: {reason}", Mark.DISK)
         self.checker.rebuilds(self)
+        self._replace_disk()
+
+    def _replace_disk(self) -> None:
         self.end(silently=False)
         self.machine.new_disk()
         self.cluster.plan_start(self.machine, self.rng.uniform(0.05, 0.5))

@@ -6,10 +6,12 @@ from typing import NoReturn
 
 from tests.simulation.timeline import Line, Mark, Timeline
 
+UNEXPECTED = -1  # no invariant: a scenario expects something else
+
 
 @dataclass(frozen=True, slots=True)
 class Failure:
-    """What is broken: the invariant by its number (0: the code raised), when, seen in whose doing."""
+    """What is broken: the invariant by its number (0: the code raised; UNEXPECTED), when, seen in whose doing."""
 
     invariant: int
     at: float
@@ -17,8 +19,11 @@ class Failure:
     what: str
 
     def __str__(self) -> str:
-        what = f"invariant {self.invariant}" if self.invariant else "raised"
-        return f"at {self.at:.6f} s, {self.who}: {what}: {self.what}"
+        return f"at {self.at:.6f} s, {self.who}: {self.name}: {self.what}"
+
+    @property
+    def name(self) -> str:
+        return {0: "raised", UNEXPECTED: "not as scripted"}.get(self.invariant, f"invariant {self.invariant}")
 
 
 class SimulationError(AssertionError):

@@ -13,5 +13,6 @@ def simulate(options: Options) -> Report:
     if options.world == "store":
         return store.simulate(options)
     from tests.simulation.whole import cluster as whole  # takes a second to import, which few runs need
+    from tests.simulation.whole import scenarios
 
-    return whole.simulate(options)
+    return whole.simulate(scenarios.played(options) if options.scenario else whole.WholeCluster(options))

@@ -45,10 +45,13 @@ class Options:
     calm: frozenset[str] = frozenset()
     faults: frozenset[int] | None = None
     requests: tuple[Asked, ...] | None = None
+    scenario: str = ""  # of a whole cluster: what happens to it, in place of the seed's faults
 
     @property
     def command(self) -> str:
         """What replays the run exactly."""
+        if self.scenario:
+            return f".venv/bin/python -m tests.simulation --scenario {self.scenario} --seed {self.seed}"
         words = [".venv/bin/python -m tests.simulation", f"--world {self.world}"]
         words += [f"--seed {self.seed}", f"--replicas {self.replicas}"]
         words += [f"--clients {self.clients}", f"--keys {self.keys}", f"--seconds {self.seconds:g}"]

@@ -7,14 +7,17 @@ from kvnode.core import leading, pace
 
 
 @contextmanager
-def sooner() -> Iterator[None]:
+def sooner(*, slow_disks: bool = False) -> Iterator[None]:
     """How far every replica is, which deletes wait for before they are purged, is told each second.
 
-    A leader that was taken out of its partition hands over when it has led for a second.
+    A leader that was taken out of its partition hands over when it has led for a second. With `slow_disks` a disk is slow
+    when it has been so for a second.
     """
-    before = leading.PASSED_EVERY, pace.SETTLED
+    before = leading.PASSED_EVERY, pace.SETTLED, pace.SUSTAINED
     leading.PASSED_EVERY = pace.SETTLED = 1.0
+    if slow_disks:
+        pace.SUSTAINED = 1.0
     try:
         yield
     finally:
-        leading.PASSED_EVERY, pace.SETTLED = before
+        leading.PASSED_EVERY, pace.SETTLED, pace.SUSTAINED = before

@@ -33,8 +33,9 @@ def test_seeds_try_every_kind_of_fault_and_the_faults_bite() -> None:
         assert report.failure is None, report.options.command
         for what, number in report.counts.items():
             counts[what] = counts.get(what, 0) + number
-    assert len([what for what in counts if what.startswith("fault ")]) == 23
-    assert counts["old copies of leaders"] > 2, counts
+    assert len([what for what in counts if what.startswith("fault ")]) == 25
+    for what in ("old copies of leaders", "old copies in sync", "gives way"):
+        assert counts[what] > 2, counts
     for what in ("epochs", "claims", "cuts", "rebuilds", "hand-overs", "in-sync changes", "acknowledged", "read"):
         assert counts[what] > 5, counts
     for what in ("pods taken away", "replicas added", "replicas removed, in sync", "replicas removed, leading"):

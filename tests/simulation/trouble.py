@@ -3,6 +3,9 @@
 Each seed has its own choice of kinds ("swarm testing", Groce et al., 2012): some runs have only pauses, some have
 everything. Half of the faults aim at the leader or at who is about to be. No fault destroys the last good copy of a
 partition: that is data loss by design.
+
+Rare kinds are beside that choice: one seed in a few has a rare kind strike, too, at times of its own, and all others are as
+they would be without it.
 """
 
 from abc import ABC, abstractmethod
@@ -15,6 +18,10 @@ from kvcommon.numbers import Timing
 from tests.simulation.clock import Clock
 from tests.simulation.schedule import Options, Struck
 from tests.simulation.timeline import Mark
+
+RARE_SHARE = 0.15  # of seeds, for each rare kind
+RARE_TIMES = 3  # that such a seed has it strike
+RARE_FROM = 1000  # the numbers of rare faults, whatever else a seed has
 
 Way = tuple[str, str]
 
@@ -52,8 +59,14 @@ M = TypeVar("M", bound=Machine)
 class Trouble(ABC, Generic[M]):
     """Strikes until it is told to stop, then heals everything."""
 
-    def __init__(self, loop: Any, options: Options, kinds: Mapping[str, Callable[[], None]]) -> None:
-        self.loop, self.options, self.kinds = loop, options, kinds
+    def __init__(
+        self,
+        loop: Any,
+        options: Options,
+        kinds: Mapping[str, Callable[[], None]],
+        rare: Mapping[str, Callable[[], None]],
+    ) -> None:
+        self.loop, self.options, self.kinds, self.rare = loop, options, {**kinds, **rare}, tuple(rare)
         rng: Random = loop.stream("faults")
         names = list(kinds)
         self.rng = rng  # of the fault that strikes
@@ -109,6 +122,23 @@ class Trouble(ABC, Generic[M]):
                 self.loop.after(at, self._strike, number, kind)
             at += rng.expovariate(1 / self.often)
             number += 1
+        for number, at, kind in self._rare_faults():
+            if kept is None or number in kept:
+                self.loop.after(at, self._strike, number, kind)
+
+    def _rare_faults(self) -> list[tuple[int, float, str]]:
+        """Their numbers, when they strike, and their kinds."""
+        found = []
+        for place, kind in enumerate(self.rare):
+            if self.has_rare(kind):
+                rng: Random = self.loop.stream(f"faults {kind}")
+                times = [rng.random() * self.options.seconds for _ in range(RARE_TIMES)]
+                found += [(RARE_FROM + place * RARE_TIMES + i, at, kind) for i, at in enumerate(times)]
+        return found
+
+    def has_rare(self, kind: str) -> bool:
+        """Whether this seed has a rare kind strike."""
+        return Random(f"{self.loop.seed} has {kind}").random() < RARE_SHARE
 
     def _strike(self, number: int, kind: str) -> None:
         if not self.over:

@@ -11,7 +11,7 @@ from kvnode.core.follower import NEVER, Follower
 from kvnode.core.messages import Ack, Go, Hello, Leave, Message, Passed, Refuse, RefuseReason, Welcome
 from kvnode.core.pace import Paces
 from kvnode.core.parting import parting
-from kvnode.core.types import Batch
+from kvnode.core.types import Batch, Position
 
 PASSED_EVERY = 10.0  # seconds between two words about how far every replica is
 
@@ -23,7 +23,7 @@ class Leading:
 
     def __init__(self, common: Common, state: PartitionState, now: float, *, restarted: bool = False) -> None:
         self.common = common
-        self.restarted_at = common.end if restarted else None  # a restarted leader's log, as it was found
+        self.restarted = restarted  # it led the epoch before, in an earlier run
         self.epoch = state.epoch
         self.started = now
         self.first = common.end.index + 1  # of the epoch's first record
@@ -148,11 +148,11 @@ class Leading:
             common.emit(Close(conn))
             return
         replica = hello.sender.replica
-        if self._is_behind(hello):
+        shared = parting(common.epochs, common.end, hello.epochs, hello.end)
+        if self._is_behind(hello, shared):
             self.handed_over = True
             self._refuse(conn, RefuseReason.BEHIND)
             return
-        shared = parting(common.epochs, common.end, hello.epochs, hello.end)
         for other in [r for r in self.state.in_sync if r.pod == replica.pod and r != replica]:
             self.gone.add(other)  # the pod says itself that its disk is another now
         self._drop_joining(replica)
@@ -176,13 +176,14 @@ class Leading:
         common.emit(Send(conn, Welcome(self.epoch, shared, common.commit)))
         self.feeding.go_on(follower)
 
-    def _is_behind(self, hello: Hello) -> bool:
+    def _is_behind(self, hello: Hello, shared: Position) -> bool:
         """A restarted leader claims at once, so it may be one whose disk was turned back within its epoch (rule 17).
 
-        Whatever was acknowledged is on every in-sync replica: one that has more than it leads in its place.
+        Whatever was acknowledged is on every in-sync replica: one that has records which it lacks leads in its place. That
+        its own log ends in a later epoch says nothing: it may have claimed before with that disk, and died.
         """
-        at, in_sync = self.restarted_at, hello.sender.replica in self.state.in_sync
-        return at is not None and not self.opened and in_sync and hello.end > at
+        in_sync = hello.sender.replica in self.state.in_sync
+        return self.restarted and not self.opened and in_sync and hello.end.index > shared.index
 
     def _ack(self, conn: int, ack: Ack, now: float) -> None:
         follower = self._follower(conn)

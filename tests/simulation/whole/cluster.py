@@ -30,6 +30,7 @@ from tests.simulation.timeline import Mark, describe_state
 from tests.simulation.whole.client import Client
 from tests.simulation.whole.clients import DirectClient, RouterClient
 from tests.simulation.whole.coordination import Coordination
+from tests.simulation.whole.disk_faults import SLOW_FOR_LONG
 from tests.simulation.whole.faults import Faults
 from tests.simulation.whole.machines import Machine
 from tests.simulation.whole.nodes import NodeProcess
@@ -146,6 +147,8 @@ class Partition:
 class WholeCluster:
     """All parts of a run."""
 
+    memory_share = MEMORY_SHARE
+
     def __init__(self, options: Options) -> None:
         self.options = options
         self.loop = VirtualLoop(options.seed, verbose=options.verbose)
@@ -154,7 +157,9 @@ class WholeCluster:
         self.cluster_id = "6d1b3c52-0000-4000-8000-000000000001"
         self.window = rng.choice([2000, 10_000, 1 << 20])
         self.segment_bytes = rng.choice([1000, 20_000, 64 << 20])
-        self.durability: Durability = "memory" if self.loop.stream("durability").random() < MEMORY_SHARE else "fsync"
+        self.durability: Durability = (
+            "memory" if self.loop.stream("durability").random() < self.memory_share else "fsync"
+        )
         net = self.loop.net
         if "network" not in options.calm:
             net.base = rng.choice([0.0003, 0.001, 0.005])
@@ -246,15 +251,20 @@ class WholeCluster:
             router.start()
         for client in self.clients:
             client.start()
-        if rng.random() < 0.8:
-            await asyncio.sleep(rng.uniform(0.5, 2.0))
-        self.faults.start()
-        await asyncio.sleep(self.options.seconds)
+        await self._trouble()
         self.faults.stop()
         took = await self._heal()
         await self._read_all()
         self._judge()
         return took
+
+    async def _trouble(self) -> None:
+        """What the seed has in store."""
+        rng = self.loop.stream("cluster")
+        if rng.random() < 0.8:
+            await asyncio.sleep(rng.uniform(0.5, 2.0))
+        self.faults.start()
+        await asyncio.sleep(self.options.seconds)
 
     async def _heal(self) -> float:
         """Invariant 24, in each partition."""
@@ -359,11 +369,10 @@ def _logs_in(loop: VirtualLoop) -> Iterator[None]:
         structlog.configure(**before)
 
 
-def simulate(options: Options) -> Report:
+def simulate(cluster: WholeCluster) -> Report:
     """One whole run."""
-    cluster = WholeCluster(options)
     loop, failure, took = cluster.loop, None, 0.0
-    with _logs_in(loop), sooner():
+    with _logs_in(loop), sooner(slow_disks=cluster.faults.has_rare(SLOW_FOR_LONG)):
         try:
             took = loop.run_until_complete(cluster.run())
             failure = loop.failure
@@ -372,7 +381,7 @@ def simulate(options: Options) -> Report:
         finally:
             loop.end(cluster.actors)
     return Report(
-        options,
+        cluster.options,
         failure,
         tuple(loop.timeline.lines),
         tuple(cluster.faults.struck),

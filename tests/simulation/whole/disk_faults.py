@@ -23,6 +23,8 @@ DATA = Path("/data")
 EXCLUDED_AFTER = 8.0  # seconds that a machine is away before an old copy of its disk is put in
 OLD_PART = 0.6  # of the log; in its newest part damage can't be told from a torn write
 
+SLOW_FOR_LONG = "slow_for_long"  # the kind of fault, in whose seeds disks are judged sooner
+
 HARMLESS = ("a write fails", "there is no room")  # what the disk holds is as good as before
 DOUBTFUL = ("a sync fails", "a place can't be read")  # it counts again if a start finds it well
 
@@ -144,6 +146,15 @@ class DiskTrouble(Trouble["Machine"]):
             files.capacity = sum(files.sizes()) + self.rng.choice([0, 100])
             self._note(f"the disk of {process.who} is full")
             self._for(self._length(), lambda: setattr(files, "capacity", None))
+
+    def slow_for_long(self) -> None:
+        """The disk of a leader, until all faults end, so that it hands over, if nothing else happens to it before."""
+        leader = self.rng.choice(self.cluster.partitions).state.leader
+        if leader is None:
+            return
+        machine = self.cluster.machines[leader.replica.pod]
+        machine.slow_disk = self.rng.choice([0.3, 0.6])
+        self._note(f"syncs of {machine.pod} take up to {machine.slow_disk} s from now on")
 
     def empty_disk(self) -> None:
         """The volume is lost; the pod comes back with an empty one."""

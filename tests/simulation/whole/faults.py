@@ -8,7 +8,7 @@ from kvcoord import codec
 from kvcoord.cells import Cell, partition_cell
 from kvnode.core.events import HandOverRequested
 from tests.simulation.timeline import Mark
-from tests.simulation.whole.disk_faults import DiskTrouble
+from tests.simulation.whole.disk_faults import SLOW_FOR_LONG, DiskTrouble
 from tests.simulation.whole.nodes import PIPELINE, REDIS, REPLICATION
 from tests.support.faulty_files import CrashError
 
@@ -59,7 +59,7 @@ class Faults(DiskTrouble):
             "empty_disk": self.empty_disk,
             "old_disk": self.old_disk,
         }
-        super().__init__(cluster.loop, cluster.options, kinds)
+        super().__init__(cluster.loop, cluster.options, kinds, {SLOW_FOR_LONG: self.slow_for_long})
 
     @property
     def network(self) -> "Net":

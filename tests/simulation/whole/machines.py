@@ -29,6 +29,7 @@ class Machine:
         if self.loop.stream(f"caches of {pod}").random() < 0.5:
             self.caches = {"read_cache_bytes": 1, "record_cache_bytes": 0}
         self.slow_disk = 0.0  # seconds that a sync may take at most, above the usual
+        self.least_free = 0  # bytes that a leader keeps free on its disk; 0: none looks
         self.incarnations = 0
         self.runs = 0
         self.boots = 1
@@ -49,8 +50,8 @@ class Machine:
             self.partition.checker.known_disk(known)
         return known
 
-    def power_off(self, rng: Random) -> None:
-        """What was not synced is lost, or some of it."""
+    def power_off(self, rng: Random | None = None) -> None:
+        """What was not synced is lost, or, as `rng` has it, some of it."""
         self.boots += 1
         self.files.crash(rng)
 

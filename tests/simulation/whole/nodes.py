@@ -18,6 +18,7 @@ from kvnode.shell.disk import Disk
 from kvnode.shell.host import TICK, Host
 from kvnode.shell.transport import TcpNetwork
 from kvnode.shell.upkeep import Upkeep
+from kvnode.space import watch_space
 from kvstore.errors import CorruptionError, StoreError, StoreFailedError
 from kvstore.meta import read_meta
 from kvstore.store import Store, StoreOptions
@@ -86,6 +87,7 @@ class NodeProcess:
         self.disk: shadows.Disk
         self.serving = False
         self.leaving = False
+        self.reopen = False  # after this life: the disk is to be opened again, not emptied
         self.observer = Observer(self)
         machine.cluster.actors.append(self.actor)
 
@@ -128,9 +130,15 @@ class NodeProcess:
             reason = await self._serve(store)
             if reason is None:
                 break
-            self.note(f"is rebuilt from empty: {reason}", Mark.DISK)
-            store.wipe_for_rebuild()
-            self.serving = False
+            if self.reopen:
+                self.note(f"opens its disk again: {reason}", Mark.DISK)
+                store.close()
+                store = await self._open()
+                self.observer.observe_store(store)
+            else:
+                self.note(f"is rebuilt from empty: {reason}", Mark.DISK)
+                store.wipe_for_rebuild()
+            self.serving = self.reopen = False
         store.close()
         await self.session.close()
 
@@ -220,13 +228,18 @@ class NodeProcess:
             redis_address=f"{self.pod}:{REDIS}",
             empty=store.end.index == 0,
         )
-        registering = asyncio.create_task(self._register(member), name="register")
-        upkeep = asyncio.create_task(self._upkeep().run(), name="upkeep")
+        background: list[asyncio.Task[None]] = [
+            asyncio.create_task(self._register(member), name="register"),
+            asyncio.create_task(self._upkeep().run(), name="upkeep"),
+        ]
+        if self.machine.least_free:
+            space = watch_space(host, service, least=self.machine.least_free, reopen=self._reopens)
+            background.append(asyncio.create_task(space, name="free disk"))
         try:
             return await self._until_over(service)
         finally:
-            registering.cancel()
-            upkeep.cancel()
+            for task in background:
+                task.cancel()
             door.close()
             await redis.close()
             await self.watch.close()
@@ -237,6 +250,9 @@ class NodeProcess:
             await self.session.register_member(member)
         except CoordinationUnavailableError as e:
             self.note(f"is not registered yet: {e}")
+
+    def _reopens(self) -> None:
+        self.reopen = True
 
     def _upkeep(self) -> Upkeep:
         def damaged(error: Exception) -> None:

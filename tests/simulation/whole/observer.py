@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 from kvnode.core import effects as ef
 from kvnode.core import events as ev
-from kvnode.core.messages import Ack, Append, Hello
+from kvnode.core.messages import Ack, Append, Go, Hello
 from kvnode.core.types import Batch
 from kvnode.operations import Code, Kind, Outcome, ReadMode, Request
 from kvnode.service import Service
@@ -108,9 +108,12 @@ class Observer:
                 self.checker.proposes(self.process, event.batch)
             elif isinstance(event, ev.Received):
                 self._note_received(event)
-            led = self.process.leads()
+            led, leading = self.process.leads(), host.core.leading
             effects = step(event, now)
             self.process.led = self.process.leads() or led
+            slow = leading is not None and self.process.run.replica in leading.paces.slow
+            if slow and any(isinstance(e, ef.Send) and isinstance(e.message, Go) for e in effects):
+                self.checker.count("hand-overs for slow disks")
             self.checker.stepped(self.process, event)
             return effects
 
