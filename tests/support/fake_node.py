@@ -300,7 +300,9 @@ class _KeyValue(kv_pb2_grpc.KeyValueServicer):
             await asyncio.wait({reader, ended}, return_when=asyncio.FIRST_COMPLETED)
             if ended.done():
                 async with writing:
-                    await abort_with(context, kv_pb2.Error(code=kv_pb2.ERROR_CODE_UNAVAILABLE, message="stream dropped"))
+                    await abort_with(
+                        context, kv_pb2.Error(code=kv_pb2.ERROR_CODE_UNAVAILABLE, message="stream dropped")
+                    )
         finally:
             for task in (reader, *tasks):
                 task.cancel()
