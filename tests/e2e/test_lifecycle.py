@@ -10,13 +10,15 @@ from kvclient import AsyncClient
 from kvcoord.contract import ClusterIdentity, PartitionState, Versioned
 from kvcoord.open import open_coordination
 from tests.e2e.cluster import KIND, Cluster
+from tests.e2e.experiment import Experiment
 from tests.e2e.kube import Kube, condition, restarts, wait_until
 from tests.e2e.namespaces import KEEP, empty_namespace, remove_namespace
 from tests.e2e.platforms import Platform
 from tests.e2e.release import Release
-from tests.support.workload import LoopThread
+from tests.support.workload import LoopThread, Plan
 
 NAMESPACE = "kv-e2e-two"
+ONE_PARTITION = Plan(tasks=6)  # as many tasks as on three
 MADE = "statefulsets,deployments,services,poddisruptionbudgets,pods"
 
 
@@ -114,7 +116,6 @@ def test_lost_zookeeper_data_is_named_and_put_back_by_those_who_know_it(two: tup
     """ZooKeeper's volume is lost while the one replica that knows what was in it can't say so."""
     deleted, _ = two
     member, node = f"{deleted.name}-zk-0", f"{deleted.name}-p0-0"
-    put(deleted, b"kept", b"whatever becomes of ZooKeeper")
     before, restarted = deleted.node_status(node), restarts(deleted.pod(node))
     identity, state = coordination_data(deleted)
     assert identity is not None
@@ -124,29 +125,30 @@ def test_lost_zookeeper_data_is_named_and_put_back_by_those_who_know_it(two: tup
         found = condition(deleted.resource(), "Degraded")
         return f"{found['reason']}: {found['message']}" if found else ""
 
-    deleted.signal(node, "STOP")
-    try:
-        deleted.kube.kubectl("delete", "pvc", deleted.claim_of(member), "-n", NAMESPACE, "--wait=false")
-        deleted.kube.kubectl("delete", "pod", member, "-n", NAMESPACE, "--wait=false")
-        wait_until("CoordinationDataLost", lambda: reason().startswith("CoordinationDataLost"), 120, interval=0.5)
-        said = reason()
-        print(f"\n{said}")
-        assert "the state of partitions 0 is missing in ZooKeeper, and was there before" in said
-        assert "kvrecover" in said
-        assert coordination_data(deleted) == (None, None), "nobody else makes anything over data that exists"
-    finally:
-        deleted.signal(node, "CONT")
-    wait_until("the state put back", lambda: all(coordination_data(deleted)), 60, interval=1.0)
+    with Experiment(deleted, "zookeeper's volume lost", plan=ONE_PARTITION) as experiment:
+        experiment.strike()
+        deleted.signal(node, "STOP")
+        try:
+            deleted.kube.kubectl("delete", "pvc", deleted.claim_of(member), "-n", NAMESPACE, "--wait=false")
+            deleted.kube.kubectl("delete", "pod", member, "-n", NAMESPACE, "--wait=false")
+            wait_until("CoordinationDataLost", lambda: reason().startswith("CoordinationDataLost"), 120, interval=0.5)
+            said = reason()
+            print(f"\n{said}")
+            assert "the state of partitions 0 is missing in ZooKeeper, and was there before" in said
+            assert "kvrecover" in said
+            assert coordination_data(deleted) == (None, None), "nobody else makes anything over data that exists"
+        finally:
+            deleted.signal(node, "CONT")
+        wait_until("the state put back", lambda: all(coordination_data(deleted)), 60, interval=1.0)
+        deleted.wait_whole()
+        experiment.finish()
     identity_now, state_now = coordination_data(deleted)
     assert identity_now is not None
     assert state_now is not None
     assert identity_now.cluster_id == identity.cluster_id
     assert state_now.value.generation > state.value.generation
     assert state_now.value.epoch >= state.value.epoch
-    deleted.wait_whole()
     wait_until("nothing wrong any more", lambda: reason().startswith("AsExpected"), 60)
-    assert get(deleted, b"kept") == b"whatever becomes of ZooKeeper"
-    put(deleted, b"new", b"written on")
     assert deleted.node_status(node).incarnation == before.incarnation
     assert restarts(deleted.pod(node)) == restarted, "losing ZooKeeper's data restarts nobody"
 

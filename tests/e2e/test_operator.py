@@ -1,8 +1,9 @@
-"""The operator comes and goes; what it made stays as it is."""
+"""The operator comes and goes; what it made stays as it is, and clients notice nothing."""
 
 import time
 
 from tests.e2e.cluster import Cluster
+from tests.e2e.experiment import Experiment
 from tests.e2e.kube import wait_until
 from tests.e2e.release import Release
 
@@ -23,17 +24,22 @@ def changed(before: dict[str, str], after: dict[str, str]) -> list[str]:
 
 
 def test_restarting_the_operator_changes_nothing(cluster: Cluster, operator: Release) -> None:
-    def quiet() -> dict[str, str] | None:
+    def quiet() -> bool:
         first = versions(cluster)
         time.sleep(QUIET)
-        return first if versions(cluster) == first else None
+        return versions(cluster) == first
 
-    before = wait_until("nothing being written any more", quiet, 90)
-    operator.restart()
-    deadline = time.monotonic() + WATCHED
-    while time.monotonic() < deadline:
-        assert not changed(before, versions(cluster))
-        time.sleep(1.0)
+    wait_until("nothing being written any more", quiet, 90)
+    with Experiment(cluster, "operator restarted") as experiment:
+        before = versions(cluster)
+        experiment.strike()
+        operator.restart()
+        deadline = time.monotonic() + WATCHED
+        while time.monotonic() < deadline:
+            assert not changed(before, versions(cluster))
+            time.sleep(1.0)
+        experiment.finish()
+    experiment.assert_unnoticed(*experiment.partitions)
 
 
 def test_a_second_operator_waits(cluster: Cluster, operator: Release) -> None:

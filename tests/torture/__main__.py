@@ -4,6 +4,7 @@ import argparse
 import asyncio
 import random
 import sys
+from collections.abc import Sequence
 from pathlib import Path
 
 from kvcommon.logging import configure_logging
@@ -17,7 +18,8 @@ from tests.torture.run import Plans, torture
 FAILURES = Path(".kvcluster/torture-failures")
 
 
-def _arguments() -> argparse.Namespace:
+def parse(words: Sequence[str]) -> argparse.Namespace:
+    """What a command line asks for."""
     parser = argparse.ArgumentParser(prog="python -m tests.torture", description="Torture a cluster of real processes.")
     parser.add_argument("--seed", type=int, default=random.SystemRandom().randrange(1_000_000))
     parser.add_argument("--rounds", type=int, default=20, help="each has its own keys and is judged by itself")
@@ -40,12 +42,21 @@ def _arguments() -> argparse.Namespace:
     )
     parser.add_argument("--progress", type=float, default=10.0, help="seconds between two lines of progress")
     parser.add_argument("--verbose", action="store_true", help="tell each fault")
-    return parser.parse_args()
+    return parser.parse_args(words)
+
+
+def command(asked: argparse.Namespace, *, seed: int, rounds: int) -> str:
+    """The command line that asks for the same from another seed."""
+    words = [f"--seed {seed} --rounds {rounds} --seconds {asked.seconds:g} --faults {asked.faults}"]
+    words += [f"--partitions {asked.partitions} --replicas {asked.replicas} --durability {asked.durability}"]
+    words += [f"--kinds {asked.kinds}"] * bool(asked.kinds)
+    words += ["--sabotage"] * asked.sabotage + ["--no-namespaces"] * asked.no_namespaces
+    return " ".join([Path(sys.executable).name, "-m tests.torture", *words])
 
 
 def main() -> int:
     """Exit code: 0 all held, 1 a violation, or a fault that can't be shown to have happened."""
-    arguments = _arguments()
+    arguments = parse(sys.argv[1:])
     configure_logging(
         "torture", environment={"KV_LOG_LEVEL": "error"}
     )  # this process's own clients; the nodes have logs
@@ -90,17 +101,14 @@ def _run(plans: Plans, arguments: argparse.Namespace, screen: Screen) -> int:
         screen.summary(outcome.rounds, outcome.breaches)
         if not outcome.breaches and not any(one.breaches or one.nemesis.failures for one in outcome.rounds):
             return 0
-        seed = outcome.rounds[-1].seed
+        number, seed = len(outcome.rounds), outcome.rounds[-1].seed
         kept = arguments.failures / f"seed-{seed}"
         keep(folder, kept, outcome.rounds)
-        more = f" --kinds {arguments.kinds}" if arguments.kinds else ""
-        more += f" --durability {plans.durability}" if plans.durability != "fsync" else ""
-        more += " --sabotage" * arguments.sabotage + " --no-namespaces" * arguments.no_namespaces
         screen.say(f"\nlogs, disks, faults and history are in {kept}; the same faults again (times are the machine's):")
-        screen.say(
-            f"  {Path(sys.executable).name} -m tests.torture --seed {seed} --rounds 1 --seconds {plans.seconds:g} --faults {plans.faults} "
-            f"--partitions {plans.partitions} --replicas {plans.replicas}{more}"
-        )
+        screen.say(f"  {command(arguments, seed=plans.seed, rounds=number)}")
+        if number > 1:
+            screen.say("the last round alone (how fast each host's clock goes is of the run's first seed):")
+            screen.say(f"  {command(arguments, seed=seed, rounds=1)}")
         return 1
 
 

@@ -2,7 +2,7 @@
 
 import asyncio
 from collections import Counter
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
 from random import Random
 
@@ -14,6 +14,13 @@ from tests.torture.scene import Scene
 AT_ONCE = 4
 GAPS = (0.1, 2.0)  # seconds between two faults, least and most
 LONGEST = 4  # times as long as asked for that a round goes on for want of faults
+
+
+def strikes(rng: Random, kinds: Sequence[Kind]) -> Iterator[tuple[Kind, Random, float]]:
+    """What strikes next, with randomness of its own, and the seconds until the next: a matter of the seed alone."""
+    weights = [kind.weight for kind in kinds]
+    while True:
+        yield rng.choices(kinds, weights)[0], Random(rng.getrandbits(64)), rng.uniform(*GAPS)
 
 
 @dataclass(slots=True)
@@ -47,20 +54,22 @@ class Nemesis:
         """Strike for so long, and on until `least` faults were done; then wait until everything is healed.
 
         A fault that finds no victim is none: after a kill, and with ZooKeeper away, there may be nobody to strike for seconds.
+        One whose turn comes while so many are at work is left out: those after it stay what the seed says.
         """
         self._began = self._clock()
         end = self._began + seconds
         last = end + LONGEST * seconds
+        coming = strikes(self._rng, self._kinds)
         while self._clock() < end or (self._clock() < last and self.log.done.total() < least):
+            kind, rng, gap = next(coming)
             if len(self._running) < AT_ONCE:
-                self._strike()
-            await asyncio.sleep(self._rng.uniform(*GAPS))
+                self._strike(kind, rng)
+            await asyncio.sleep(gap)
         if self._running:
             await asyncio.wait(self._running)
 
-    def _strike(self) -> None:
-        kind = self._rng.choices(self._kinds, [kind.weight for kind in self._kinds])[0]
-        task = asyncio.create_task(self._carry_out(kind, Random(self._rng.getrandbits(64))), name=kind.name)
+    def _strike(self, kind: Kind, rng: Random) -> None:
+        task = asyncio.create_task(self._carry_out(kind, rng), name=kind.name)
         self._running.add(task)
         task.add_done_callback(self._running.discard)
 

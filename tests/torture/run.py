@@ -87,9 +87,10 @@ async def torture(plans: Plans, folder: Path, screen: Screen) -> Outcome:
 
 
 async def _round(scene: Scene, seed: int, plans: Plans, screen: Screen) -> Round:
-    rng = random.Random(seed)
+    # Each its own: what the load draws depends on how fast it goes, and the faults are to be the seed's.
+    load_rng, faults_rng, losses_rng = (random.Random(f"{what} of {seed}") for what in ("load", "faults", "losses"))
     keys = contended_keys(KEYS, scene.where, range(scene.shape.partitions), f"r{seed}")
-    workload = Workload(await _doors(scene), keys, scene.where, plan=Plan(), rng=rng)
+    workload = Workload(await _doors(scene), keys, scene.where, plan=Plan(), rng=load_rng)
     scene.flowing = lambda partition: _last(workload, partition) > workload.clock() - FLOWING_SECONDS
     one = Round(seed, plans.seconds, workload.history)
     before, exits, stop = scene.leaderships(), len(scene.exits), asyncio.Event()
@@ -98,11 +99,11 @@ async def _round(scene: Scene, seed: int, plans: Plans, screen: Screen) -> Round
     progress = asyncio.create_task(_progress(one, workload, screen), name="progress")
     try:
         started = await _warm_up(workload, one)
-        nemesis = Nemesis(scene, rng, time.monotonic, plans.kinds)
+        nemesis = Nemesis(scene, faults_rng, time.monotonic, plans.kinds)
         one.nemesis = nemesis.log
         await nemesis.run(plans.seconds, plans.faults)
         if plans.sabotage:
-            await forget(scene, rng)
+            await forget(scene, losses_rng)
         one.whole_after = await scene.whole(WHOLE_SECONDS)
         await _flow(scene, workload)
         stop.set()
