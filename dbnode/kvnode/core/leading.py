@@ -10,7 +10,7 @@ from kvnode.core.feeding import Feeding
 from kvnode.core.follower import NEVER, Follower
 from kvnode.core.messages import Ack, Go, Hello, Leave, Message, Passed, Refuse, RefuseReason, Welcome
 from kvnode.core.pace import Paces
-from kvnode.core.parting import parting
+from kvnode.core.parting import next_epoch, parting
 from kvnode.core.types import Batch, Position
 
 PASSED_EVERY = 10.0  # seconds between two words about how far every replica is
@@ -179,11 +179,15 @@ class Leading:
     def _is_behind(self, hello: Hello, shared: Position) -> bool:
         """A restarted leader claims at once, so it may be one whose disk was turned back within its epoch (rule 17).
 
-        Whatever was acknowledged is on every in-sync replica: one that has records which it lacks leads in its place. That
-        its own log ends in a later epoch says nothing: it may have claimed before with that disk, and died.
+        Whatever was acknowledged is on every in-sync replica. Where two logs part, the one that goes on in the older epoch may
+        hold such records that the other lacks; the other goes on with what a claim appended, which was never opened: it would
+        have met the older records. How far the logs go says nothing: a claim leads to the next.
         """
-        in_sync = hello.sender.replica in self.state.in_sync
-        return self.restarted and not self.opened and in_sync and hello.end.index > shared.index
+        if not self.restarted or self.opened or hello.sender.replica not in self.state.in_sync:
+            return False
+        theirs = next_epoch(hello.epochs, hello.end, shared.index)
+        ours = next_epoch(self.common.epochs, self.common.end, shared.index)
+        return theirs is not None and (ours is None or theirs < ours)
 
     def _ack(self, conn: int, ack: Ack, now: float) -> None:
         follower = self._follower(conn)

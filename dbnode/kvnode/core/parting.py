@@ -25,3 +25,10 @@ def parting(
             last = min(end_of_epoch(theirs, i, their_end), end_of_epoch(ours, j, our_end))
             return Position(theirs[i].epoch, last)
     return START
+
+
+def next_epoch(epochs: Sequence[EpochStart], end: Position, index: int) -> int | None:
+    """The epoch that wrote the record behind an index, in the log with this table and end; None where it ends there."""
+    if index >= end.index:
+        return None
+    return next((e.epoch for e in reversed(epochs) if e.first <= index + 1), None)

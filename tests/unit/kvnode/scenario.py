@@ -353,6 +353,8 @@ class World:
             message = Append(core.epoch, following.heard + 1, end, 0, (batch,), 0, leased=False)
         elif what == "append-old":
             message = Append(core.epoch - 1, following.heard + 1, end, 0, (), 0, leased=False)
+        elif what == "append-ahead":  # as to a follower that has most of the log still to get
+            message = Append(core.epoch, following.heard + 1, end, end.index + 100, (), 0, leased=False)
         elif what == "append-elsewhere":
             message = Append(
                 core.epoch, following.heard + 1, Position(end.epoch, end.index + 1), 0, (), 0, leased=False

@@ -3,7 +3,7 @@
 from hypothesis import given
 from hypothesis import strategies as st
 
-from kvnode.core.parting import parting
+from kvnode.core.parting import next_epoch, parting
 from kvnode.core.types import START, EpochStart, Position
 
 Log = list[int]  # the epoch of each record, from index 1 on
@@ -52,3 +52,10 @@ def test_parting_is_the_same_from_both_sides(logs: list[Log], data: st.DataObjec
     ours, theirs = data.draw(st.sampled_from(logs)), data.draw(st.sampled_from(logs))
     one = parting(table(ours), end(ours), table(theirs), end(theirs))
     assert one == parting(table(theirs), end(theirs), table(ours), end(ours))
+
+
+@given(logs_of_one_history(), st.data())
+def test_the_next_epoch_is_that_of_the_record_behind(logs: list[Log], data: st.DataObject) -> None:
+    log = data.draw(st.sampled_from(logs))
+    for index in range(len(log) + 2):
+        assert next_epoch(table(log), end(log), index) == (log[index] if index < len(log) else None)
