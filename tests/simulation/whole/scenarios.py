@@ -213,8 +213,9 @@ async def leader_has_a_full_disk(s: Script) -> None:
 @scenario
 async def leader_has_no_room_and_all_others_die(s: Script) -> None:
     """A write of it fails; nobody else is left to lead. What it holds is known: with room it opens its disk again, and leads."""
+    s.keep_no_room()
     a, b, c = await s.begin(records=20)
-    s.fill(a, left=0)
+    s.fill(a, left=10)
     await s.fails(a)
     s.kill(b, c)
     await s.nothing_for(5.0)

@@ -343,6 +343,11 @@ class Script:
 
     # --- disks -------------------------------------------------------------------------------------------------------
 
+    def keep_no_room(self) -> None:
+        """No writes are refused before a disk is full to the last bytes; to be said before anything runs."""
+        for machine in self.partition.machines.values():
+            machine.least_free = 1
+
     def fill(self, machine: "Machine", left: int = 100_000) -> None:
         """Its disk has so many bytes left, until `make_room`."""
         self._note(f"the disk of {machine.pod} has {left} bytes left")
