@@ -1,11 +1,12 @@
 """Loses acknowledged writes on purpose: to see that a run which loses some fails."""
 
 import asyncio
+from pathlib import Path
 from random import Random
 
 from tests.torture.scene import Scene
 
-FORGOTTEN = 4096  # bytes from the end of each log
+FORGOTTEN = 4096  # bytes from the end of what was written to each log
 
 
 async def forget(scene: Scene, rng: Random) -> None:
@@ -13,8 +14,14 @@ async def forget(scene: Scene, rng: Random) -> None:
     nodes = scene.of(rng.randrange(scene.shape.partitions))
     await asyncio.gather(*(node.kill() for node in nodes))
     for node in nodes:
-        segment = max(node.folder.glob("*.log"))
-        with segment.open("r+b") as file:
-            file.truncate(max(segment.stat().st_size - FORGOTTEN, 0))
+        cut_end(node.folder)
     for node in nodes:
         node.start()
+
+
+def cut_end(folder: Path) -> None:
+    """Cut off what was written last to a stopped replica's log."""
+    segment = max(folder.glob("*.log"))
+    written = len(segment.read_bytes().rstrip(b"\0"))  # behind it are the zeros that the log is to grow into
+    with segment.open("r+b") as file:
+        file.truncate(max(written - FORGOTTEN, 0))

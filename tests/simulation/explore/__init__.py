@@ -6,6 +6,6 @@ proposed, a process dies or starts. Rare things are bounded in number (`Bounds`)
 that are the same, by a hash of all that the replicas, disks, queues and coordination hold, are gone on with once.
 Time is one clock that everybody reads when it next handles something, so a replica that is not chosen is one that is paused.
 
-To a depth of ten or so that is every order. Deeper runs are explored with a bound on deviations (Emmi, Qadeer and
+To a depth of eight or so that is every order. Deeper runs are explored with a bound on deviations (Emmi, Qadeer and
 Rakamaric, "Delay-bounded scheduling", 2011): in every state the usual next action costs nothing, any other one does.
 """

@@ -48,7 +48,7 @@ class Disk:
         return LogView(self.log[-1].end if self.log else START, 0, tuple(epochs))
 
 
-@dataclass
+@dataclass(eq=False)
 class Node:
     """A pod: its disk, its process while it runs."""
 
@@ -60,7 +60,7 @@ class Node:
     seen: int = -1
     dialing: RunId | None = None
     reading: int | None = None  # number of the read of the state that is under way
-    ticked: bool = field(default=False, metadata={"key": False})
+    picture: int | None = field(default=None, metadata={"key": False})  # a hash of the rest, once it is worked out
 
     @property
     def me(self) -> RunId:

@@ -40,15 +40,15 @@ def explore(start: World, depth: int, *, deviations: int | None = None, most: in
     free = deviations is None
     left = deviations or 0
     shelf, seen = Shelf(), {key(start, ticks=not free): left}
-    frontier: list[tuple[bytes, tuple[Action, ...], int]] = [(shelf.dump(start), (), left)]
+    frontier: list[tuple[World, tuple[Action, ...], int]] = [(start, (), left)]
     states, transitions = [1], 0
-    for _ in range(depth):
-        following: list[tuple[bytes, tuple[Action, ...], int]] = []
-        for dumped, way, left in frontier:
-            here = shelf.load(dumped)
+    for level in range(1, depth + 1):
+        new = 0
+        following: list[tuple[World, tuple[Action, ...], int]] = []
+        for here, way, left in frontier:
             usual = None if free else here.usual()
             for action in here.actions() if free or left else filter(None, (usual,)):
-                world = shelf.load(dumped)
+                world = shelf.branch(here, action)
                 transitions += 1
                 try:
                     world.do(action)
@@ -59,10 +59,12 @@ def explore(start: World, depth: int, *, deviations: int | None = None, most: in
                 remains = left if free or action == usual else left - 1
                 if seen.get(found, -1) < remains:
                     seen[found] = remains
-                    following.append((shelf.dump(world), (*way, action), remains))
+                    new += 1
+                    if level < depth:  # it is gone on from
+                        following.append((world, (*way, action), remains))
             if len(seen) >= most:
                 break
-        states.append(len(following))
+        states.append(new)
         frontier = following
         if len(seen) >= most or not frontier:
             break
@@ -71,10 +73,9 @@ def explore(start: World, depth: int, *, deviations: int | None = None, most: in
 
 def tell(start: World, way: tuple[Action, ...]) -> list[str]:
     """What happens on a way, action by action."""
-    shelf = Shelf()
-    world = shelf.load(shelf.dump(start))
-    lines = []
+    shelf, world, lines = Shelf(), start, []
     for number, action in enumerate(way, 1):
+        world = shelf.branch(world, action)
         try:
             world.do(action)
         except (BrokenError, AssertionError) as e:

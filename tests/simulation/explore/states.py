@@ -1,18 +1,21 @@
-"""States are told apart by what decides what can come, and kept to go on from."""
+"""States are told apart by what decides what can come; what an action does not touch is shared by those before and after it."""
 
 import copyreg
 import io
 import pickle
 from collections import deque
 from collections.abc import Callable
-from dataclasses import fields, is_dataclass
+from copy import copy
+from dataclasses import fields, is_dataclass, replace
 from enum import Enum
 from typing import Any
+from weakref import WeakKeyDictionary
 
 from kvcoord.contract import PartitionState, ReplicaId, RunId
 from kvnode.core import messages
 from kvnode.core.replica import Replica
 from kvnode.core.types import Batch, Config, EpochStart, LogView, Meta, Position
+from tests.simulation.explore.parts import Action, Node
 from tests.simulation.explore.world import World
 
 _PLAIN = frozenset({int, float, str, bytes, bool, type(None)})
@@ -28,8 +31,18 @@ _FROZEN = frozenset({Batch, Position, PartitionState, ReplicaId, RunId, Meta, Co
 
 def key(world: World, *, ticks: bool) -> int:
     """A hash of all that decides what can come; `ticks`: and who has ticked, which decides what is usual."""
-    kept = {name: value for name, value in vars(world).items() if name not in ("told", "bounds")}
-    return hash((freeze(kept), tuple(node.ticked for node in world.nodes) if ticks else ()))
+    left_out = ("told", "bounds", "ticked", "nodes", "disks")
+    rest = {name: value for name, value in vars(world).items() if name not in left_out}
+    lost = {replica: disk for replica, disk in world.disks.items() if all(disk is not n.disk for n in world.nodes)}
+    ticked = frozenset(world.ticked) if ticks else None
+    return hash((tuple(map(_picture, world.nodes)), freeze(rest), freeze(lost), ticked))
+
+
+def _picture(node: Node) -> int:
+    """A node's part of the key, worked out once: a node of a state is never changed."""
+    if node.picture is None:
+        node.picture = hash(freeze(node))
+    return node.picture
 
 
 def freeze(value: Any) -> Any:
@@ -80,26 +93,37 @@ def _picture_of(kind: type) -> Callable[[Any], Any]:
 
 
 class Shelf:
-    """Keeps worlds as bytes; what can't change is kept once for all of them."""
+    """Makes states of states. A node is copied by way of bytes; what can't change is kept once for all of them."""
 
     def __init__(self) -> None:
         self._numbers: dict[Any, int] = {}
         self._values: list[Any] = []
+        self._dumps: WeakKeyDictionary[Node, bytes] = WeakKeyDictionary()
         self._table = copyreg.dispatch_table | {Replica: _reduce} | dict.fromkeys(_FROZEN, self._number)
 
-    def dump(self, world: World) -> bytes:
-        """Everything, to go on from later."""
-        data = io.BytesIO()
-        pickler = pickle.Pickler(data, pickle.HIGHEST_PROTOCOL)
-        pickler.dispatch_table = self._table
-        pickler.dump(world)
-        return data.getvalue()
+    def branch(self, world: World, action: Action) -> World:
+        """The state again, to do an action in: what that changes is a copy, the rest is shared."""
+        found = copy(world)
+        found.nodes, found.disks, found.ticked = list(world.nodes), dict(world.disks), set(world.ticked)
+        for i in world.touched(action):
+            node = found.nodes[i] = self._copied(world.nodes[i])
+            found.disks[node.disk.replica] = node.disk
+        found.ends = [replace(end, queue=end.queue.copy()) for end in world.ends]
+        found.attempts = list(map(copy, world.attempts))
+        found.used, found.committed, found.writers = dict(world.used), list(world.committed), dict(world.writers)
+        return found
 
-    def load(self, data: bytes) -> World:
-        """The world that was dumped here."""
-        world = _Unpickler(data, self._values).load()
-        assert isinstance(world, World)
-        return world
+    def _copied(self, node: Node) -> Node:
+        dumped = self._dumps.get(node)
+        if dumped is None:
+            data = io.BytesIO()
+            pickler = pickle.Pickler(data, pickle.HIGHEST_PROTOCOL)
+            pickler.dispatch_table = self._table
+            pickler.dump(replace(node, picture=None))
+            dumped = self._dumps[node] = data.getvalue()
+        found = _Unpickler(dumped, self._values).load()
+        assert isinstance(found, Node)
+        return found
 
     def _number(self, value: Any) -> Any:
         number = self._numbers.get(value)

@@ -29,6 +29,7 @@ class World:
         self.used = {"writes": 0, "deaths": 0, "breaks": 0, "maybes": 0, "steps": 0}
         self.committed: list[tuple[int, bytes]] = [(0, b"")]
         self.writers: dict[int, RunId] = {}
+        self.ticked: set[int] = set()  # nodes that did, since time passed
         self.told: list[str] = []  # of the newest action, in words
         for node in range(replicas):
             self._start(node)
@@ -75,9 +76,23 @@ class World:
         possible = list(self.actions())
         for what in USUAL:
             for action in possible:
-                if action[0] == what and not (what == "tick" and self.nodes[action[1]].ticked):
+                if action[0] == what and not (what == "tick" and action[1] in self.ticked):
                     return action
         return None
+
+    def touched(self, action: Action) -> set[int]:
+        """Nodes that an action changes; others hear of it by what is on its way to them."""
+        what, i = action
+        match what:
+            case "deliver":
+                return {self.ends[i].node}
+            case "break":
+                return {self.ends[i].node, self.ends[self.ends[i].other].node}
+            case "answer" | "no answer":
+                return {self.attempts[i].node}
+            case "land" | "time":
+                return set()
+        return {i}
 
     def do(self, action: Action) -> None:
         """Let it happen. Raises BrokenError."""
@@ -159,14 +174,13 @@ class World:
         self._step(i, ev.StateSeen(self.state, self.version, number or 0))
 
     def _tick(self, i: int) -> None:
-        self.nodes[i].ticked = True
+        self.ticked.add(i)
         self._step(i, ev.Tick())
 
     def _time(self, _: int) -> None:
         self.used["steps"] += 1
         self.now += STEP
-        for node in self.nodes:
-            node.ticked = False
+        self.ticked.clear()
 
     def _write(self, i: int) -> None:
         self.used["writes"] += 1
@@ -179,7 +193,8 @@ class World:
     def _start(self, i: int) -> None:
         node = self.nodes[i]
         node.runs += 1
-        node.seen, node.dialing, node.reading, node.ticked = -1, None, None, False
+        node.seen, node.dialing, node.reading = -1, None, None
+        self.ticked.discard(i)
         config = Config("c", 0, node.me, timing=TIMING, window=1 << 20, retry=0.1)
         node.core = Replica(config, node.disk.meta, node.disk.view(), self.now)
 

@@ -7,6 +7,7 @@ from kvstore.batch import RecordType, encode_batch
 from kvstore.store import Store
 from tests.support.history import History, Kind, Outcome, Result
 from tests.support.workload import Report, Timeline
+from tests.torture.sabotage import cut_end
 from tests.torture.verdict import compare_logs, differences, judge
 
 CLUSTER = "11111111-2222-3333-4444-555555555555"
@@ -72,3 +73,16 @@ def test_logs_that_differ_are_told(tmp_path: Path) -> None:
 
     found = compare_logs({"n0": whole, "n3": write(tmp_path, "n3", b"a", b"b")}, CLUSTER, 0)
     assert "ends of n3 differ" in found[0]
+
+
+def test_sabotage_takes_records_and_not_only_the_zeros_behind_them(tmp_path: Path) -> None:
+    """A log grows into zeros that were written ahead, and a killed process leaves them."""
+    with Store.open(tmp_path, cluster_id=CLUSTER, partition=0) as store:
+        for index in range(1, 201):
+            store.append(encode_batch(1, index, 0, [(int(RecordType.PUT), b"k", b"v%d" % index, index, 0)]))
+        store.flush()
+    segment = max(tmp_path.glob("*.log"))
+    segment.write_bytes(segment.read_bytes() + bytes(1 << 16))
+    cut_end(tmp_path)
+    with Store.open(tmp_path, cluster_id=CLUSTER, partition=0) as store:
+        assert 0 < store.end.index < 200
