@@ -23,7 +23,7 @@ class Leading:
 
     def __init__(self, common: Common, state: PartitionState, now: float, *, restarted: bool = False) -> None:
         self.common = common
-        self.restarted = restarted  # it led the epoch before, in an earlier run
+        self.restarted = restarted  # it led before, in an earlier run, and has followed nobody since
         self.epoch = state.epoch
         self.started = now
         self.first = common.end.index + 1  # of the epoch's first record
@@ -177,13 +177,18 @@ class Leading:
         self.feeding.go_on(follower)
 
     def _is_behind(self, hello: Hello, shared: Position) -> bool:
-        """A restarted leader claims at once, so it may be one whose disk was turned back within its epoch (rule 17).
+        """Whether another in sync has what was acknowledged and is not here: the disk was turned back (rule 17).
 
-        Whatever was acknowledged is on every in-sync replica. Where two logs part, the one that goes on in the older epoch may
-        hold such records that the other lacks; the other goes on with what a claim appended, which was never opened: it would
-        have met the older records. How far the logs go says nothing: a claim leads to the next.
+        It knows that what is missing here is committed. Or this one led before, in an earlier run, and claimed without having
+        met anybody: then so may be what it has not been told of yet. Where two logs part, the one that goes on in the older
+        epoch may have records that were acknowledged; the other goes on with what a claim appended, which was never opened: it
+        would have met the older ones. How far the logs go says nothing: a claim leads to the next.
         """
-        if not self.restarted or self.opened or hello.sender.replica not in self.state.in_sync:
+        if self.opened or hello.sender.replica not in self.state.in_sync:
+            return False
+        if hello.commit > shared.index:
+            return True
+        if not self.restarted:
             return False
         theirs = next_epoch(hello.epochs, hello.end, shared.index)
         ours = next_epoch(self.common.epochs, self.common.end, shared.index)

@@ -113,7 +113,7 @@ class Replica(Facts):
         if self.leading and self._leads(state) and state.epoch == self.leading.epoch:
             self.leading.state_changed()
         elif claimed == state.epoch and self._leads(state):  # not one that it handed over, changed meanwhile (rule 6)
-            self._lead(state, now)
+            self._lead(state, was, now)
         else:
             self._follow(now)
 
@@ -124,9 +124,10 @@ class Replica(Facts):
         elif self.common.state is not None and self.common.state.leader is None:
             self.following.stranger = self.following.old_copy = False  # a person chose: what there is counts
 
-    def _lead(self, state: PartitionState, now: float) -> None:
+    def _lead(self, state: PartitionState, was: PartitionState | None, now: float) -> None:
         self.common.accept_epoch(state.epoch)
-        restarted = self.led_before >= 0 and self.following.promised_to is None
+        led = was is not None and was.leader is not None and was.leader.replica == self.common.replica
+        restarted = (led or self.led_before >= 0) and self.following.promised_to is None
         self.leading = Leading(self.common, state, now, restarted=restarted)
         self._become(Role.LEADER, state.epoch)
         self.common.emit(OpenEpoch(state.epoch))
