@@ -33,6 +33,8 @@ def _options(arguments: argparse.Namespace) -> Options:
     if arguments.scenario is not None:
         from tests.simulation.whole.scenarios import SCENARIOS  # takes a second to import
 
+        if arguments.scenario not in SCENARIOS:
+            raise SystemExit(f"there is no scenario {arguments.scenario!r}; there are {', '.join(SCENARIOS)}")
         return SCENARIOS[arguments.scenario].options(arguments.seed or 1)
     return Options(
         arguments.seed or 0,

@@ -85,7 +85,7 @@ class Faults(Trouble["Machine"]):
         claimants = [p for p in self.cluster.processes() if p.core.claim is not None]
         if claimants and rng.random() < 0.3:
             return rng.choice(claimants).machine
-        if leader is not None and rng.random() < 0.5:
+        if leader is not None and rng.random() < 0.5 and leader.replica.pod in self.cluster.machines:
             return self.cluster.machines[leader.replica.pod]
         return self.cluster.machines[rng.choice(self.cluster.pods)]
 

@@ -134,6 +134,8 @@ class NodeProcess:
                 break
             if self.reopen:
                 self.note(f"opens its disk again: {reason}", Mark.DISK)
+                self.machine.runs += 1
+                self.who = f"{self.pod}-r{self.machine.runs}"  # another run of the same process
                 store.close()
                 store = await self._open()
                 self.observer.observe_store(store)

@@ -211,6 +211,23 @@ async def leader_has_a_full_disk(s: Script) -> None:
 
 
 @scenario
+async def leader_has_no_room_and_all_others_die(s: Script) -> None:
+    """A write of it fails; nobody else is left to lead. What it holds is known: with room it opens its disk again, and leads."""
+    s.keep_no_room()
+    a, b, c = await s.begin(records=20)
+    s.fill(a, left=10)
+    await s.fails(a)
+    s.kill(b, c)
+    await s.nothing_for(5.0)
+    s.make_room(a)
+    await s.leads(a, epoch=2)
+    await s.in_sync(a)
+    s.start(b, c)
+    await s.all_in_sync(a, b, c)
+    await s.incarnation(a, 1)
+
+
+@scenario
 async def leader_has_a_disk_that_fails(s: Script) -> None:
     """A sync is an I/O error: it leaves, another leads, and it comes back as another replica, from empty."""
     a, b, c = await s.begin(records=20)

@@ -161,6 +161,10 @@ class Script:
             what, lambda: wanted in {(r.pod, r.incarnation) for r in self.partition.state.in_sync}, within
         )
 
+    async def fails(self, machine: "Machine", within: float = SOON) -> None:
+        """Wait until it has met a failure of its disk."""
+        await self._until(f"the disk of {machine.pod} has failed", lambda: self._process(machine).disk_failed, within)
+
     async def has_written(self, machine: "Machine", epoch: int, within: float = SOON) -> None:
         """Wait until its log ends durably in this epoch."""
 
@@ -339,11 +343,16 @@ class Script:
 
     # --- disks -------------------------------------------------------------------------------------------------------
 
-    def fill(self, machine: "Machine") -> None:
-        """Its disk is nearly full, until `make_room`."""
-        self._note(f"the disk of {machine.pod} has 100 kB left")
+    def keep_no_room(self) -> None:
+        """No writes are refused before a disk is full to the last bytes; to be said before anything runs."""
+        for machine in self.partition.machines.values():
+            machine.least_free = 1
+
+    def fill(self, machine: "Machine", left: int = 100_000) -> None:
+        """Its disk has so many bytes left, until `make_room`."""
+        self._note(f"the disk of {machine.pod} has {left} bytes left")
         files = machine.files
-        files.capacity = sum(files.sizes()) + 100_000
+        files.capacity = sum(files.sizes()) + left
         self.cluster.faults.heals.append(lambda: setattr(files, "capacity", None))
 
     def make_room(self, machine: "Machine") -> None:
