@@ -42,7 +42,11 @@ class Faults(Trouble["Machine"]):
             "remove_replica": self.remove_replica,
             "operator_dies": self.operator_dies,
         }
-        rare = {"old_follower": self.old_follower, "old_leader": self.old_leader}
+        rare = {
+            "old_follower": self.old_follower,
+            "old_leader": self.old_leader,
+            "claim_in_doubt": self.claim_in_doubt,
+        }
         super().__init__(cluster.loop, cluster.options, kinds, rare)
 
     @property
@@ -68,6 +72,8 @@ class Faults(Trouble["Machine"]):
         for machine in self.cluster.machines.values():
             machine.slow_disk = 0.0
             process = machine.process
+            if process is not None:
+                process.when_asking = None
             if process is not None and process.leaving_since is None and process.core.failure:
                 process.end(silently=False)  # as the node's own liveness probe would
                 machine.disk.kill(machine.rng)
@@ -155,6 +161,32 @@ class Faults(Trouble["Machine"]):
         if process is not None:
             self._note(f"ask {process.who} to hand over")
             process.hand_over()
+
+    def claim_in_doubt(self) -> None:
+        """A follower in sync, cut off from its leader, claims and dies asking; it is soon back, and the claim lands later.
+
+        The leader does not reach coordination meanwhile.
+        """
+        state, rng = self.coordination.state, self.rng
+        processes = self.cluster.processes()
+        leader = next((p for p in processes if p.run == state.leader), None)
+        followers = [p for p in processes if p is not leader and p.run.replica in state.in_sync]
+        if leader is None or not followers:
+            return
+        process, pod = rng.choice(followers), leader.pod
+        machine = process.machine
+        heal = self._cut([(pod, machine.pod), (machine.pod, pod)], 6.0)
+        self._note(f"{pod} and {machine.pod} cut off until {process.who} claims")
+        self._cut_coordination(pod, rng.uniform(4.0, 9.0))
+
+        def die() -> None:
+            heal()
+            self._end(machine, silently=False)
+            machine.disk.kill(rng)
+            self._note(f"kill {process.who}, which has asked for a change")
+            self.cluster.plan_start(machine, rng.uniform(0.05, 0.5))
+
+        process.when_asking = die
 
     def add_replica(self) -> None:
         """A pod more: a new one, or one that was taken away before."""

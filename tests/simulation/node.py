@@ -1,6 +1,7 @@
 """A machine with its clocks and its disk, and the process on it that carries out what the core wants."""
 
 from collections import deque
+from collections.abc import Callable
 from typing import TYPE_CHECKING
 
 from kvcoord.contract import ReplicaId, RunId
@@ -78,6 +79,7 @@ class Process:
         self._numbers = 0
         self._tick_waits = False
         self.disk_failed = False
+        self.when_asking: Callable[[], None] | None = None  # done when it next asks for a change, which gets no answer
         self.led = 0  # epoch led before or after the newest step: what that step commits, its leader committed
         self.meant: dict[int, RunId] = {}  # whom each follower's hello named
         self.met: set[ReplicaId] = set()  # who said hello while it led
@@ -233,7 +235,10 @@ class Process:
             case ef.CompareAndSet(expected, state):
                 self.note(f"asks coordination for {describe_state(state)}", Mark.COORDINATION)
                 self.checker.asks(self, state)
-                self.cluster.coordination.compare_and_set(self, expected, state)
+                strike, self.when_asking = self.when_asking, None
+                self.cluster.coordination.compare_and_set(self, expected, state, lost=strike is not None)
+                if strike is not None:
+                    strike()
             case ef.ReadState(number):
                 self.cluster.coordination.read(self, number)
             case ef.OpenEpoch(epoch):

@@ -33,7 +33,7 @@ def test_seeds_try_every_kind_of_fault_and_the_faults_bite() -> None:
         assert report.failure is None, report.options.command
         for what, number in report.counts.items():
             counts[what] = counts.get(what, 0) + number
-    assert len([what for what in counts if what.startswith("fault ")]) == 25
+    assert len([what for what in counts if what.startswith("fault ")]) == 26
     for what in ("old copies of leaders", "old copies in sync", "gives way"):
         assert counts[what] > 2, counts
     for what in ("epochs", "claims", "cuts", "rebuilds", "hand-overs", "in-sync changes", "acknowledged", "read"):

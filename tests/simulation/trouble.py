@@ -162,8 +162,8 @@ class Trouble(ABC, Generic[M]):
     def _note(self, what: str, mark: Mark = Mark.FAULT) -> None:
         self.loop.note("faults", what, mark)
 
-    def _for(self, seconds: float, heal: Callable[[], None]) -> None:
-        """End a fault after a time, or at the end of all, whichever is first."""
+    def _for(self, seconds: float, heal: Callable[[], None]) -> Callable[[], None]:
+        """End a fault after a time, or at the end of all, or when what this gives is called: whichever is first."""
         done = False
 
         def once() -> None:
@@ -174,6 +174,7 @@ class Trouble(ABC, Generic[M]):
 
         self.heals.append(once)
         self.loop.after(seconds, once)
+        return once
 
     def _length(self) -> float:
         """Shorter than a heartbeat, about a lease, or much longer."""
@@ -181,7 +182,7 @@ class Trouble(ABC, Generic[M]):
 
     # --- network -----------------------------------------------------------------------------------------------------
 
-    def _cut(self, ways: list[Way], length: float) -> None:
+    def _cut(self, ways: list[Way], length: float) -> Callable[[], None]:
         network = self.network
         for source, target in ways:
             network.cut(source, target)
@@ -191,7 +192,7 @@ class Trouble(ABC, Generic[M]):
             for source, target in ways:
                 network.heal(source, target)
 
-        self._for(length, heal)
+        return self._for(length, heal)
 
     def _way(self) -> Way:
         """From the victim to one of the others, or back."""
@@ -244,7 +245,7 @@ class Trouble(ABC, Generic[M]):
     def coordination_cut(self) -> None:
         self._cut_coordination(self._victim().pod, self._length())
 
-    def _cut_coordination(self, pod: str, length: float) -> None:
+    def _cut_coordination(self, pod: str, length: float) -> Callable[[], None]:
         unreached = self.unreached
         unreached[pod] = unreached.get(pod, 0) + 1
         self._reach_changed(better=False)
@@ -254,7 +255,7 @@ class Trouble(ABC, Generic[M]):
             unreached[pod] -= 1
             self._reach_changed(better=True)
 
-        self._for(length, heal)
+        return self._for(length, heal)
 
     def coordination_slow(self) -> None:
         coordination = self.coordination

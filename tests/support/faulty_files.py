@@ -81,7 +81,7 @@ class FaultyFile:
 
     def pread(self, length: int, offset: int) -> bytes:
         self._alive()
-        self.files.preads += 1
+        self.files.pread_step(self.inode, offset)
         self.files.read_step(self.inode, offset, offset + length)
         return bytes(self.inode.data[offset : offset + length])
 
@@ -142,6 +142,7 @@ class FaultyFiles:
         self.directories: set[Path] = set()
         self.failing_syncs = 0  # the next so many syncs fail, having written nothing
         self.failing_writes = 0  # the next so many writes fail, having written a half
+        self.failing_reads = 0  # the places of the next so many reads of open files can't be read any more
         self.may_fail: Callable[[str], bool] = lambda _: True
         """Asked what is about to happen; False: that fault is over."""
         self.crash_in: int | None = None  # the operation, counted from 1, that is not done because the machine stops
@@ -168,7 +169,7 @@ class FaultyFiles:
         """Stop the machine and start it again: what wasn't synced is lost, or partly kept if `random` says so."""
         self.boot += 1
         self.crash_in = None
-        self.failing_syncs = self.failing_writes = 0
+        self.failing_syncs = self.failing_writes = self.failing_reads = 0
         self.locked.clear()
         names = dict(self.durable)
         if random:
@@ -197,12 +198,12 @@ class FaultyFiles:
     @property
     def troubled(self) -> bool:
         """Whether something is to fail, or to be found damaged."""
-        failing = self.failing_syncs or self.failing_writes or self.capacity is not None
+        failing = self.failing_syncs or self.failing_writes or self.failing_reads or self.capacity is not None
         return bool(failing) or any(inode.rot for inode in self.seen.values())
 
     def heal(self) -> None:
         """All that was to fail, or to be found damaged, is well again."""
-        self.failing_syncs = self.failing_writes = 0
+        self.failing_syncs = self.failing_writes = self.failing_reads = 0
         for inode in self.seen.values():
             inode.rot = None
 
@@ -248,6 +249,12 @@ class FaultyFiles:
             self.failing_syncs -= 1
             if self.may_fail("a sync fails"):
                 raise SyncError(*io_error().args)
+
+    def pread_step(self, inode: Inode, offset: int) -> None:
+        self.preads += 1
+        if self.failing_reads and offset < len(inode.data):
+            self.failing_reads -= 1
+            inode.rot = Rot(offset)
 
     def read_step(self, inode: Inode, start: int, end: int) -> None:
         """Meet the damage there. A place that can't be read stays so; a bit is turned for good."""

@@ -23,7 +23,9 @@ DATA = Path("/data")
 EXCLUDED_AFTER = 8.0  # seconds that a machine is away before an old copy of its disk is put in
 OLD_PART = 0.6  # of the log; in its newest part damage can't be told from a torn write
 
-SLOW_FOR_LONG = "slow_for_long"  # the kind of fault, in whose seeds disks are judged sooner
+# Kinds in whose seeds something else is as they need it, too.
+SLOW_FOR_LONG = "slow_for_long"  # disks are judged sooner
+UNREADABLE_TO_UPKEEP = "unreadable_to_upkeep"  # nobody else reads old records: logs are not verified meanwhile
 
 HARMLESS = ("a write fails", "there is no room")  # what the disk holds is as good as before
 DOUBTFUL = ("a sync fails", "a place can't be read")  # it counts again if a start finds it well
@@ -104,6 +106,13 @@ class DiskTrouble(Trouble["Machine"]):
             if path is not None:
                 process.machine.files.damage(path, at)
                 self._note(f"{path.name} of {process.who} can't be read at {at} of {length}")
+
+    def unreadable_to_upkeep(self) -> None:
+        """A place that can't be read any more, which the log's upkeep is the first to meet: in a compaction, or for a hint."""
+        process = self._expendable()
+        if process is not None:
+            self._note(f"what the upkeep of {process.who} reads next can't be read any more")
+            process.upkeep_fails = True
 
     def flipped_bit(self) -> None:
         """One bit of the log. Half of the times the process ends with it, so that it is met at a start."""

@@ -8,7 +8,7 @@ from kvcoord import codec
 from kvcoord.cells import Cell, partition_cell
 from kvnode.core.events import HandOverRequested
 from tests.simulation.timeline import Mark
-from tests.simulation.whole.disk_faults import SLOW_FOR_LONG, DiskTrouble
+from tests.simulation.whole.disk_faults import SLOW_FOR_LONG, UNREADABLE_TO_UPKEEP, DiskTrouble
 from tests.simulation.whole.nodes import PIPELINE, REDIS, REPLICATION
 from tests.support.faulty_files import CrashError
 
@@ -59,7 +59,12 @@ class Faults(DiskTrouble):
             "empty_disk": self.empty_disk,
             "old_disk": self.old_disk,
         }
-        super().__init__(cluster.loop, cluster.options, kinds, {SLOW_FOR_LONG: self.slow_for_long})
+        rare = {
+            SLOW_FOR_LONG: self.slow_for_long,
+            "known_by_one": self.known_by_one,
+            UNREADABLE_TO_UPKEEP: self.unreadable_to_upkeep,
+        }
+        super().__init__(cluster.loop, cluster.options, kinds, rare)
 
     @property
     def network(self) -> "Net":
@@ -87,6 +92,8 @@ class Faults(DiskTrouble):
             machine.slow_disk = 0.0
             machine.down_for_good = 0
             machine.files.heal()
+            if machine.process is not None:
+                machine.process.upkeep_fails = False
             if machine.process is None:
                 self.cluster.plan_start(machine, machine.rng.random())
 
@@ -270,17 +277,54 @@ class Faults(DiskTrouble):
             self._note(f"coordination away for {away:g} s")
 
         def turn() -> None:
-            if not coordination.pending and all(self._survives(p, cells) for p in self.cluster.partitions):
-                self._note(what)
-                coordination.turn_back(cells)
-                if self.rng.random() < 0.5:
-                    self.cluster.operator.dies(0)  # whoever begins now has seen nothing newer
+            self._turn(cells, what)
             if away:
                 self._note("coordination is back", Mark.HEAL)
                 coordination.down = False
                 self._reach_changed(better=True)
 
         self._for(away, turn)
+
+    def _turn(self, cells: Mapping[str, Cell], what: str) -> bool:
+        """Other data takes the place of coordination's, if the nodes can put that right; whether it does."""
+        if self.coordination.pending or not all(self._survives(p, cells) for p in self.cluster.partitions):
+            return False
+        self._note(what)
+        self.coordination.turn_back(cells)
+        if self.rng.random() < 0.5:
+            self.cluster.operator.dies(0)  # whoever begins now has seen nothing newer
+        return True
+
+    def known_by_one(self) -> None:
+        """A leader takes a dead follower out; when no other replica knows yet, coordination's data is lost and the leader goes down."""
+        rng, partition = self.rng, self.rng.choice(self.cluster.partitions)
+        state, processes = partition.state, partition.processes()
+        leader = next((p for p in processes if p.run == state.leader), None)
+        followers = [p for p in processes if p is not leader and p.run.replica in state.in_sync]
+        if leader is None or not followers or partition.lost:
+            return
+        heals = [self._cut_coordination(pod, 8.0) for pod in partition.pods if pod != leader.pod]
+        victim = rng.choice(followers)
+        self._note(f"kill {victim.who}")
+        self._end(victim.machine, silently=False)
+        self.cluster.plan_start(victim.machine, rng.uniform(2.5, 5.0))
+
+        def look() -> None:
+            acted = partition.checker.acted
+            if self.over or not leader.alive:
+                return
+            if acted is None or acted.age == state.age:
+                self.loop.after(0.05, look)
+                return
+            if self._turn(
+                {}, f"coordination's data is lost; {leader.who}, which alone knows the newest state, is killed"
+            ):
+                self._end(leader.machine, silently=False)
+                self.cluster.plan_start(leader.machine, rng.uniform(3.0, 6.0))
+            for heal in heals:
+                heal()
+
+        look()
 
     def _survives(self, partition: "Partition", cells: Mapping[str, Cell]) -> bool:
         """Whether the nodes can put a partition's state back: who was in sync answers, and nobody believes an older copy."""

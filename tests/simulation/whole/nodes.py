@@ -25,6 +25,7 @@ from kvstore.store import Store, StoreOptions
 from tests.simulation import disk as shadows
 from tests.simulation.checks import Checker
 from tests.simulation.timeline import Mark
+from tests.simulation.whole.disk_faults import UNREADABLE_TO_UPKEEP
 from tests.simulation.whole.observer import Observer
 from tests.simulation.whole.world import Actor
 
@@ -88,6 +89,7 @@ class NodeProcess:
         self.serving = False
         self.leaving = False
         self.reopen = False  # after this life: the disk is to be opened again, not emptied
+        self.upkeep_fails = False  # the place that upkeep reads next can't be read any more
         self.observer = Observer(self)
         machine.cluster.actors.append(self.actor)
 
@@ -266,7 +268,7 @@ class NodeProcess:
             self.clock,
             passed=lambda: self.core.passed,
             damaged=damaged,
-            verify_every=VERIFY_EVERY,
+            verify_every=0.0 if self.cluster.faults.has_rare(UNREADABLE_TO_UPKEEP) else VERIFY_EVERY,
         )
 
     async def _until_over(self, service: Service) -> str | None:

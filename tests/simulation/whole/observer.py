@@ -83,7 +83,7 @@ class Observer:
 
         def watched() -> bool:
             before, purged = store.horizon, store.purged_to
-            done = maintain()
+            done = self._upkeep(maintain)
             if done and store.horizon != before:
                 self.process.note(f"has compacted its log below {store.horizon}", Mark.DISK, detail=True)
                 self.checker.count("compactions")
@@ -94,6 +94,16 @@ class Observer:
         store.get = read  # type: ignore[method-assign]
         store.get_many = read_many  # type: ignore[method-assign]
         store.maintain = watched  # type: ignore[method-assign]
+
+    def _upkeep(self, maintain: Callable[[], bool]) -> bool:
+        """A piece of it, whose next read may be one that fails; in this world nobody else reads meanwhile."""
+        process = self.process
+        files = process.machine.files
+        files.failing_reads = int(process.upkeep_fails)
+        try:
+            return maintain()
+        finally:
+            process.upkeep_fails, files.failing_reads = bool(files.failing_reads), 0
 
     def observe(self, host: Host) -> None:
         """Put the checks between the core and the shell."""
