@@ -27,6 +27,7 @@ from tests.support.workload import Report, Workload, contended_keys
 
 KEYS = 60
 LEAST_RATE = 100.0  # acknowledged writes a second before a fault
+WARM = 1.0  # seconds over which that is looked at
 FLOW_SECONDS = 60.0
 
 
@@ -57,20 +58,30 @@ class LoadOnCluster:
         self.cluster = cluster
         self.workload = workload
         self.struck = self.began = workload.clock()
+        self.has_struck = False
         self.report: Report | None = None
 
+    def _rate(self, now: float) -> float:
+        return self.workload.timeline.rate(now - WARM, now)
+
+    def _is_warm(self) -> bool:
+        return self.has_struck or self._rate(self.workload.clock()) >= 1.2 * LEAST_RATE
+
     async def flow(self, count: int = 100) -> None:
-        """Until, from now on, so many writes were acknowledged in every partition. Raises TimeoutError."""
+        """Until, from now on, so many writes were acknowledged in every partition; before the fault as fast as is asked for, too.
+
+        Raises TimeoutError.
+        """
         times = self.workload.timeline.acknowledged
         target = {p: len(times[p]) + count for p in range(self.cluster.shape.partitions)}
         async with asyncio.timeout(FLOW_SECONDS):
-            while any(len(times[p]) < n for p, n in target.items()):  # noqa: ASYNC110 - the load tells nobody
+            while any(len(times[p]) < n for p, n in target.items()) or not self._is_warm():  # noqa: ASYNC110 - the load tells nobody
                 await asyncio.sleep(0.02)
 
     def strike(self) -> None:
         """The moment of a fault; to be called just before it. Asserts that the load is what it is to be."""
-        self.struck = self.workload.clock()
-        rate = self.workload.timeline.rate(self.began, self.struck)
+        self.has_struck, self.struck = True, self.workload.clock()
+        rate = self._rate(self.struck)
         assert rate >= LEAST_RATE, f"only {rate:.0f} acknowledged writes/s before the fault"
 
     def judge(self) -> Report:
