@@ -71,7 +71,7 @@ class Lane:
     def add(self, unit: Unit, *, at_once: bool = False) -> None:
         """Take a unit; it is sent with whatever else arrives in this turn of the loop, or `at_once`."""
         self.queue.append(unit)
-        if not self._scheduled and (len(self.inflight) < self._engine.limits.batches_per_partition or self._has_full()):
+        if not self._scheduled and self._may_send():
             self.pump() if at_once else self._schedule()
 
     def add_first(self, units: Iterable[Unit]) -> None:
@@ -82,8 +82,7 @@ class Lane:
     def pump(self) -> None:
         """Send as much as may be under way."""
         self._scheduled = False
-        limit = self._engine.limits.batches_per_partition
-        while self._hold is None and (self.resend or self.queue) and (len(self.inflight) < limit or self._has_full()):
+        while self._hold is None and (self.resend or self.queue) and self._may_send():
             connection = self._connected()
             if connection is None or not connection.is_open:
                 return  # a topology, or `opened`, will pump again
@@ -92,10 +91,12 @@ class Lane:
                 return
             self._send(connection, batch)
 
-    def _has_full(self) -> bool:
-        """Whether so much waits that one more batch than usual may be under way: the next is on its way while disks sync."""
-        under_way = len(self.inflight)
-        return under_way < self._engine.limits.full_batches_per_partition and sum(map(_COUNT, self.queue)) >= _FULL
+    def _may_send(self) -> bool:
+        """Whether one more batch may be under way; more of them while so much waits: the next are on their way while disks sync."""
+        limits, under_way = self._engine.limits, len(self.inflight)
+        if under_way < limits.batches_per_partition:
+            return True
+        return under_way < limits.full_batches_per_partition and sum(map(_COUNT, self.queue)) >= _FULL
 
     def answered(self, batch: Batch, results: Sequence[ResultTuple]) -> None:
         """Take an answer."""

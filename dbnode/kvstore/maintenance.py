@@ -218,7 +218,7 @@ class Maintenance:
     def _goes(self, segment: Segment) -> bool:
         """Whether compaction takes a segment anyway, and gives its output a hint; with deletes its own says which are superseded."""
         weight = self._weights.get(segment.number)
-        return self._is_garbage(weight) and not (weight and weight.deletes)
+        return weight is not None and not weight.deletes and self._is_garbage(weight)
 
     def _is_garbage(self, weight: Weight | None) -> bool:
         return weight is not None and weight.size - weight.live >= self._options.compaction_garbage * weight.size

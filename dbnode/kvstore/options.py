@@ -25,10 +25,9 @@ class StoreOptions:
     nobody else makes.
 
     Compaction (`Store.maintain`): `compaction` False writes hints only. A run of segments is rewritten when the share
-    `compaction_garbage` of it no longer counts, reading `compaction_bytes_per_second` for each segment that waits for that or
-    for a hint (0: as fast as it goes),
-    and only while `compaction_reserve_bytes` stay free beside its output. Deletes are kept for `tombstone_ms`, by the
-    log's versions, at least.
+    `compaction_garbage` of it no longer counts, reading `compaction_bytes_per_second` for each segment that waits
+    for that or for a hint (0: as fast as it goes), and only while `compaction_reserve_bytes` stay free beside its output.
+    Deletes are kept for `tombstone_ms`, by the log's versions, at least.
     """
 
     durability: Durability = "fsync"

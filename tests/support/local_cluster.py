@@ -57,7 +57,7 @@ class LoadOnCluster:
     def __init__(self, cluster: LocalCluster, workload: Workload) -> None:
         self.cluster = cluster
         self.workload = workload
-        self.struck = self.began = workload.clock()
+        self.struck = workload.clock()
         self.has_struck = False
         self.report: Report | None = None
 
@@ -116,7 +116,7 @@ async def under_load(cluster: LocalCluster, seed: int = 1) -> AsyncIterator[Load
     running = asyncio.create_task(workload.run(stop))
     try:
         await load.flow(20)  # connections are made, maps are known
-        started = load.began = workload.clock()
+        started = workload.clock()
         yield load
         stop.set()
         await running

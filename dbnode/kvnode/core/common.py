@@ -86,6 +86,10 @@ class Common:
             self.meta = replace(self.meta, claims=(*self.meta.claims, run))
             self.emit(Persist(self.meta))
 
+    def names_as_leader(self, state: PartitionState) -> bool:
+        """Whether a state is led by this replica, in whatever run."""
+        return state.leader is not None and state.leader.replica == self.replica
+
     @property
     def outlived(self) -> bool:
         """Whether the state is led by a run of this replica of which its disk knows nothing: the disk is an old copy."""

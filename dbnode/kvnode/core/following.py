@@ -155,9 +155,8 @@ class Following:
         if welcome.parting != common.end:
             common.cut(welcome.parting)
         self.epoch, self.refused = welcome.epoch, None
-        self.known_commit = (
-            common.commit
-        )  # a leader's word is of its own log: what the last one said may not be in this one's yet
+        # A leader's word is of its own log: what the last one said may not be in this one's yet.
+        self.known_commit = common.commit
         self._ack(now)
         if self.leaving or self.broken or self.low:
             self.leave()

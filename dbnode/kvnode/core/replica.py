@@ -46,8 +46,8 @@ class Replica(Facts):
         self.started_until = self.bound_until = now + timing.lease * (1 + 2 * timing.clock_rate_error)
         # The run before this one led the epoch on disk, and so promised nothing to another; else whom it may have.
         found = meta.state
-        led = found is not None and found.leader is not None and found.leader.replica == config.me.replica
-        self.led_before = found.epoch if found is not None and led and meta.accepted_epoch == found.epoch else -1
+        led = found is not None and self.common.names_as_leader(found) and meta.accepted_epoch == found.epoch
+        self.led_before = found.epoch if found is not None and led else -1
         self.promised_before = found.leader if found is not None and self.led_before < 0 else None
         self._judge_disk()
         self._handlers: dict[type[Any], Callable[[Any, float], None]] = {
@@ -126,7 +126,7 @@ class Replica(Facts):
 
     def _lead(self, state: PartitionState, was: PartitionState | None, now: float) -> None:
         self.common.accept_epoch(state.epoch)
-        led = was is not None and was.leader is not None and was.leader.replica == self.common.replica
+        led = was is not None and self.common.names_as_leader(was)
         restarted = (led or self.led_before >= 0) and self.following.promised_to is None
         self.leading = Leading(self.common, state, now, restarted=restarted)
         self._become(Role.LEADER, state.epoch)

@@ -7,7 +7,7 @@ partition 1 is there, too. Every invariant is watched, and at the end all is hea
 import asyncio
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, NamedTuple
+from typing import TYPE_CHECKING
 
 from tests.simulation.record import UNEXPECTED
 from tests.simulation.schedule import CALM, Options
@@ -20,7 +20,6 @@ from tests.support.history import Kind, Result
 from tests.support.workload import Answer
 
 if TYPE_CHECKING:
-    from tests.simulation.disk import Disk, DiskCopy
     from tests.simulation.whole.cluster import Partition
     from tests.simulation.whole.machines import Machine
 
@@ -44,14 +43,6 @@ class Scenario:
     def options(self, seed: int = 1) -> Options:
         """A run in which nothing else happens. The seed gives who leads at first, requests, sizes and delays."""
         return Options(seed, self.replicas, world="whole", calm=frozenset(CALM), scenario=self.name)
-
-
-class Copy(NamedTuple):
-    """A copy of a disk, and what the checks know of it."""
-
-    files: FaultyFiles
-    disk: "Disk"
-    kept: "DiskCopy"
 
 
 class ByHand(DirectClient):
@@ -148,10 +139,12 @@ class Script:
         what = f"in sync are {', '.join(sorted(pods))}"
         await self._until(what, lambda: {r.pod for r in self.partition.state.in_sync} == pods, within)
 
-    async def all_in_sync(self, *machines: "Machine", within: float = SOON) -> None:
-        """Wait until these are in sync, and there are no others."""
+    async def all_in_sync(self, *machines: "Machine", epoch: int | None = None, within: float = SOON) -> None:
+        """Wait until these are in sync, and there are no others; leadership has not moved from this epoch, if one is said."""
         await self.in_sync(*machines, within=within)
         self.expect("these are all", set(self.partition.machines) == {m.pod for m in machines})
+        if epoch is not None:
+            self.expect(f"nothing has moved from epoch {epoch}", self.epoch() == epoch)
 
     async def incarnation(self, machine: "Machine", number: int, within: float = SOON) -> None:
         """Wait until it is in sync as its n-th incarnation: 1 until its disk is emptied."""
@@ -381,17 +374,16 @@ class Script:
                 disk.destroyed = True
         machine.files = FaultyFiles()
 
-    def copy(self, machine: "Machine") -> Copy:
-        """What is durable on its disk now."""
+    async def turn_back(self, machine: "Machine", *, writes: int) -> None:
+        """Its disk is copied; when so many writes more are acknowledged it is killed, and the copy takes the disk's place."""
         self._note(f"the disk of {machine.pod} is copied")
         disk = self._process(machine).disk
-        return Copy(machine.files.copy(), disk, disk.copy())
-
-    def put_in(self, machine: "Machine", copy: Copy) -> None:
-        """The copy takes the place of the disk of a machine that is down."""
-        self._note(f"{machine.pod} has its disk of before: its log ends at {copy.kept.log[-1].end.index}")
-        machine.files = copy.files
-        self.partition.checker.put_back(copy.disk, copy.kept)
+        files, kept = machine.files.copy(), disk.copy()
+        await self.acknowledges(writes)
+        self.kill(machine)
+        self._note(f"{machine.pod} has its disk of before: its log ends at {kept.log[-1].end.index}")
+        machine.files = files
+        self.partition.checker.put_back(disk, kept)
 
     def slow(self, machine: "Machine", seconds: float) -> None:
         """From now on its syncs take so long at most; 0: as usual."""
