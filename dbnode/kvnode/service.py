@@ -279,7 +279,7 @@ class Service:
             )
             return Outcome(Code.RESOURCE_EXHAUSTED, message=text)
         if self.disk_full:
-            return Outcome(Code.RESOURCE_EXHAUSTED, message="the leader's disk is nearly full; reads go on")
+            return _DISK_FULL
         return None
 
     def _answer_repeat(self, request: Request, pair: tuple[bytes, int], answer: Answer) -> bool:
@@ -328,6 +328,9 @@ class Service:
             return
         if not self._core.accepting:
             self._refuse_queue(self._reads.not_serving("writes"))
+            return
+        if self.disk_full:
+            self._refuse_queue(_DISK_FULL)
             return
         first = self._core.end.index + 1
         batch = self._evaluation.begin(self._core.epoch, first, self._core.commit)
@@ -380,7 +383,9 @@ class Service:
             self._schedule()
 
     def written(self) -> None:
-        """Make a batch of what came while the log's thread was at work."""
+        """Make a batch of what came while the log's thread was at work; of nothing more if that found no room."""
+        if self._store.short_of_room:
+            self.disk_full = True
         if self._queue:
             self._schedule()
 
@@ -439,6 +444,7 @@ def _are_reads(operations: Sequence[Operation]) -> bool:
 
 
 _NO_MAP = Outcome(Code.UNAVAILABLE, message="this node does not know the map yet; try again")
+_DISK_FULL = Outcome(Code.RESOURCE_EXHAUSTED, message="the leader's disk is nearly full; reads go on")
 _TOO_LATE = Outcome(Code.DEADLINE_EXCEEDED, message="the deadline passed before the write was begun")
 _TOO_FEW_HAVE_IT = Outcome(
     Code.OUTCOME_UNKNOWN, message="fewer than minInSync replicas have the write; it may or may not survive"

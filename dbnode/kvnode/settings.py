@@ -9,6 +9,8 @@ from kvcommon.settings import Settings
 from kvresp.connection import MAX_CLIENTS
 from kvstore.options import StoreOptions
 
+BALLAST_SHARE = 8  # the share of the least free space that is kept back for writes under way when it is used up
+
 
 class NodeSettings(Settings):
     """A database node of KVCluster: one replica of one partition."""
@@ -80,6 +82,7 @@ class NodeSettings(Settings):
             compaction_garbage=self.compaction_garbage,
             compaction_bytes_per_second=self.compaction_rate,
             tombstone_ms=int(self.tombstone_retention * 1000),
+            ballast_bytes=(self.min_free_mib << 20) // BALLAST_SHARE,
         )
 
     @property

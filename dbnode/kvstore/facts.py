@@ -121,6 +121,11 @@ class Facts:
         return self._home.files.free_bytes(self._home.path)
 
     @property
+    def short_of_room(self) -> bool:
+        """Whether a write has needed the room kept back, and there is not that much again. Any thread may ask."""
+        return self._home.ballast.short
+
+    @property
     def progress(self) -> Progress:
         """What `maintain` has done, and is doing. Any thread may ask."""
         return self._maintenance.progress

@@ -89,6 +89,9 @@ class Files(Protocol):
         ...
 
     def free_bytes(self, path: Path) -> int: ...
+    def allocate(self, path: Path, size: int) -> None:
+        """Have a file take so many bytes of room, whatever it holds; made if it is missing. Nothing of it is durable."""
+        ...
 
 
 class OsFile:
@@ -207,6 +210,16 @@ class OsFiles:
     def free_bytes(self, path: Path) -> int:
         stat = os.statvfs(path)
         return stat.f_bavail * stat.f_frsize
+
+    def allocate(self, path: Path, size: int) -> None:
+        fd = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o640)
+        try:
+            os.posix_fallocate(fd, 0, size)
+        except OSError:
+            path.unlink()
+            raise
+        finally:
+            os.close(fd)
 
 
 def read_file(files: Files, path: Path) -> bytes | None:

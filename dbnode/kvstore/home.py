@@ -6,6 +6,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+from kvstore.ballast import Ballast
 from kvstore.errors import CorruptionError
 from kvstore.files import Files, Lock
 from kvstore.hint import SUFFIX as HINT_SUFFIX
@@ -19,10 +20,11 @@ from kvstore.segment import SUFFIX
 class Home:
     """The locked directory. Any thread may call `save` and `save_horizon`, the rest whoever owns the log's files."""
 
-    def __init__(self, files: Files, path: Path, meta: Meta, lock: Lock) -> None:
+    def __init__(self, files: Files, path: Path, meta: Meta, lock: Lock, ballast: Ballast) -> None:
         """For `enter` only."""
         self.files = files
         self.path = path
+        self.ballast = ballast
         self.meta = meta
         """What `meta` holds, as last written."""
         self.epochs: tuple[EpochStart, ...] = ()
@@ -34,7 +36,15 @@ class Home:
 
     @classmethod
     def enter(
-        cls, files: Files, path: Path, *, cluster_id: str, partition: int, pod: str, new_incarnation: Callable[[], str]
+        cls,
+        files: Files,
+        path: Path,
+        *,
+        cluster_id: str,
+        partition: int,
+        pod: str,
+        new_incarnation: Callable[[], str],
+        ballast_bytes: int,
     ) -> "Home":
         """Lock the directory and learn whose it is; make it ours if it is nobody's.
 
@@ -52,7 +62,9 @@ class Home:
         except BaseException:
             lock.release()
             raise
-        return cls(files, path, meta, lock)
+        ballast = Ballast(files, path, ballast_bytes)
+        ballast.hold()
+        return cls(files, path, meta, lock, ballast)
 
     def begin_run(self, boot_id: str, *, synced: bool, new_incarnation: Callable[[], str]) -> bool:
         """Note what this run will do; whether the incarnation is a new one because the last run didn't survive (rule 11).
@@ -78,7 +90,7 @@ class Home:
         """Change fields of `meta`; durable when it returns. Raises OSError, or TypeError for what isn't JSON."""
         with self._saving:
             meta = replace(self.meta, **changes)
-            write_meta(self.files, self.path, meta)
+            self.ballast.write(write_meta, self.files, self.path, meta)
             self.meta = meta
 
     def save_state(self, state: Mapping[str, Any]) -> None:
@@ -93,7 +105,7 @@ class Home:
     def save_epochs(self, epochs: tuple[EpochStart, ...]) -> None:
         """Change the epoch table, if it is another; durable when it returns. Raises OSError."""
         if epochs != self.epochs:
-            write_epochs(self.files, self.path, epochs)
+            self.ballast.write(write_epochs, self.files, self.path, epochs)
             self.epochs = epochs
 
     def load_horizon(self) -> Horizon:
@@ -106,7 +118,7 @@ class Home:
         with self._saving:
             joined = self.horizon.joined(horizon)
             if joined != self.horizon:
-                write_horizon(self.files, self.path, joined)
+                self.ballast.write(write_horizon, self.files, self.path, joined)
                 self.horizon = joined
 
     def wipe(self, incarnation: str) -> None:

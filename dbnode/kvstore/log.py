@@ -12,6 +12,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
 
+from kvstore.ballast import Ballast
 from kvstore.batch import BatchHeader, Record, RecordType, batch_behind, decode_record
 from kvstore.errors import BatchBoundaryError, CorruptionError
 from kvstore.files import Files, is_full
@@ -44,8 +45,12 @@ class Log:
         segments: Sequence[Segment] = (),
         *,
         preallocate_bytes: int = 0,
+        ballast: Ballast | None = None,
     ) -> None:
-        """`preallocate_bytes`: zeros that are written behind the end, each time that those before are used up."""
+        """`preallocate_bytes`: zeros that are written behind the end, each time that those before are used up.
+
+        `ballast` is given up before a write of batches fails for want of room.
+        """
         if not HEADER_BYTES < segment_bytes <= MAX_SEGMENT_BYTES:
             msg = f"segment_bytes is {segment_bytes}; it must be above {HEADER_BYTES} and at most {MAX_SEGMENT_BYTES}"
             raise ValueError(msg)
@@ -53,6 +58,7 @@ class Log:
         self._directory = directory
         self._limit = segment_bytes
         self._ahead = preallocate_bytes
+        self._ballast = ballast or Ballast(files, directory, 0)
         self._segments = tuple(segments)  # ascending; replaced, never changed, so that readers need no lock
         self._by_number = {s.number: s for s in segments}
         self._next_number = max(self._by_number, default=-1) + 1
@@ -87,7 +93,7 @@ class Log:
     def _append(self, segment: Segment | None, parts: list[bytes], size: int, *, sync: bool) -> None:
         if segment is None or not parts:
             return
-        segment.file.write(parts[0] if len(parts) == 1 else b"".join(parts), segment.size)
+        self._ballast.write(segment.file.write, parts[0] if len(parts) == 1 else b"".join(parts), segment.size)
         if sync:
             if size > segment.allocated:
                 self._allocate(segment, size)
@@ -122,8 +128,8 @@ class Log:
         self.seal(sync=sync)
         first = batch.header.first
         path = self._directory / segment_name(first)
-        file = self._files.open(path, create=True)
-        file.write(segment_header(first), 0)
+        file = self._ballast.write(self._files.open, path, create=True)
+        self._ballast.write(file.write, segment_header(first), 0)
         if sync:
             file.sync()
             self._files.sync_directory(self._directory)

@@ -21,8 +21,8 @@ class StoreOptions:
 
     `durability`: "fsync" syncs every flush; "memory" only writes (rule 11). `read_cache_bytes`: how much of the newest
     batches stays in memory for followers; `record_cache_bytes`: how much of what was read. `preallocate_bytes`: zeros
-    written ahead of the log's end, so that most syncs change bytes in place; 0: none. `new_incarnation` makes an id that
-    nobody else makes.
+    written ahead of the log's end, so that most syncs change bytes in place; 0: none. `ballast_bytes`: room kept back for
+    writes that find none otherwise; 0: none (a node keeps some, by its settings). `new_incarnation` makes an id that nobody else makes.
 
     Compaction (`Store.maintain`): `compaction` False writes hints only. A run of segments is rewritten when the share
     `compaction_garbage` of it no longer counts, reading `compaction_bytes_per_second` for each segment that waits
@@ -33,6 +33,7 @@ class StoreOptions:
     durability: Durability = "fsync"
     segment_bytes: int = SEGMENT_BYTES
     preallocate_bytes: int = PREALLOCATE_BYTES
+    ballast_bytes: int = 0
     read_cache_bytes: int = READ_CACHE_BYTES
     record_cache_bytes: int = RECORD_CACHE_BYTES
     compaction: bool = True

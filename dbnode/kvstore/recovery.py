@@ -10,6 +10,7 @@ from typing import Protocol
 
 import structlog
 
+from kvstore.ballast import Ballast
 from kvstore.batch import check_batch, check_records
 from kvstore.errors import CorruptionError, FormatVersionError
 from kvstore.files import Files, unreadable_is_damaged
@@ -139,7 +140,7 @@ class _Recovery:
         if not may_be_torn and offset == segment.start:
             raise CorruptionError(name, offset, "a segment without batches before the last one")
 
-    def repair(self, segment_bytes: int, preallocate_bytes: int) -> Log:
+    def repair(self, segment_bytes: int, preallocate_bytes: int, ballast: Ballast | None) -> Log:
         """Cut what is torn, remove what is left over, then make sure that what is left is on the disk."""
         for path in self.leftovers:
             self.files.remove(path)
@@ -150,13 +151,20 @@ class _Recovery:
             self.files.remove(segment.path)
         elif segments and segments[-1].size < segments[-1].file.size():
             segments[-1].file.truncate(segments[-1].size)
-        recovered = Log(self.files, self.directory, segment_bytes, segments, preallocate_bytes=preallocate_bytes)
-        recovered.sync()
-        return recovered
+        files, directory = self.files, self.directory
+        log = Log(files, directory, segment_bytes, segments, preallocate_bytes=preallocate_bytes, ballast=ballast)
+        log.sync()
+        return log
 
 
 def recover(
-    files: Files, directory: Path, segment_bytes: int, visitor: Visitor, *, preallocate_bytes: int = 0
+    files: Files,
+    directory: Path,
+    segment_bytes: int,
+    visitor: Visitor,
+    *,
+    preallocate_bytes: int = 0,
+    ballast: Ballast | None = None,
 ) -> Recovered:
     """The directory's log, synced (rule 3).
 
@@ -167,7 +175,8 @@ def recover(
     recovery = _Recovery(files, directory, visitor)
     try:
         recovery.read()
-        return Recovered(recovery.repair(segment_bytes, preallocate_bytes), recovery.torn, tuple(recovery.hinted))
+        found = recovery.repair(segment_bytes, preallocate_bytes, ballast)
+        return Recovered(found, recovery.torn, tuple(recovery.hinted))
     except BaseException:
         for segment in recovery.segments:
             segment.file.close()

@@ -72,7 +72,11 @@ class Store(Facts):
     def _reset(self) -> None:
         options = self._options
         self._log = Log(
-            self._home.files, self._home.path, options.segment_bytes, preallocate_bytes=options.preallocate_bytes
+            self._home.files,
+            self._home.path,
+            options.segment_bytes,
+            preallocate_bytes=options.preallocate_bytes,
+            ballast=self._home.ballast,
         )
         self._queue = Handover()
         self._recent = RecentBatches(self._options.read_cache_bytes)
@@ -130,6 +134,7 @@ class Store(Facts):
             partition=partition,
             pod=pod,
             new_incarnation=options.new_incarnation,
+            ballast_bytes=options.ballast_bytes,
         )
         try:
             store = cls(home, options)
@@ -333,9 +338,11 @@ class Store(Facts):
     def maintain(self) -> bool:
         """Do the next piece of work on the log: a hint, or a compaction; whether there was any. For one worker thread.
 
+        Room is kept back again if a write has needed it and there is some.
         Raises CorruptionError (the replica must be rebuilt), StoreFailedError, StoreClosedError; OSError if the disk
         has no room, for instance: nothing was changed, try again later.
         """
+        self._home.ballast.hold()
         return bool(self._do_maintenance(Maintenance.step))
 
     def verify(self) -> int:
@@ -420,7 +427,12 @@ class Store(Facts):
         opening = Opening(home.path, epochs, self._applier)
         options = self._options
         found = recover(
-            home.files, home.path, options.segment_bytes, opening, preallocate_bytes=options.preallocate_bytes
+            home.files,
+            home.path,
+            options.segment_bytes,
+            opening,
+            preallocate_bytes=options.preallocate_bytes,
+            ballast=home.ballast,
         )
         self._log, self.torn_bytes = found.log, found.torn
         self._end, self._highest_version = opening.end, opening.highest_version

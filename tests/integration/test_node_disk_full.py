@@ -13,6 +13,7 @@ from tests.support.node_cluster import NodeCluster, node_cluster
 
 MIB = 1 << 20
 SMALL = 8 * MIB  # as long as the test wants it so
+WITH_BALLAST = StoreOptions(preallocate_bytes=0, ballast_bytes=MIB)
 EXACT = StoreOptions(preallocate_bytes=0)  # a write finds no zeros to go into
 
 
@@ -61,6 +62,30 @@ async def test_a_leader_refuses_writes_before_its_disk_is_full(tmp_path: Path, r
         assert (await stub.Get(kv_pb2.GetRequest(key=b"k0"), timeout=5)).value == bytes(100_000)
         nodes.files[leader].capacity = SMALL
         await write(nodes, 1)
+        after = await nodes.all_in_sync()
+        assert (after.epoch, after.leader) == (before.epoch, before.leader), "nobody was to be replaced"
+
+
+@pytest.mark.parametrize("replicas", [3, 1])
+async def test_a_leader_whose_write_finds_no_space_gives_up_its_ballast(tmp_path: Path, replicas: int) -> None:
+    """It happened too fast for it to see: that write is done all the same, later ones are refused, reads go on."""
+    disks = small_disks(*(f"c-p0-{i}" for i in range(replicas)))
+    async with node_cluster(tmp_path, replicas, files=disks, options=WITH_BALLAST) as nodes:
+        await write(nodes, 0)
+        before = await nodes.all_in_sync()
+        leader = await nodes.leader()
+        stub = await nodes.kv(leader)
+        disk = nodes.files[leader]
+        disk.told_free = SMALL  # nobody sees it coming
+        disk.capacity = SMALL - disk.room + 1000
+        await write(nodes, 1)
+        assert "disk is nearly full" in str((await refused(nodes, leader)).details())
+        for n in range(2):
+            assert (await stub.Get(kv_pb2.GetRequest(key=b"k%d" % n), timeout=5)).value == bytes(100_000)
+        disk.told_free = None
+        await told(nodes, leader, "DiskFull: ")
+        disk.capacity = SMALL
+        await write(nodes, 2)
         after = await nodes.all_in_sync()
         assert (after.epoch, after.leader) == (before.epoch, before.leader), "nobody was to be replaced"
 

@@ -39,6 +39,31 @@ with run_folder() as folder:
 """
 REAL = ["still emptied True", "after a loss of power ['synced']", "goes on"]
 
+FULL = """
+from kvstore.batch import encode_batch
+from kvstore.store import Store, StoreOptions
+from tests.torture.disks import FOLDER, best_disk, run_folder
+
+def append(store, index, size):
+    store.append(encode_batch(1, index, 0, [(1, b"key", bytes(size), index, index)]))
+    store.flush()
+    store.commit(index)
+
+kind, why = best_disk(namespaces=True)
+with run_folder() as folder:
+    disk = kind(folder / FOLDER / "n0")
+    options = StoreOptions(ballast_bytes=4 << 20)
+    with Store.open(disk.folder / "data", cluster_id="c", partition=0, options=options) as store:
+        append(store, 1, 1000)
+        disk.fill(0)
+        print(store.short_of_room, store.free_bytes < 100_000)
+        append(store, 2, 3 << 19)
+        store.save_state({"a": "b"})
+        print(store.short_of_room, store.get(b"key").version, store.maintain(), store.short_of_room)
+        disk.empty()
+        print(store.maintain(), store.short_of_room)
+"""
+
 
 def test_each_fault_of_a_disk_does_what_it_says(tmp_path: Path) -> None:
     """Full, emptied; with ext4 also: what was not synced is gone with the power; a hang ends."""
@@ -46,12 +71,29 @@ def test_each_fault_of_a_disk_does_what_it_says(tmp_path: Path) -> None:
     if obstacle:  # torture runs without disks then, and says so
         assert "run as root" in obstacle or "not found" in obstacle
         return
-    (tmp_path / "trial.py").write_text(TRIAL)
-    command = [*sandbox.unshare(), sys.executable, str(tmp_path / "trial.py")]
-
-    done = subprocess.run(command, capture_output=True, text=True, check=False, env={**os.environ, "PYTHONPATH": "."})
-
-    assert done.returncode == 0, done.stderr
-    kind, *told = done.stdout.splitlines()
-    assert told == ["full True", "emptied True"] * 3 + REAL * kind.startswith("Ext4Disk"), done.stdout
+    kind, *told = _run(tmp_path, TRIAL)
+    assert told == ["full True", "emptied True"] * 3 + REAL * kind.startswith("Ext4Disk")
     assert kind == "Ext4Disk " or kind.startswith("MemoryDisk no file can be mounted as ext4"), kind
+
+
+def test_a_store_on_a_full_disk_writes_into_the_room_it_kept_back(tmp_path: Path) -> None:
+    """The file system gives it what the ballast had, at once; and the ballast is there again when there is room."""
+    if sandbox.obstacle():
+        return
+    assert [line for line in _run(tmp_path, FULL) if "[" not in line] == [
+        "False True",
+        "True 2 False True",
+        "False False",
+    ]
+
+
+def _run(folder: Path, trial: str) -> list[str]:
+    """The lines that a script prints in a sandbox."""
+    script = folder / "trial.py"
+    script.write_text(trial)
+    command = [*sandbox.unshare(), sys.executable, str(script)]
+    done = subprocess.run(
+        command, capture_output=True, text=True, check=False, env=os.environ | {"PYTHONPATH": os.pathsep.join(sys.path)}
+    )
+    assert done.returncode == 0, done.stderr
+    return done.stdout.splitlines()

@@ -231,7 +231,7 @@ class FaultyFiles:
     def write_step(self, grows: int) -> int:
         """By how much of `grows` bytes a file can grow."""
         self.step("write")
-        grows, room = max(0, grows), self._room()
+        grows, room = max(0, grows), self.room
         if grows > room and not self.may_fail("there is no room"):
             self.capacity = None
             return grows
@@ -323,9 +323,22 @@ class FaultyFiles:
         return FaultyLock(self, path, self.boot)
 
     def free_bytes(self, path: Path) -> int:
-        return self._room() if self.told_free is None else self.told_free
+        return self.room if self.told_free is None else self.told_free
 
-    def _room(self) -> int:
+    def allocate(self, path: Path, size: int) -> None:
+        self.step("allocate")
+        inode = self.seen.get(path) or Inode()
+        grows = size - len(inode.data)
+        if grows > self.room:
+            raise OSError(errno.ENOSPC, "No space left on device")
+        inode.data.extend(bytes(max(0, grows)))
+        if path not in self.seen:
+            self.seen[path] = inode
+            self.changed.add(path)
+
+    @property
+    def room(self) -> int:
+        """Bytes by which files can grow."""
         return (1 << 40) if self.capacity is None else self.capacity - sum(self.sizes())
 
 

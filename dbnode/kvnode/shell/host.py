@@ -373,6 +373,8 @@ class Host:
 
     def _written(self, end: Position) -> None:
         self.step(ev.Written(end))
+        if self.store.short_of_room:
+            self.step(ev.DiskSpace(low=True))
         if self.watcher is not None:
             self.watcher.written()
 

@@ -195,6 +195,7 @@ def _sizes(record: Record) -> dict[str, int]:
         "tombstone_ms": rng.choice([0, 0, 500]),
         "compaction_bytes_per_second": 0,
         "compaction_reserve_bytes": 0,
+        "ballast_bytes": record.stream("ballast").choice([0, 3000]),
     }
 
 

@@ -13,6 +13,9 @@ if TYPE_CHECKING:
     from tests.simulation.whole.cluster import Partition, WholeCluster
 
 
+BALLAST_BYTES = 20_000
+
+
 class Machine:
     """What outlives a process."""
 
@@ -30,6 +33,9 @@ class Machine:
             self.caches = {"read_cache_bytes": 1, "record_cache_bytes": 0}
         self.slow_disk = 0.0  # seconds that a sync may take at most, above the usual
         self.least_free = 0  # bytes that a leader keeps free on its disk; 0: none looks
+        self.ballast = 0  # bytes that its store keeps back, which half of all do
+        if self.loop.stream(f"ballast of {pod}").random() < 0.5:
+            self.ballast, self.least_free = BALLAST_BYTES, 1
         self.incarnations = 0
         self.runs = 0
         self.boots = 1

@@ -161,6 +161,7 @@ class NodeProcess:
                 durability=cluster.durability,
                 segment_bytes=cluster.segment_bytes,
                 **machine.caches,
+                ballast_bytes=machine.ballast,
                 compaction_bytes_per_second=0,
                 compaction_reserve_bytes=0,
                 tombstone_ms=0,

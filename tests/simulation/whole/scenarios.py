@@ -204,6 +204,41 @@ async def leader_has_a_full_disk(s: Script) -> None:
 
 
 @scenario
+async def leader_has_no_room_but_its_ballast(s: Script) -> None:
+    """Its disk was full before it could see that: the write that met it is done all the same; no others, and nothing fails."""
+    s.keep_no_room(ballast=True)
+    a, b, c = await s.begin()
+    s.fill(a, left=10)
+    await s.has_used_its_ballast(a)
+    refused = await s.write()
+    s.expect("the client is told why", "the leader's disk is nearly full; reads go on" in refused.reason)
+    s.expect("reads go on", s.done(await s.read()))
+    await s.nothing_for(3.0)
+    s.make_room(a)
+    await s.acknowledges(10)
+    await s.all_in_sync(a, b, c, epoch=1)
+    await s.leads(a, epoch=1)
+
+
+@scenario
+async def no_disk_has_room_but_its_ballast(s: Script) -> None:
+    """As when all share one: nobody leaves or fails, reads go on, and writes when there is room."""
+    s.keep_no_room(ballast=True)
+    a, b, c = await s.begin()
+    for machine in (a, b, c):
+        s.fill(machine, left=10)
+    await s.has_used_its_ballast(a)
+    await s.wait(1.5)
+    await s.nothing_for(5.0)
+    s.expect("reads go on", s.done(await s.read()))
+    for machine in (a, b, c):
+        s.make_room(machine)
+    await s.acknowledges(10)
+    await s.all_in_sync(a, b, c, epoch=1)
+    await s.leads(a, epoch=1)
+
+
+@scenario
 async def leader_has_no_room_and_all_others_die(s: Script) -> None:
     """A write of it fails; nobody else is left to lead. What it holds is known: with room it opens its disk again, and leads."""
     s.keep_no_room()

@@ -14,6 +14,7 @@ from tests.simulation.schedule import CALM, Options
 from tests.simulation.timeline import Mark, describe_state
 from tests.simulation.whole.clients import NOW, Ask, DirectClient
 from tests.simulation.whole.cluster import WholeCluster
+from tests.simulation.whole.machines import BALLAST_BYTES
 from tests.simulation.whole.nodes import NodeProcess
 from tests.support.faulty_files import FaultyFiles
 from tests.support.history import Kind, Result
@@ -68,7 +69,7 @@ class Scripted(WholeCluster):
         self.by_hand = ByHand(self, len(self.clients))
         self.clients.append(self.by_hand)
         for machine in self.machines.values():
-            machine.least_free = 1 << 20
+            machine.least_free, machine.ballast = 1 << 20, BALLAST_BYTES
 
     async def _trouble(self) -> None:
         await self._events(Script(self))
@@ -157,6 +158,11 @@ class Script:
     async def fails(self, machine: "Machine", within: float = SOON) -> None:
         """Wait until it has met a failure of its disk."""
         await self._until(f"the disk of {machine.pod} has failed", lambda: self._process(machine).disk_failed, within)
+
+    async def has_used_its_ballast(self, machine: "Machine", within: float = SOON) -> None:
+        """Wait until a write of it has found no other room."""
+        used = f"{machine.pod} has used its ballast"
+        await self._until(used, lambda: self._process(machine).host.store.short_of_room, within)
 
     async def has_written(self, machine: "Machine", epoch: int, within: float = SOON) -> None:
         """Wait until its log ends durably in this epoch."""
@@ -336,10 +342,10 @@ class Script:
 
     # --- disks -------------------------------------------------------------------------------------------------------
 
-    def keep_no_room(self) -> None:
-        """No writes are refused before a disk is full to the last bytes; to be said before anything runs."""
+    def keep_no_room(self, *, ballast: bool = False) -> None:
+        """No writes are refused before a disk is full to the last bytes, or to the ballast; to be said before anything runs."""
         for machine in self.partition.machines.values():
-            machine.least_free = 1
+            machine.least_free, machine.ballast = 1, BALLAST_BYTES if ballast else 0
 
     def fill(self, machine: "Machine", left: int = 100_000) -> None:
         """Its disk has so many bytes left, until `make_room`."""
