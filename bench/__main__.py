@@ -32,6 +32,7 @@ from bench.ours import one_partition
 from bench.plan import FULL, QUICK, Plan
 from bench.redis_peer import RedisPy, find_redis, redis_server
 from bench.report import as_json, markdown, put_into
+from bench.sketch import sketch
 from bench.steps import steps
 from bench.throughput import all_batches, all_gets, all_puts, by_column, fill_all
 from bench.unary_ways import UnaryWays, unary_ways
@@ -89,6 +90,7 @@ async def throughput(names: Sequence[str], folder: Path, plan: Plan, say: Say, i
             await build(folder),
             etcd.address if etcd else None,
             redis_port,
+            await stack.enter_async_context(sketch(folder / "sketch")),
             unary.others,
             unary.bare,
         )

@@ -13,6 +13,7 @@ from bench.redis_peer import redis_benchmark
 
 KEYS = 6400  # what redis-benchmark chooses from; as many as the Python load's
 PIPELINE = 16
+SKETCH_ROW = "the sketch: replicated and synced, nothing more"
 EACH_ETCD = "etcd, its own client (Go), a connection each"  # as many as a client of the Redis protocol has
 
 
@@ -26,13 +27,15 @@ class Native:
     program: Path | None  # the Go client
     etcd: str | None
     redis: int | None
+    sketch: int | None = None
     others: tuple[tuple[str, str], ...] = ()  # name and address of other ways to the cluster
     bare: tuple[tuple[str, str], ...] = ()  # name and address of servers with nothing behind them
 
 
 def _redis(to: Native, plan: Plan, command: str, unit: str) -> list[Series]:
     series: list[Series] = []
-    ports = [("KVCluster, Redis door", to.our_redis)] + ([("Redis, one server", to.redis)] if to.redis else [])
+    peers = (("KVCluster, Redis door", to.our_redis), ("Redis, one server", to.redis), (SKETCH_ROW, to.sketch))
+    ports = [(row, port) for row, port in peers if port is not None]
     for row, port in ports:
         go = partial(redis_benchmark, port, command, seconds=plan.seconds, value_bytes=plan.value_bytes, keys=KEYS)
         series += [Series(row, _callers(n), unit, partial(go, n)) for n in plan.tasks]
