@@ -39,10 +39,15 @@ class Ballast:
         """Keep the room back, if it is still kept back since the last run, or if there is as much once more beside it."""
         if not self.short:
             return
-        with self._changing, contextlib.suppress(OSError):  # asked again soon
-            if self._is_there() or self._files.free_bytes(self._path.parent) >= 2 * self._size:
-                self._files.allocate(self._path, self._size)
-                self._held = True
+        with self._changing:
+            try:
+                if self._is_there() or self._files.free_bytes(self._path.parent) >= 2 * self._size:
+                    self._files.allocate(self._path, self._size)
+                    self._held = True
+            except OSError as e:
+                if not is_full(e):  # it will not be otherwise later: a full disk then fails a write
+                    log.warning("no room can be kept back on this disk", file=str(self._path), error=str(e))
+                    self._size = 0
 
     def _is_there(self) -> bool:
         try:
@@ -72,8 +77,8 @@ class Ballast:
         with self._changing:
             if not self._held:
                 return  # another thread's write needed it, too
-            self._held = False
             log.warning("the disk is full: the room that was kept back is used now", file=str(self._path))
             with contextlib.suppress(OSError):  # whether there is room now, the write tells
                 self._files.remove(self._path)
                 self._files.sync_directory(self._path.parent)
+            self._held = False  # not before: whose write fails meanwhile is to wait here

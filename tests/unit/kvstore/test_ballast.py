@@ -80,6 +80,20 @@ def test_what_the_last_run_kept_back_is_kept_back_still_on_a_full_disk(tmp_path:
     assert not again.short
 
 
+def test_a_disk_on_which_no_room_can_be_kept_back_has_none_and_is_not_short(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    files = FaultyFiles()
+
+    def refuses(path: Path, size: int) -> None:
+        raise OSError(errno.EOPNOTSUPP, "Operation not supported")
+
+    monkeypatch.setattr(files, "allocate", refuses)
+    ballast = Ballast(files, tmp_path, BYTES)
+    ballast.hold()
+    assert not ballast.short
+
+
 def test_a_store_on_a_full_disk_ends_what_was_begun_and_is_short_of_room_until_there_is_some() -> None:
     """Batches that need a segment, the epochs' file and the state; then the ballast is used up, which fails as ever."""
     files = FaultyFiles()
