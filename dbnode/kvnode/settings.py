@@ -4,7 +4,15 @@ from typing import Literal
 
 from pydantic import Field
 
-from kvcommon.numbers import GRPC_PORT, HTTP_PORT, PIPELINE_PORT, REPLICATION_PORT, SEGMENT_BYTES, Timing
+from kvcommon.numbers import (
+    GRPC_PORT,
+    HTTP_PORT,
+    MIN_FREE_MIB,
+    PIPELINE_PORT,
+    REPLICATION_PORT,
+    SEGMENT_BYTES,
+    Timing,
+)
 from kvcommon.settings import Settings
 from kvresp.connection import MAX_CLIENTS
 from kvstore.options import StoreOptions
@@ -63,7 +71,7 @@ class NodeSettings(Settings):
         description="seconds of silence after which a follower is dropped",
     )
     min_free_mib: int = Field(
-        default=256,
+        default=MIN_FREE_MIB,
         ge=1,
         description="MiB of free disk below which a leader refuses writes; a follower leaves at a quarter",
     )

@@ -10,7 +10,8 @@ from typing import Annotated, Any, Literal
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, StringConstraints, ValidationError, model_validator
 
 from kvcommon.errors import ConfigurationError
-from kvcommon.numbers import default_min_in_sync
+from kvcommon.numbers import MIN_FREE_MIB, MIN_VOLUME_MIB, default_min_in_sync
+from kvoperator.quantity import parse_quantity
 
 QUANTITY_PATTERN = r"^[0-9]+(\.[0-9]+)?(m|k|M|G|T|P|E|Ki|Mi|Gi|Ti|Pi|Ei)?$"
 HOSTS_PATTERN = r"^[^,:/\s]+:[0-9]+(,[^,:/\s]+:[0-9]+)*$"
@@ -64,6 +65,13 @@ _GROW_ONLY = rule(
     "quantity(self.size).compareTo(quantity(oldSelf.size)) >= 0",
     "size: a volume can't shrink; ask for the same size or a larger one",
 )
+_MIN_SIZE = f"{MIN_VOLUME_MIB}Mi"
+_TOO_SMALL = (
+    f"a node takes no write while less than {MIN_FREE_MIB}Mi of its volume are free; ask for {_MIN_SIZE} or more"
+)
+_LARGE_ENOUGH = rule(
+    f"quantity(self.size).compareTo(quantity('{_MIN_SIZE}')) >= 0", f"storage.size is too small: {_TOO_SMALL}"
+) | {"messageExpression": f"'storage.size is ' + self.size + ': {_TOO_SMALL}'"}
 _CLASS_FIXED = _fixed(
     "storageClassName", "storageClassName can't be changed: volumes stay in the class they were made in"
 )
@@ -72,10 +80,11 @@ _CLASS_FIXED = _fixed(
 class Storage(Model):
     """The volume of each database node."""
 
-    model_config = ConfigDict(json_schema_extra=rules(_GROW_ONLY, _CLASS_FIXED))
+    model_config = ConfigDict(json_schema_extra=rules(_LARGE_ENOUGH, _GROW_ONLY, _CLASS_FIXED))
 
     size: Size = Field(
-        "10Gi", description="Of each replica's volume. It can grow, where the class allows it, never shrink."
+        "10Gi",
+        description=f"Of each replica's volume, {_MIN_SIZE} or more. It can grow, where the class allows it, never shrink.",
     )
     storageClassName: ClassName | None = Field(None, description="The cluster's default class when left out.")  # noqa: N815 - the manifest's name
     retention: Literal["Retain", "Delete"] = Field(
@@ -83,6 +92,12 @@ class Storage(Model):
         description="What becomes of the volumes, ZooKeeper's too, when the KVCluster is deleted: kept for a KVCluster "
         "of the same name to take up again, or deleted with it.",
     )
+
+    @model_validator(mode="after")
+    def _check(self) -> "Storage":
+        if parse_quantity(self.size) < parse_quantity(_MIN_SIZE):
+            raise ValueError(f"storage.size is {self.size}: {_TOO_SMALL}")
+        return self
 
 
 class ZooKeeperStorage(Model):

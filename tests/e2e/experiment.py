@@ -10,7 +10,16 @@ from kvclient import AsyncClient
 from tests.e2e.cluster import Cluster, partition_of
 from tests.e2e.kube import wait_until
 from tests.support.doors import ClientDoor
-from tests.support.workload import BackgroundWorkload, Door, Plan, Report, Trouble, Workload, contended_keys
+from tests.support.workload import (
+    BackgroundWorkload,
+    Door,
+    LoopThread,
+    Plan,
+    Report,
+    Trouble,
+    Workload,
+    contended_keys,
+)
 
 KEYS = 60
 LEAST_RATE = 100.0  # acknowledged writes a second before the fault
@@ -43,8 +52,8 @@ class Experiment:
         self.name = name
         self._doors = doors or self._kvclients
         self._plan = plan
-        self.routers = list(routers) or [cluster.address()]
-        self.nodes = list(nodes) or [cluster.pod_address(pod) for pod in cluster.node_pods()]
+        self.routers = list(routers) or self._router_addresses()
+        self.nodes = list(nodes) or self._node_addresses()
         self.load = BackgroundWorkload(self._open)
         self.partitions = range(len(cluster.partitions()))
         self._where = partition_of(cluster)
@@ -59,9 +68,18 @@ class Experiment:
         return Workload(await self._doors(), keys, where, plan=self._plan, rng=random.Random(self.name))
 
     async def _kvclients(self) -> list[Door]:
+        return [ClientDoor(client) for client in await self._connected()]
+
+    async def _connected(self) -> list[AsyncClient]:
         through = [await AsyncClient.connect(self.routers, mode="router") for _ in range(2)]
         straight = [await AsyncClient.connect(self.nodes, mode="direct") for _ in range(2)]
-        return [ClientDoor(client) for client in (*through, *straight)]
+        return [*through, *straight]
+
+    def _router_addresses(self) -> list[str]:
+        return [self.cluster.address()]
+
+    def _node_addresses(self) -> list[str]:
+        return [self.cluster.pod_address(pod) for pod in self.cluster.node_pods()]
 
     def __enter__(self) -> Self:
         self.load.__enter__()
@@ -98,6 +116,21 @@ class Experiment:
             f"only {rate:.0f} acknowledged writes/s before the fault; the test asks for {LEAST_RATE}"
         )
         return self.struck
+
+    def reconnect(self) -> None:
+        """Lead kvclient's clients to a KVCluster that was made again: it has other addresses.
+
+        Every key is read there before one is written, so that the history shows what was not kept.
+        """
+        self.routers, self.nodes = self._router_addresses(), self._node_addresses()
+        LoopThread.shared().run(self._turn())
+
+    async def _turn(self) -> None:
+        clients = await self._connected()
+        await self.load.workload.settle(ClientDoor(clients[0]))
+        for door, client in zip(self.load.workload.doors, clients, strict=True):
+            assert isinstance(door, ClientDoor)
+            await door.turn_to(client)
 
     def finish(self) -> Report:
         """Let writes flow once more, end the load, judge the history, print gaps. AssertionError if the promise was broken."""

@@ -166,16 +166,21 @@ def test_deleting_one_removes_what_was_made_and_nothing_of_the_other(two: tuple[
 
 
 def test_retained_volumes_are_taken_up_again_with_their_data(two: tuple[Cluster, Cluster], image: str) -> None:
+    """Clients write until it is gone, read every key when it is there again, and write on: one history of both lives."""
     _, retained = two
-    put(retained, b"over there", b"still there")
-    identity = retained.topology().cluster_id
+    node = f"{retained.name}-p0-0"
+    identity, incarnation = retained.topology().cluster_id, retained.node_status(node).incarnation
     claims = left_of(retained, "persistentvolumeclaims")
     assert len(claims) == 2, f"one of the node and one of ZooKeeper: {claims}"
-    retained.kube.kubectl("delete", KIND, retained.name, "-n", NAMESPACE, "--timeout=90s")
-    wait_until("nothing left but volumes", lambda: not left_of(retained, MADE), 90)
-    assert left_of(retained, "persistentvolumeclaims") == claims
-    retained.close()
-    retained.kube.apply(small("retained", image, "Retain"), NAMESPACE)
-    retained.wait_available(120)
+    with Experiment(retained, "deleted and made again", plan=ONE_PARTITION) as experiment:
+        experiment.strike()
+        retained.kube.kubectl("delete", KIND, retained.name, "-n", NAMESPACE, "--timeout=90s")
+        wait_until("nothing left but volumes", lambda: not left_of(retained, MADE), 90)
+        assert left_of(retained, "persistentvolumeclaims") == claims
+        retained.close()
+        retained.kube.apply(small("retained", image, "Retain"), NAMESPACE)
+        retained.wait_available(120)
+        experiment.reconnect()
+        experiment.finish()
     assert retained.topology().cluster_id == identity
-    assert get(retained, b"over there") == b"still there"
+    assert retained.node_status(node).incarnation == incarnation

@@ -86,11 +86,16 @@ def test_an_empty_spec_gets_the_documented_defaults(kube: Kube, namespace: str) 
         ({"durability": "none"}, "spec.durability"),
         ({"partitions": 0}, "spec.partitions"),
         ({"storage": {"size": "big"}}, "spec.storage.size"),
+        ({"storage": {"size": "511Mi"}}, "storage.size is 511Mi: a node takes no write"),
         ({"resources": {"limits": {"memory": "much"}}}, "spec.resources.limits"),
     ],
 )
 def test_a_spec_that_can_not_be_is_refused(kube: Kube, namespace: str, spec: dict[str, Any], sentence: str) -> None:
     assert sentence in refusal(kube, manifest(spec))
+
+
+def test_the_smallest_volumes_are_taken(kube: Kube, namespace: str) -> None:
+    accept(kube, manifest({"storage": {"size": "512Mi"}, "zookeeper": {"storage": {"size": "64Mi"}}}))
 
 
 @pytest.mark.parametrize("name", ["1st", "a" * 41, "a.b"])

@@ -41,6 +41,11 @@ class ClientDoor:
         """Do it."""
         return await answer_of(self._do(kind, key, value or b"", expected_version))
 
+    async def turn_to(self, client: AsyncClient) -> None:
+        """Go through another client from now on; the one before is closed, and its calls under way end with it."""
+        old, self._client = self._client, client
+        await old.close()
+
     async def close(self) -> None:
         await self._client.close()
 

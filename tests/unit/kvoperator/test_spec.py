@@ -30,6 +30,11 @@ def test_min_in_sync_follows_the_replicas_when_left_out(replicas: Any, expected:
         ({"partitons": 3}, "spec.partitons: unknown field"),
         ({"router": {"replica": 3}}, "spec.router.replica: unknown field"),
         ({"storage": {"size": "10 GB"}}, "spec.storage.size is '10 GB'"),
+        (
+            {"storage": {"size": "256Mi"}},
+            "storage.size is 256Mi: a node takes no write while less than 256Mi of its volume are free; ask for 512Mi",
+        ),
+        ({"storage": {"size": "536870911"}}, "storage.size is 536870911: a node takes no write"),
         ({"durability": "maybe"}, "spec.durability is 'maybe'"),
         ({"zookeeper": {"connect": "zk:2181", "replicas": 3}}, "give either connect or replicas"),
         ({"zookeeper": {"connect": "zk"}}, "spec.zookeeper.connect is 'zk'"),
@@ -39,6 +44,18 @@ def test_min_in_sync_follows_the_replicas_when_left_out(replicas: Any, expected:
 def test_a_spec_that_makes_no_sense_is_refused_by_field_and_value(manifest: Any, text: Any) -> None:
     with pytest.raises(ConfigurationError, match=re.escape(text)):
         parse_spec(manifest)
+
+
+@pytest.mark.parametrize("size", ["512Mi", "0.5Gi", "536870912", "1G"])
+def test_a_volume_may_be_as_small_as_a_node_can_write_on(size: str) -> None:
+    assert parse_spec({"storage": {"size": size}}).storage.size == size
+
+
+def test_zookeepers_volumes_may_be_smaller() -> None:
+    zookeeper = parse_spec({"zookeeper": {"storage": {"size": "64Mi"}}}).zookeeper
+
+    assert zookeeper.storage is not None
+    assert zookeeper.storage.size == "64Mi"
 
 
 def test_an_external_ensemble_has_no_members_of_ours() -> None:

@@ -10,7 +10,16 @@ import pytest
 from kvcommon.slotmap import SlotMap
 from kvcommon.slots import slot_of
 from tests.support.history import FAILED, UNKNOWN, Kind, Outcome, Result
-from tests.support.workload import Answer, BackgroundWorkload, Door, Plan, Timeline, Workload, contended_keys
+from tests.support.workload import (
+    Answer,
+    BackgroundWorkload,
+    Door,
+    LoopThread,
+    Plan,
+    Timeline,
+    Workload,
+    contended_keys,
+)
 
 OWNERS = SlotMap.even(3).owners
 PLAN = Plan(rate=3000)
@@ -99,6 +108,16 @@ def test_a_store_that_forgets_an_acknowledged_write_is_found_out() -> None:
         assert store.many.wait(30)
         report = load.finish()
     assert store.forgot
+    assert report.faults()
+
+
+def test_keys_that_are_not_where_they_are_read_in_between_are_found_out() -> None:
+    """As when a cluster is made again, and what it has taken up is not all."""
+    store = Memory()
+    with background(store) as load:
+        assert store.many.wait(30)
+        LoopThread.shared().run(load.workload.settle(Memory()))
+        report = load.finish()
     assert report.faults()
 
 
