@@ -28,10 +28,10 @@ from tests.simulation.schedule import Asked, Options
 from tests.simulation.sooner import sooner
 from tests.simulation.timeline import Mark, describe_state
 from tests.simulation.whole.client import Client
-from tests.simulation.whole.clients import DirectClient, RouterClient
+from tests.simulation.whole.clients import DirectClient, Newcomers, RouterClient
 from tests.simulation.whole.coordination import Coordination
-from tests.simulation.whole.disk_faults import SLOW_FOR_LONG
-from tests.simulation.whole.faults import Faults
+from tests.simulation.whole.disk_faults import COPIED_SLOWLY, SLOW_FOR_LONG
+from tests.simulation.whole.faults import LEFT_ALONE, Faults
 from tests.simulation.whole.machines import Machine
 from tests.simulation.whole.nodes import NodeProcess
 from tests.simulation.whole.operators import Operator
@@ -184,6 +184,10 @@ class WholeCluster:
         self.routers = [Router(self, f"router{i}") for i in range(2)]
         self.clients: list[Client] = [CLIENTS[i % len(CLIENTS)](self, i) for i in range(options.clients)]
         self.faults = Faults(self)
+        if self.faults.has_rare(COPIED_SLOWLY):
+            self.window, self.segment_bytes = 500, 1000
+            self.clients.append(Newcomers(self, len(self.clients)))
+        self.reads_back = self.faults.has_rare(LEFT_ALONE)
 
     def partition_of(self, key: bytes) -> int:
         return self.map.owners[slot_of(key)]
@@ -372,7 +376,8 @@ def _logs_in(loop: VirtualLoop) -> Iterator[None]:
 def simulate(cluster: WholeCluster) -> Report:
     """One whole run."""
     loop, failure, took = cluster.loop, None, 0.0
-    with _logs_in(loop), sooner(slow_disks=cluster.faults.has_rare(SLOW_FOR_LONG)):
+    rare = cluster.faults.has_rare
+    with _logs_in(loop), sooner(slow_disks=rare(SLOW_FOR_LONG), slow_copies=rare(COPIED_SLOWLY)):
         try:
             took = loop.run_until_complete(cluster.run())
             failure = loop.failure
