@@ -26,7 +26,7 @@ OLD_PART = 0.6  # of the log; in its newest part damage can't be told from a tor
 # Kinds in whose seeds something else is as they need it, too.
 SLOW_FOR_LONG = "slow_for_long"  # disks are judged sooner
 UNREADABLE_TO_UPKEEP = "unreadable_to_upkeep"  # nobody else reads old records: logs are not verified meanwhile
-COPIED_SLOWLY = "copied_slowly"  # logs are compacted early and copied in small pieces, which newcomers look at
+COPY_UNDER_WAY = "copy_under_way"  # logs are compacted early and copied in small pieces, which newcomers look at
 
 HARMLESS = ("a write fails", "there is no room")  # what the disk holds is as good as before
 DOUBTFUL = ("a sync fails", "a place can't be read")  # it counts again if a start finds it well
@@ -180,7 +180,7 @@ class DiskTrouble(Trouble["Machine"]):
         machine.files = type(machine.files)()
         self.cluster.plan_start(machine, back)
 
-    def copied_slowly(self) -> None:
+    def copy_under_way(self) -> None:
         """A follower begins from empty, and what it is told by the others of its partition takes its time: a copy of the log is seconds under way."""
         partition = self.rng.choice(self.cluster.partitions)
         followers = [p for p in partition.processes() if p.core.role is Role.FOLLOWER]

@@ -246,21 +246,23 @@ class NodeRedisClient(RedisClient):
 
 
 class RouterRedisClient(RedisClient):
-    """Any Redis client: a router looks like one plain server. In some seeds each of its writes has a read of the same keys right behind it."""
-
-    def commands(self, group: bytes, *, stale: bool) -> Iterator[Words]:
-        if not self.cluster.reads_back:
-            yield from super().commands(group, stale=stale)
-            return
-        keys = self.cluster.groups[group]
-        yield _write(self.rng, keys, f"{self.number}.{self.sequence}".encode())
-        yield b"MGET", *keys
+    """Any Redis client: a router looks like one plain server."""
 
     def address(self, partition: int, *, stale: bool) -> str:
         return f"{self.rng.choice(self.cluster.routers).name}:{REDIS}"
 
     def refused(self, partition: int, refusals: Sequence[str]) -> None:
         pass
+
+
+class ReadsBack(RouterRedisClient):
+    """Each of its writes, plain ones, has a read of the same keys right behind it: which may be done though the write was refused."""
+
+    def commands(self, group: bytes, *, stale: bool) -> Iterator[Words]:
+        assert not stale, "a router asks leaders"
+        keys = self.cluster.groups[group]
+        yield b"SET", self.rng.choice(keys[:-1]), f"{self.number}.{self.sequence}".encode()
+        yield b"MGET", *keys
 
 
 def _read(rng: Random, keys: Sequence[bytes]) -> Words:
