@@ -137,8 +137,8 @@ class Trouble(ABC, Generic[M]):
         return found
 
     def has_rare(self, kind: str) -> bool:
-        """Whether this seed has a rare kind strike."""
-        return Random(f"{self.loop.seed} has {kind}").random() < RARE_SHARE
+        """Whether this seed has a rare kind strike; a scenario has none."""
+        return not self.options.scenario and Random(f"{self.loop.seed} has {kind}").random() < RARE_SHARE
 
     def _strike(self, number: int, kind: str) -> None:
         if not self.over:

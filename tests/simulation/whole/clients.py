@@ -208,6 +208,23 @@ class DirectClient(KeyClient):
         return Outcome(Result.OK, record.version, record.value) if record else Outcome(Result.NOT_FOUND)
 
 
+class Newcomers(DirectClient):
+    """One after the other, each to read all keys from any replicas: they have observed nothing yet."""
+
+    def __init__(self, cluster: "WholeCluster", number: int) -> None:
+        super().__init__(cluster, number)
+        self.think = 0.05
+
+    async def prepare(self) -> None:
+        """Each does so by itself."""
+
+    async def request(self) -> None:
+        await super().prepare()
+        self.session = Session()
+        await self.do([Ask(Kind.GET, key, None, None) for key in self.cluster.keys], Freshness(ReadMode.ANY))
+        await self._client.close()
+
+
 def _answer(ask: Ask, result: Record | KVClusterError) -> Answer:
     if isinstance(result, KVClusterError):
         return refusal_of(result)

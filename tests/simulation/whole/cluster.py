@@ -28,14 +28,14 @@ from tests.simulation.schedule import Asked, Options
 from tests.simulation.sooner import sooner
 from tests.simulation.timeline import Mark, describe_state
 from tests.simulation.whole.client import Client
-from tests.simulation.whole.clients import DirectClient, RouterClient
+from tests.simulation.whole.clients import DirectClient, Newcomers, RouterClient
 from tests.simulation.whole.coordination import Coordination
-from tests.simulation.whole.disk_faults import SLOW_FOR_LONG
-from tests.simulation.whole.faults import Faults
+from tests.simulation.whole.disk_faults import COPY_UNDER_WAY, SLOW_FOR_LONG
+from tests.simulation.whole.faults import LEFT_ALONE, Faults
 from tests.simulation.whole.machines import Machine
 from tests.simulation.whole.nodes import NodeProcess
 from tests.simulation.whole.operators import Operator
-from tests.simulation.whole.redis import NodeRedisClient, RouterRedisClient
+from tests.simulation.whole.redis import NodeRedisClient, ReadsBack, RouterRedisClient
 from tests.simulation.whole.routers import Router
 from tests.simulation.whole.world import ACTOR, Actor, VirtualLoop
 from tests.support.history import History, lost_writes, version_violations
@@ -152,11 +152,14 @@ class WholeCluster:
     def __init__(self, options: Options) -> None:
         self.options = options
         self.loop = VirtualLoop(options.seed, verbose=options.verbose)
+        self.faults = Faults(self)
         rng = self.loop.stream("cluster")
         self.timing = Timing()
         self.cluster_id = "6d1b3c52-0000-4000-8000-000000000001"
         self.window = rng.choice([2000, 10_000, 1 << 20])
         self.segment_bytes = rng.choice([1000, 20_000, 64 << 20])
+        if self.faults.has_rare(COPY_UNDER_WAY):
+            self.window, self.segment_bytes = 500, 1000
         self.durability: Durability = (
             "memory" if self.loop.stream("durability").random() < self.memory_share else "fsync"
         )
@@ -182,8 +185,13 @@ class WholeCluster:
         self.keys = contended_keys(options.keys, self.partition_of, range(PARTITIONS), "k")
         self.groups = _groups(self.partition_of)
         self.routers = [Router(self, f"router{i}") for i in range(2)]
-        self.clients: list[Client] = [CLIENTS[i % len(CLIENTS)](self, i) for i in range(options.clients)]
-        self.faults = Faults(self)
+        self.clients: list[Client] = [self._kind(i)(self, i) for i in range(options.clients)]
+        if self.faults.has_rare(COPY_UNDER_WAY):
+            self.clients.append(Newcomers(self, len(self.clients)))
+
+    def _kind(self, number: int) -> type[Client]:
+        kind = CLIENTS[number % len(CLIENTS)]
+        return ReadsBack if kind is RouterRedisClient and self.faults.has_rare(LEFT_ALONE) else kind
 
     def partition_of(self, key: bytes) -> int:
         return self.map.owners[slot_of(key)]
@@ -372,7 +380,8 @@ def _logs_in(loop: VirtualLoop) -> Iterator[None]:
 def simulate(cluster: WholeCluster) -> Report:
     """One whole run."""
     loop, failure, took = cluster.loop, None, 0.0
-    with _logs_in(loop), sooner(slow_disks=cluster.faults.has_rare(SLOW_FOR_LONG)):
+    rare = cluster.faults.has_rare
+    with _logs_in(loop), sooner(slow_disks=rare(SLOW_FOR_LONG), slow_copies=rare(COPY_UNDER_WAY)):
         try:
             took = loop.run_until_complete(cluster.run())
             failure = loop.failure

@@ -26,6 +26,7 @@ OLD_PART = 0.6  # of the log; in its newest part damage can't be told from a tor
 # Kinds in whose seeds something else is as they need it, too.
 SLOW_FOR_LONG = "slow_for_long"  # disks are judged sooner
 UNREADABLE_TO_UPKEEP = "unreadable_to_upkeep"  # nobody else reads old records: logs are not verified meanwhile
+COPY_UNDER_WAY = "copy_under_way"  # logs are compacted early and copied in small pieces, which newcomers look at
 
 HARMLESS = ("a write fails", "there is no room")  # what the disk holds is as good as before
 DOUBTFUL = ("a sync fails", "a place can't be read")  # it counts again if a start finds it well
@@ -169,12 +170,30 @@ class DiskTrouble(Trouble["Machine"]):
         """The volume is lost; the pod comes back with an empty one."""
         process = self._expendable()
         if process is not None:
-            machine = process.machine
-            self._note(f"the disk of {machine.pod} is lost (with {process.who}), an empty one takes its place")
-            process.disk.destroyed = True
-            self._end(machine, silently=True)
-            machine.files = type(machine.files)()
-            self.cluster.plan_start(machine, self._length())
+            self._empty(process, self._length())
+
+    def _empty(self, process: "NodeProcess", back: float) -> None:
+        machine = process.machine
+        self._note(f"the disk of {machine.pod} is lost (with {process.who}), an empty one takes its place")
+        process.disk.destroyed = True
+        self._end(machine, silently=True)
+        machine.files = type(machine.files)()
+        self.cluster.plan_start(machine, back)
+
+    def copy_under_way(self) -> None:
+        """A follower begins from empty, and what it is told by the others of its partition takes its time: a copy of the log is seconds under way."""
+        partition = self.rng.choice(self.cluster.partitions)
+        followers = [p for p in partition.processes() if p.core.role is Role.FOLLOWER]
+        followers = [p for p in followers if self._others_are_good(p.machine)]
+        if not followers:
+            return
+        process = self.rng.choice(followers)
+        late, pod, seconds = self.network.late, process.pod, self.rng.choice([0.2, 0.5])
+        ways = [(other, pod) for other in partition.pods if other != pod]
+        self._empty(process, 0.1)
+        late.update(dict.fromkeys(ways, seconds))
+        self._note(f"what {pod} is told takes {seconds} s")
+        self._for(self.rng.uniform(4.0, 8.0), lambda: late.update(dict.fromkeys(ways, 0.0)))
 
     def old_disk(self) -> None:
         """A copy of its disk from now is put in later, once the machine was away for long enough to be taken out."""

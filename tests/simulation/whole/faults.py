@@ -8,7 +8,7 @@ from kvcoord import codec
 from kvcoord.cells import Cell, partition_cell
 from kvnode.core.events import HandOverRequested
 from tests.simulation.timeline import Mark
-from tests.simulation.whole.disk_faults import SLOW_FOR_LONG, UNREADABLE_TO_UPKEEP, DiskTrouble
+from tests.simulation.whole.disk_faults import COPY_UNDER_WAY, SLOW_FOR_LONG, UNREADABLE_TO_UPKEEP, DiskTrouble
 from tests.simulation.whole.nodes import PIPELINE, REDIS, REPLICATION
 from tests.support.faulty_files import CrashError
 
@@ -18,6 +18,9 @@ if TYPE_CHECKING:
     from tests.simulation.whole.machines import Machine
     from tests.simulation.whole.nodes import NodeProcess
     from tests.simulation.whole.world import Net
+
+
+LEFT_ALONE = "left_alone"  # a rare kind, in whose seeds Redis's client at the routers reads right behind each write
 
 
 class Faults(DiskTrouble):
@@ -63,6 +66,8 @@ class Faults(DiskTrouble):
             SLOW_FOR_LONG: self.slow_for_long,
             "known_by_one": self.known_by_one,
             UNREADABLE_TO_UPKEEP: self.unreadable_to_upkeep,
+            COPY_UNDER_WAY: self.copy_under_way,
+            LEFT_ALONE: self.left_alone,
         }
         super().__init__(cluster.loop, cluster.options, kinds, rare)
 
@@ -233,6 +238,26 @@ class Faults(DiskTrouble):
     def break_connections(self) -> None:
         self._note("connections break")
         self.loop.net.break_some(self.rng)
+
+    def left_alone(self) -> None:
+        """A leader does not hear its followers until it has taken them out: it refuses writes, its reads go on, until they are back."""
+        rng = self.rng
+
+        def look() -> None:
+            whole = [p for p in self.cluster.partitions if p.whole()]
+            if self.over:
+                return
+            if not whole:
+                self.loop.after(0.1, look)
+                return
+            partition = rng.choice(whole)
+            leader = partition.state.leader
+            assert leader is not None
+            pod, length = leader.replica.pod, self.cluster.timing.follower_timeout + rng.uniform(2.0, 4.0)
+            self._note(f"{pod} does not hear its followers for {length:.2f} s")
+            self._cut([(other, pod) for other in partition.pods if other != pod], length)
+
+        look()
 
     def unruly(self) -> None:
         """Single frames between replicas are lost, doubled, or overtaken, on connections that go on."""

@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING, Any
 from kvcoord.contract import ReplicaId
 from tests.simulation import disk as shadows
 from tests.simulation.clock import Clock
+from tests.simulation.whole.disk_faults import COPY_UNDER_WAY
 from tests.simulation.whole.nodes import NodeProcess
 from tests.support.faulty_files import FaultyFiles
 
@@ -29,7 +30,7 @@ class Machine:
         self.files = FaultyFiles()
         self.sync_base = 0.001 if "disks" in cluster.options.calm else rng.choice([0.0005, 0.003, 0.02])
         self.caches: dict[str, Any] = {}  # half of all read each record and batch from their files
-        if self.loop.stream(f"caches of {pod}").random() < 0.5:
+        if self.loop.stream(f"caches of {pod}").random() < 0.5 or cluster.faults.has_rare(COPY_UNDER_WAY):
             self.caches = {"read_cache_bytes": 1, "record_cache_bytes": 0}
         self.slow_disk = 0.0  # seconds that a sync may take at most, above the usual
         self.least_free = 0  # bytes that a leader keeps free on its disk; 0: none looks

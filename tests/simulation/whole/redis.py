@@ -145,8 +145,14 @@ class RedisClient(Client):
             await self._look(rng.choice(self.cluster.keys), stale=stale)
             return
         group = rng.choice(list(self.cluster.groups))
-        chosen = list(commands(rng, self.cluster.groups[group], f"{self.number}.{self.sequence}", stale=stale))
-        await self.do(group, chosen, stale=stale)
+        await self.do(group, list(self.commands(group, stale=stale)), stale=stale)
+
+    def commands(self, group: bytes, *, stale: bool) -> Iterator[Words]:
+        """What is asked in one write: as a rule one command, else a pipeline."""
+        rng, keys = self.rng, self.cluster.groups[group]
+        for place in range(rng.choice([1, 1, 1, 2, 3])):
+            token = f"{self.number}.{self.sequence}.{place}".encode()
+            yield _read(rng, keys) if stale or rng.random() < 0.35 else _write(rng, keys, token)
 
     async def read(self) -> None:
         """All keys of each group, however often it takes."""
@@ -249,10 +255,14 @@ class RouterRedisClient(RedisClient):
         pass
 
 
-def commands(rng: Random, keys: Sequence[bytes], token: str, *, stale: bool) -> Iterator[Words]:
-    """What is asked in one write: as a rule one command, else a pipeline. The last of the keys is mostly a counter."""
-    for place in range(rng.choice([1, 1, 1, 2, 3])):
-        yield _read(rng, keys) if stale or rng.random() < 0.35 else _write(rng, keys, f"{token}.{place}".encode())
+class ReadsBack(RouterRedisClient):
+    """Each of its writes, plain ones, has a read of the same keys right behind it: which may be done though the write was refused."""
+
+    def commands(self, group: bytes, *, stale: bool) -> Iterator[Words]:
+        assert not stale, "a router asks leaders"
+        keys = self.cluster.groups[group]
+        yield b"SET", self.rng.choice(keys[:-1]), f"{self.number}.{self.sequence}".encode()
+        yield b"MGET", *keys
 
 
 def _read(rng: Random, keys: Sequence[bytes]) -> Words:
@@ -261,6 +271,7 @@ def _read(rng: Random, keys: Sequence[bytes]) -> Words:
 
 
 def _write(rng: Random, keys: Sequence[bytes], token: bytes) -> Words:
+    """The last of the keys is mostly a counter."""
     *texts, counter = keys
     one, other = rng.sample(texts, 2)
     return rng.choice(
