@@ -50,56 +50,63 @@ def test_what_is_not_committed_is_noticed_when_redis_clients_are_shown_it(monkey
     assert 16 in [failure.invariant for failure in failures if failure is not None]
 
 
+OFTEN = (
+    "epochs",
+    "claims",
+    "rebuilds",
+    "hand-overs",
+    "in-sync changes",
+    "acknowledged",
+    "read",
+    "read at a follower",
+    "stale reads",
+    "groups done",
+    "puts done",
+    "redis commands",
+)
+ONCE = (
+    "cuts",
+    "hand-overs for slow disks",
+    "a sync fails",
+    "a write fails",
+    "a place can't be read",
+    "a turned bit is read",
+    "there is no room",
+    "damage found at a start",
+    "damage found by upkeep",
+    "damage found while serving",
+    "old copies",
+    "old copies of leaders",
+    "states put back",
+    "page caches lost",
+    "ends with an error",
+    "compactions",
+    "purges of deletes",
+    "redis commands untold",
+    "answers lost",
+    "frames lost",
+    "frames twice",
+    "frames late",
+    "operators ended",
+    "words of death",
+    "pods deleted",
+    "pods taken away",
+    "replicas added",
+    "replicas removed, in sync",
+    "replicas removed, leading",
+)
+KINDS = 37  # of faults
+
+
 def test_seeds_try_every_kind_of_fault_on_whole_clusters_and_the_faults_bite() -> None:
-    """Load without faults proves nothing: leaders change, disks are found damaged, old copies come back."""
+    """Load without faults proves nothing: leaders change, disks are found damaged, old copies come back, within 100 seeds."""
     counts: Counter[str] = Counter()
-    for seed in (3055, 3078, 3107, 3126, 3142, 3162, 3194, 3197, 3208, 3231, 3307, 3325, 3036, 3023, 3310, 3):
+    missing = {*OFTEN, *ONCE}
+    kinds: set[str] = set()
+    for seed in range(100):
         counts.update(run(seed).counts)
-    assert len([what for what in counts if what.startswith("fault ")]) == 37
-    for what in (
-        "epochs",
-        "claims",
-        "rebuilds",
-        "hand-overs",
-        "in-sync changes",
-        "acknowledged",
-        "read",
-        "read at a follower",
-        "stale reads",
-        "groups done",
-        "puts done",
-        "redis commands",
-    ):
-        assert counts[what] > 5, counts
-    for what in (
-        "cuts",
-        "hand-overs for slow disks",
-        "a sync fails",
-        "a write fails",
-        "a place can't be read",
-        "a turned bit is read",
-        "there is no room",
-        "damage found at a start",
-        "damage found by upkeep",
-        "damage found while serving",
-        "old copies",
-        "old copies of leaders",
-        "states put back",
-        "page caches lost",
-        "ends with an error",
-        "compactions",
-        "purges of deletes",
-        "redis commands untold",
-        "answers lost",
-        "frames lost",
-        "frames twice",
-        "frames late",
-        "operators ended",
-        "words of death",
-        "pods deleted",
-        "pods taken away",
-        "replicas added",
-        "replicas removed, in sync",
-        "replicas removed, leading",
-    ):
-        assert counts[what] > 0, counts
+        missing = {what for what in OFTEN if counts[what] <= 5} | {what for what in ONCE if not counts[what]}
+        kinds = {what for what in counts if what.startswith("fault ")}
+        if not missing and len(kinds) == KINDS:
+            return
+    raise AssertionError(f"not seen: {missing}; kinds of faults: {kinds}")
