@@ -78,7 +78,7 @@ class Ballast:
             if not self._held:
                 return  # another thread's write needed it, too
             log.warning("the disk is full: the room that was kept back is used now", file=str(self._path))
-            with contextlib.suppress(OSError):  # whether there is room now, the write tells
+            with contextlib.suppress(FileNotFoundError):
                 self._files.remove(self._path)
-                self._files.sync_directory(self._path.parent)
+            self._files.sync_directory(self._path.parent)
             self._held = False  # not before: whose write fails meanwhile is to wait here

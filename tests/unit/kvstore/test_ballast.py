@@ -155,6 +155,22 @@ def test_zeros_ahead_hints_and_compaction_do_not_use_it() -> None:
     assert not store.short_of_room
 
 
+def test_a_sync_that_fails_as_it_is_given_up_is_final() -> None:
+    """Like any other (rule 4): the store does no more, and the next run knows."""
+    files = FaultyFiles()
+    store = store_on(files)
+    fill(store, 3)
+    full(files)
+    files.failing_syncs = 1
+    with pytest.raises(StoreFailedError):
+        fill(store, 1)
+    with pytest.raises(StoreFailedError):
+        store.flush()
+    files.stop()
+    with pytest.raises(StoreFailedError, match="a sync failed"):
+        store_on(files)
+
+
 def test_a_wipe_leaves_it() -> None:
     files = FaultyFiles()
     store = store_on(files)
