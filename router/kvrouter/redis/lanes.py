@@ -2,7 +2,7 @@
 
 Commands of a lane are sent without waiting for each other, over one connection, so a node does them in order. A refused
 one (MOVED, CLUSTERDOWN, ...) was certainly not done and is sent again, but not before every command sent after it has
-its reply, and new ones wait behind it. Should the node have done a later command on the same key meanwhile, the refused
+its reply, and new ones wait behind it. Should the node have done a later command in the same slot meanwhile, the refused
 one is not sent again, as it would now come second: its client is told that it was not done.
 
 A connection that ends leaves commands whose fate nobody knows: reads are sent again like refused ones, writes are not.
@@ -11,10 +11,11 @@ A connection that ends leaves commands whose fate nobody knows: reads are sent a
 from collections import deque
 from typing import Protocol
 
+from kvcommon.slots import slot_of
 from kvrouter.redis.requests import Request, is_refusal
 
 OVERTAKEN = (
-    b"-TRYAGAIN Not done: refused while the partition changed its leader, and a later command on the key was done\r\n"
+    b"-TRYAGAIN Not done: refused while the partition changed its leader, and a later command on its slot was done\r\n"
 )
 
 
@@ -147,9 +148,12 @@ class Lane:
             self.resume()
 
     def _overtake(self, later: Request) -> None:
-        """A later command was done, or may have been: refused ones on its keys must not follow it."""
-        keys = set(later.keys)
+        """A later command was done, or may have been: refused ones in its slot must not follow it.
+
+        Not only those on its keys: one command may carry what a key holds to another of its slot.
+        """
+        slots = set(map(slot_of, later.keys))
         for request in self._refused:
-            if not keys.isdisjoint(request.keys):
+            if not slots.isdisjoint(map(slot_of, request.keys)):
                 request.settle(OVERTAKEN)
         self._refused = [request for request in self._refused if request.reply is None]

@@ -146,6 +146,20 @@ def test_a_refused_command_that_a_later_one_on_its_key_overtook_is_not_done() ->
     assert client.connection.sent[4:] == [b"b1"]
 
 
+def test_a_read_is_not_sent_again_behind_a_write_of_its_slot_that_may_have_been_done() -> None:
+    """What the write did to one key another command may have carried to the read's."""
+    client = Client()
+    read = Request(client, b"GET", 5, (b"{slot}b",), 10.0, False)
+    write = Request(client, b"APPEND", 5, (b"{slot}a",), 10.0, True)
+    client.requests += [read, write]
+    for request in client.requests:
+        client.lane.submit(request)
+
+    client.connection.end()
+
+    assert (read.reply, write.reply) == (OVERTAKEN, UNKNOWN)
+
+
 def test_a_connection_that_ends_leaves_writes_unknown_and_reads_are_sent_again() -> None:
     """A read that such a write may have overtaken is not."""
     client = Client()
