@@ -30,11 +30,12 @@ async def watch_space(host: Host, service: Service, *, least: int, reopen: Calla
         except OSError as e:
             log.warning("free disk space is not known", error=str(e))
             continue
-        full = free < least or host.store.short_of_room
+        short = host.store.short_of_room
+        full = free < least or short
         if full != service.disk_full:
             log.warning("disk nearly full" if full else "disk has space again", free_bytes=free)
             service.disk_full = full
-        host.step(DiskSpace(low=free < least // FOLLOWER_SHARE or host.store.short_of_room))
+        host.step(DiskSpace(low=free < least // FOLLOWER_SHARE or short))
         if not full and host.core.role is Role.FAILED and host.core.in_sync and _was_full(host.store.failure):
             reopen()
             host.end("its disk was full and has space again")
