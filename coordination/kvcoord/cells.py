@@ -69,12 +69,14 @@ class CellCoordination(ABC):
         """The cell's content, ordered after every write acknowledged before."""
 
     @abstractmethod
-    async def _create(self, cell: str, data: bytes) -> Won | Lost:
-        """Make the cell, at version 0, unless it exists."""
+    async def _create(self, cell: str, data: bytes, session: int | None = None) -> Won | Lost:
+        """Make the cell, at version 0, unless it exists; in this session only, if one is given."""
 
     @abstractmethod
-    async def _compare_and_set(self, cell: str, expected_version: int, data: bytes) -> Won | Lost:
-        """Replace the cell's content if it exists at this version."""
+    async def _compare_and_set(
+        self, cell: str, expected_version: int, data: bytes, session: int | None = None
+    ) -> Won | Lost:
+        """Replace the cell's content if it exists at this version; in this session only, if one is given."""
 
     @abstractmethod
     def _watch(self, cell: str) -> AsyncGenerator[Cell | None, None]:
@@ -112,13 +114,16 @@ class CellCoordination(ABC):
     async def read_partition(self, partition: int) -> Versioned[PartitionState] | None:
         return _versioned(await self._read(partition_cell(partition)), codec.decode_partition)
 
-    async def create_partition(self, partition: int, state: PartitionState) -> Won | Lost:
-        return await self._create(partition_cell(partition), codec.encode_partition(state))
+    async def create_partition(
+        self, partition: int, state: PartitionState, *, session: int | None = None
+    ) -> Won | Lost:
+        return await self._create(partition_cell(partition), codec.encode_partition(state), session)
 
     async def compare_and_set_partition(
-        self, partition: int, expected_version: int, state: PartitionState
+        self, partition: int, expected_version: int, state: PartitionState, *, session: int | None = None
     ) -> Won | Lost:
-        return await self._compare_and_set(partition_cell(partition), expected_version, codec.encode_partition(state))
+        data = codec.encode_partition(state)
+        return await self._compare_and_set(partition_cell(partition), expected_version, data, session)
 
     async def watch_partition(self, partition: int) -> AsyncGenerator[Versioned[PartitionState] | None, None]:
         async with aclosing(self._watch(partition_cell(partition))) as found:

@@ -1,7 +1,8 @@
 """What coordination promises, and the frozen values it holds.
 
 Everything here is small, changed rarely, and changed only by compare-and-set. The replication protocol's safety rests
-on `compare_and_set_partition`; nothing rests on a clock or a session of the coordination service.
+on `compare_and_set_partition`; nothing rests on a clock of the coordination service, and on its sessions only that none
+outlives the data it was begun with.
 """
 
 from collections.abc import AsyncIterator, Mapping
@@ -152,6 +153,11 @@ class Coordination(Protocol):
         """Whether the service answered lately; for status and metrics, never for decisions."""
         ...
 
+    @property
+    def session(self) -> int:
+        """Which session this is; another number after each that ended. Data that was lost has taken its sessions with it."""
+        ...
+
     async def read_identity(self) -> ClusterIdentity | None: ...
     async def create_identity(self, identity: ClusterIdentity) -> Won | Lost: ...
 
@@ -164,12 +170,18 @@ class Coordination(Protocol):
         """The newest state (a read that is ordered after every write acknowledged before it: ZooKeeper's sync)."""
         ...
 
-    async def create_partition(self, partition: int, state: PartitionState) -> Won | Lost:
-        """A partition's birth; only the operator or `make run` does this, once."""
+    async def create_partition(
+        self, partition: int, state: PartitionState, *, session: int | None = None
+    ) -> Won | Lost:
+        """A partition's birth, by the operator or `make run`, once; or its state put back by a node, after a loss.
+
+        With a `session`, here as below, it is done in this session or not at all: what was decided upon what was read in
+        it does not meet other data that has the same versions (rule 19).
+        """
         ...
 
     async def compare_and_set_partition(
-        self, partition: int, expected_version: int, state: PartitionState
+        self, partition: int, expected_version: int, state: PartitionState, *, session: int | None = None
     ) -> Won | Lost: ...
 
     def watch_partition(self, partition: int) -> AsyncIterator[Versioned[PartitionState] | None]: ...

@@ -151,20 +151,20 @@ class AsyncKazoo:
             return None
         return names
 
-    async def create(self, path: str, data: bytes) -> Created:
+    async def create(self, path: str, data: bytes, *, session: int | None = None) -> Created:
         """Make a lasting node."""
         try:
-            await self._ask(lambda client: client.create_async(path, data))
+            await self._ask(lambda client: client.create_async(path, data), session=session)
         except NodeExistsError:
             return Created.EXISTS
         except NoNodeError:
             return Created.NO_PARENT
         return Created.DONE
 
-    async def set(self, path: str, data: bytes, version: int) -> int | None:
+    async def set(self, path: str, data: bytes, version: int, *, session: int | None = None) -> int | None:
         """The new version, or None if the node has another one than named or does not exist."""
         try:
-            stat = await self._ask(lambda client: client.set_async(path, data, version))
+            stat = await self._ask(lambda client: client.set_async(path, data, version), session=session)
         except (BadVersionError, NoNodeError):
             return None
         return int(stat.version)
@@ -187,12 +187,15 @@ class AsyncKazoo:
             return Replaced.NODE_CHANGED
         return Replaced.DONE
 
-    async def _ask(self, begin: Callable[[Any], Any], *, sync: str | None = None) -> Any:
+    async def _ask(self, begin: Callable[[Any], Any], *, sync: str | None = None, session: int | None = None) -> Any:
+        """Kazoo's answer. In this `session` or not at all: it throws away what is in its queues when a session ends."""
         if self._closed or self._loop is None:
             raise CoordinationUnavailableError(f"the connection to ZooKeeper at {self._hosts} is closed")
         try:
             async with asyncio.timeout(self._call_timeout):
                 await self._up.wait()
+                if session not in (None, self.session_id):
+                    raise CoordinationUnavailableError(f"the session with ZooKeeper at {self._hosts} is another now")
                 client = self._client
                 synced = None if sync is None else self._answer(client.sync_async(sync))
                 answer = self._answer(begin(client))

@@ -9,6 +9,7 @@ from collections.abc import AsyncGenerator, Awaitable, Callable, Mapping
 from contextlib import aclosing
 from contextvars import Context
 from dataclasses import dataclass
+from functools import partial
 from typing import Final, TypeVar
 
 from kvcommon.numbers import ZOOKEEPER_SESSION
@@ -179,6 +180,7 @@ class MemoryCoordination(CellCoordination):
         self._member: MemberInfo | None = None
         self._registered_runs: set[str] = set()
         self._expiry: asyncio.TimerHandle | None = None
+        self._expired = 0  # sessions before this one
         self._wakers: dict[asyncio.Event, None] = {}  # ordered, so that a simulation repeats itself
 
     async def start(self) -> None:
@@ -208,6 +210,10 @@ class MemoryCoordination(CellCoordination):
         return self._started and not self._away and not self._closed
 
     @property
+    def session(self) -> int:
+        return self._expired
+
+    @property
     def away(self) -> bool:
         """Whether this process is cut off from the store; settable, from within the event loop."""
         return self._away
@@ -220,16 +226,20 @@ class MemoryCoordination(CellCoordination):
         self._cancel_expiry()
         if away:
             loop = asyncio.get_running_loop()
-            self._expiry = loop.call_later(self._store.session_timeout, self._store.end, self)
+            self._expiry = loop.call_later(self._store.session_timeout, self._session_over)
         else:
             self._register_again()
             self._wake()
 
     def expire(self) -> None:
         """End the session at once; a connected one registers again, as the contract has it."""
-        self._store.end(self)
+        self._session_over()
         if not self._away:
             self._register_again()
+
+    def _session_over(self) -> None:
+        self._expired += 1
+        self._store.end(self)
 
     def _register_again(self) -> None:
         member = self._member
@@ -267,11 +277,14 @@ class MemoryCoordination(CellCoordination):
     async def _read(self, cell: str) -> Cell | None:
         return await self._call("read", cell, lambda: self._store.get(cell))
 
-    async def _create(self, cell: str, data: bytes) -> Won | Lost:
-        return await self._call("create", cell, lambda: self._store.create(cell, data))
+    async def _create(self, cell: str, data: bytes, session: int | None = None) -> Won | Lost:
+        return await self._call("create", cell, lambda: self._store.create(cell, data), session)
 
-    async def _compare_and_set(self, cell: str, expected_version: int, data: bytes) -> Won | Lost:
-        return await self._call("set", cell, lambda: self._store.compare_and_set(cell, expected_version, data))
+    async def _compare_and_set(
+        self, cell: str, expected_version: int, data: bytes, session: int | None = None
+    ) -> Won | Lost:
+        change = partial(self._store.compare_and_set, cell, expected_version, data)
+        return await self._call("set", cell, change, session)
 
     async def _read_members(self) -> Mapping[str, bytes]:
         return await self._call("read", "members", self._store.members)
@@ -320,16 +333,21 @@ class MemoryCoordination(CellCoordination):
         if not self._started:
             raise RuntimeError("start() the coordination before using it")
 
-    async def _call(self, operation: str, target: str, do: Callable[[], T]) -> T:
+    async def _call(self, operation: str, target: str, do: Callable[[], T], session: int | None = None) -> T:
         self._check_started()
         if not self.connected:
             raise CoordinationUnavailableError(f"{self.name}: can't {operation} {target}: cut off from the store")
         fate = self._store.hook(Call(self.name, operation, target))
         if fate == FINE:
+            self._check_session(session)
             return do()
-        return await self._fated(fate, f"{operation} {target}", do)
+        return await self._fated(fate, f"{operation} {target}", do, session)
 
-    def _fated(self, fate: Fate, what: str, do: Callable[[], T]) -> Awaitable[T]:
+    def _check_session(self, session: int | None) -> None:
+        if session not in (None, self._expired):
+            raise CoordinationUnavailableError(f"{self.name}: the session is another now")
+
+    def _fated(self, fate: Fate, what: str, do: Callable[[], T], session: int | None) -> Awaitable[T]:
         loop = asyncio.get_running_loop()
         answer: asyncio.Future[T] = loop.create_future()
 
@@ -338,6 +356,8 @@ class MemoryCoordination(CellCoordination):
                 answer.set_result(result)
 
         def apply() -> None:
+            if session not in (None, self._expired):
+                return  # and nobody answers
             result = do()
             if fate.answered:
                 loop.call_later(fate.answer_delay, answer_with, result)

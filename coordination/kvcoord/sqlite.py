@@ -172,6 +172,7 @@ class SqliteCoordination(CellCoordination):
         self._call_timeout = call_timeout
         self._thread = ThreadPoolExecutor(max_workers=1, thread_name_prefix="kvcoord-sqlite")
         self._file: SqliteFile | None = None
+        self._files = 0  # opened so far
         self._member: MemberInfo | None = None
         self._registered_runs: set[str] = set()
         self._wakers: dict[asyncio.Event, None] = {}
@@ -199,6 +200,10 @@ class SqliteCoordination(CellCoordination):
     def connected(self) -> bool:
         return self._connected
 
+    @property
+    def session(self) -> int:
+        return self._files
+
     async def register_member(self, member: MemberInfo) -> None:
         self._member = member
         if await self._call(lambda file: self._register(file, member)):
@@ -207,11 +212,13 @@ class SqliteCoordination(CellCoordination):
     async def _read(self, cell: str) -> Cell | None:
         return await self._call(lambda file: file.read(cell))
 
-    async def _create(self, cell: str, data: bytes) -> Won | Lost:
-        return self._told(await self._call(lambda file: file.create(cell, data)))
+    async def _create(self, cell: str, data: bytes, session: int | None = None) -> Won | Lost:
+        return self._told(await self._call(lambda file: file.create(cell, data), session))
 
-    async def _compare_and_set(self, cell: str, expected_version: int, data: bytes) -> Won | Lost:
-        return self._told(await self._call(lambda file: file.compare_and_set(cell, expected_version, data)))
+    async def _compare_and_set(
+        self, cell: str, expected_version: int, data: bytes, session: int | None = None
+    ) -> Won | Lost:
+        return self._told(await self._call(lambda file: file.compare_and_set(cell, expected_version, data), session))
 
     async def _read_members(self) -> Mapping[str, bytes]:
         return await self._call(_living_members)
@@ -291,13 +298,13 @@ class SqliteCoordination(CellCoordination):
         self._registered_runs.add(member.run)
         return done
 
-    async def _call(self, do: Callable[[SqliteFile], T]) -> T:
+    async def _call(self, do: Callable[[SqliteFile], T], session: int | None = None) -> T:
         """Run in the file's thread. What takes longer than the time-out may yet be done."""
         if self._keeper is None:
             raise RuntimeError("start() the coordination before using it")
         if self._closed:
             raise CoordinationUnavailableError(f"coordination in {self._path} is closed")
-        call = asyncio.get_running_loop().run_in_executor(self._thread, self._run, do)
+        call = asyncio.get_running_loop().run_in_executor(self._thread, self._run, do, session)
         call.add_done_callback(_forget)
         try:
             async with asyncio.timeout(self._call_timeout):
@@ -311,13 +318,16 @@ class SqliteCoordination(CellCoordination):
         self._connected = not self._closed
         return result
 
-    def _run(self, do: Callable[[SqliteFile], T]) -> T:
+    def _run(self, do: Callable[[SqliteFile], T], session: int | None) -> T:
         if self._file is not None and self._file.lost:
             log.error("coordination's file is gone; beginning another", path=str(self._path))
             file, self._file = self._file, None
             file.close()
         if self._file is None:
             self._file = SqliteFile(self._path, self._session, self._clock)
+            self._files += 1
+        if session not in (None, self._files):
+            raise CoordinationUnavailableError(f"{self._path} is another file now")
         return do(self._file)
 
     def _let_go(self) -> None:

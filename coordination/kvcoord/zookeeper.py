@@ -78,6 +78,10 @@ class ZookeeperCoordination(CellCoordination):
     def connected(self) -> bool:
         return self._zk.connected
 
+    @property
+    def session(self) -> int:
+        return self._zk.session_id
+
     async def register_member(self, member: MemberInfo) -> None:
         done = self._registration.want(member)
         try:
@@ -91,12 +95,14 @@ class ZookeeperCoordination(CellCoordination):
     async def _read(self, cell: str) -> Cell | None:
         return _cell(await self._zk.get(self._at(cell), sync=True))
 
-    async def _create(self, cell: str, data: bytes) -> Won | Lost:
-        created = await self._in_place(lambda: self._zk.create(self._at(cell), data))
+    async def _create(self, cell: str, data: bytes, session: int | None = None) -> Won | Lost:
+        created = await self._in_place(lambda: self._zk.create(self._at(cell), data, session=session))
         return Won(0) if created is Created.DONE else Lost()
 
-    async def _compare_and_set(self, cell: str, expected_version: int, data: bytes) -> Won | Lost:
-        version = await self._zk.set(self._at(cell), data, expected_version)
+    async def _compare_and_set(
+        self, cell: str, expected_version: int, data: bytes, session: int | None = None
+    ) -> Won | Lost:
+        version = await self._zk.set(self._at(cell), data, expected_version, session=session)
         return Lost() if version is None else Won(version)
 
     async def _read_members(self) -> Mapping[str, bytes]:

@@ -202,9 +202,12 @@ async def test_a_name_that_moves_to_another_address_is_followed(
         assert await coordination.create_partition(0, STATE) == Won(0)
         collector = Collector(coordination.watch_partition(0))
         await collector.until(bool, PATIENCE)
+        session = coordination.session
         port = new.members[0].client_port
         await asyncio.to_thread(old.kill)
         await collector.until(lambda seen: seen[-1] is None, PATIENCE)  # the new server knows nothing: data was lost
-        assert await coordination.create_partition(0, led_by("again")) == Won(0)
+        with pytest.raises(CoordinationUnavailableError, match="is another now"):
+            await coordination.create_partition(0, led_by("again"), session=session)
+        assert await coordination.create_partition(0, led_by("again"), session=coordination.session) == Won(0)
         await collector.until(lambda seen: seen[-1] == Versioned(led_by("again"), 0), PATIENCE)
         await coordination.close()

@@ -253,13 +253,17 @@ class Host:
 
     async def _compare_and_set(self, effect: ef.CompareAndSet) -> None:
         expected, wanted, partition = effect.expected_version, effect.state, self.config.partition
+        session = self._coordination.session
         try:
             there = await self._coordination.read_partition(partition)
-            # A value that was put back has versions of its own: an old attempt must not meet one of them (rule 19).
+            # A value that was put back has versions of its own: an old attempt must not meet one of them (rule 19), nor
+            # what is put back after this read: then the session is another.
             fits = there is not None and there.version == expected and there.value.generation <= wanted.generation
             outcome: Won | Lost = Lost()
             if fits:
-                outcome = await self._coordination.compare_and_set_partition(partition, expected, wanted)
+                outcome = await self._coordination.compare_and_set_partition(
+                    partition, expected, wanted, session=session
+                )
         except CoordinationUnavailableError as e:
             log.info("partition state not changed: no answer", error=str(e))
             self.step(ev.CasAnswered(effect.expected_version, None))

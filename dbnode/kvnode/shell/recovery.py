@@ -81,13 +81,18 @@ class Recovery:
                 self._say(f"coordination can't be asked: {e}")
 
     async def try_once(self) -> str:
-        """Put back what may be; what is waited for, if anything."""
+        """Put back what may be; what is waited for, if anything.
+
+        All in one session of coordination: a try that began before the data was lost once more, and is slow, must not
+        put back what it heard then.
+        """
+        session = self._coordination.session
         answers = [self._subject.testify(), *await self._subject.ask_others()]
         loss = self._subject.loss
         if loss is None:
             return ""
         waits = await self._put_back_cluster(answers)
-        return waits or await self._put_back_state(loss, answers)
+        return waits or await self._put_back_state(loss, answers, session)
 
     async def _put_back_cluster(self, answers: Sequence[Answer]) -> str:
         coordination = self._coordination
@@ -106,16 +111,18 @@ class Recovery:
             log.warning("slot map put back", version=kept.slot_map.version)
         return ""
 
-    async def _put_back_state(self, loss: tuple[Loss, int], answers: Sequence[Answer]) -> str:
+    async def _put_back_state(self, loss: tuple[Loss, int], answers: Sequence[Answer], session: int) -> str:
         what, version = loss
         testimonies = [a.testimony for a in answers if a.partition == self._partition]
         state = rebuilt(testimonies, missing=what is Loss.MISSING)
         if isinstance(state, str):
             return state
         if what is Loss.MISSING:
-            outcome = await self._coordination.create_partition(self._partition, state)
+            outcome = await self._coordination.create_partition(self._partition, state, session=session)
         else:
-            outcome = await self._coordination.compare_and_set_partition(self._partition, version, state)
+            outcome = await self._coordination.compare_and_set_partition(
+                self._partition, version, state, session=session
+            )
         if isinstance(outcome, Won):
             log.warning("partition state put back", epoch=state.epoch, serial=state.serial, generation=state.generation)
         return ""

@@ -1,20 +1,16 @@
-"""Trouble for a whole cluster: processes, sessions and connections; disks and the rest in `disk_faults`, `tests.simulation.trouble`."""
+"""Trouble for a whole cluster: processes and connections; the rest in `coordination_faults`, `disk_faults`, `tests.simulation.trouble`."""
 
-from collections.abc import Mapping
 from contextlib import suppress
 from typing import TYPE_CHECKING
 
-from kvcoord import codec
-from kvcoord.cells import Cell, partition_cell
 from kvnode.core.events import HandOverRequested
-from tests.simulation.timeline import Mark
-from tests.simulation.whole.disk_faults import COPY_UNDER_WAY, SLOW_FOR_LONG, UNREADABLE_TO_UPKEEP, DiskTrouble
+from tests.simulation.whole.coordination_faults import CoordinationTrouble
+from tests.simulation.whole.disk_faults import COPY_UNDER_WAY, SLOW_FOR_LONG, UNREADABLE_TO_UPKEEP
 from tests.simulation.whole.nodes import PIPELINE, REDIS, REPLICATION
 from tests.support.faulty_files import CrashError
 
 if TYPE_CHECKING:
-    from tests.simulation.whole.cluster import Partition, WholeCluster
-    from tests.simulation.whole.coordination import Coordination
+    from tests.simulation.whole.cluster import WholeCluster
     from tests.simulation.whole.machines import Machine
     from tests.simulation.whole.nodes import NodeProcess
     from tests.simulation.whole.world import Net
@@ -23,7 +19,7 @@ if TYPE_CHECKING:
 LEFT_ALONE = "left_alone"  # a rare kind, in whose seeds Redis's client at the routers reads right behind each write
 
 
-class Faults(DiskTrouble):
+class Faults(CoordinationTrouble):
     """All kinds of a cluster."""
 
     def __init__(self, cluster: "WholeCluster") -> None:
@@ -68,16 +64,13 @@ class Faults(DiskTrouble):
             UNREADABLE_TO_UPKEEP: self.unreadable_to_upkeep,
             COPY_UNDER_WAY: self.copy_under_way,
             LEFT_ALONE: self.left_alone,
+            "lost_twice": self.lost_twice,
         }
         super().__init__(cluster.loop, cluster.options, kinds, rare)
 
     @property
     def network(self) -> "Net":
         return self.cluster.loop.net
-
-    @property
-    def coordination(self) -> "Coordination":
-        return self.cluster.coordination
 
     @property
     def unreached(self) -> dict[str, int]:
@@ -233,7 +226,7 @@ class Faults(DiskTrouble):
         self._note(f"the operator is to end {f'{steps} steps on' if steps else 'now'}")
         self.cluster.operator.dies(steps)
 
-    # --- network and coordination ------------------------------------------------------------------------------------
+    # --- network ----------------------------------------------------------------------------------------------------
 
     def break_connections(self) -> None:
         self._note("connections break")
@@ -272,101 +265,3 @@ class Faults(DiskTrouble):
         net.answers_lost = dict.fromkeys((PIPELINE, REDIS), share)
         self._note(f"{share:.0%} of answers to clients are lost with their connections")
         self._for(self._length(), net.answers_lost.clear)
-
-    def session_lost(self) -> None:
-        process = self._running()
-        if process is not None:
-            self._note(f"the session of {process.who} ends")
-            process.session.expire()
-
-    def coordination_lost(self) -> None:
-        """All that coordination holds is gone, while it was away or not: the nodes put it back."""
-        self._coordination_turned({}, "coordination's data is lost")
-
-    def coordination_old(self) -> None:
-        """An older copy of coordination's data takes its place, which every replica that it names knows better than."""
-        cells = self.coordination.cells()
-        self._note("coordination's data is copied")
-        what, operator = "coordination's data is turned back", self.cluster.operator
-        if self.rng.random() < 0.4:  # so that the copy asks for something to be done
-            operator.ask_for(operator.spec.replicas + self.rng.choice([-1, 1]))
-        self.loop.after(self.rng.uniform(0.5, 4.0), lambda: self._coordination_turned(cells, what))
-
-    def _coordination_turned(self, cells: Mapping[str, Cell], what: str) -> None:
-        away, coordination = self.rng.choice([0.0, 0.0, 0.5, 3.0]), self.coordination
-        if coordination.down or self.over:
-            return
-        if away:
-            coordination.down = True
-            self._reach_changed(better=False)
-            self._note(f"coordination away for {away:g} s")
-
-        def turn() -> None:
-            self._turn(cells, what)
-            if away:
-                self._note("coordination is back", Mark.HEAL)
-                coordination.down = False
-                self._reach_changed(better=True)
-
-        self._for(away, turn)
-
-    def _turn(self, cells: Mapping[str, Cell], what: str) -> bool:
-        """Other data takes the place of coordination's, if the nodes can put that right; whether it does."""
-        if self.coordination.pending or not all(self._survives(p, cells) for p in self.cluster.partitions):
-            return False
-        self._note(what)
-        self.coordination.turn_back(cells)
-        if self.rng.random() < 0.5:
-            self.cluster.operator.dies(0)  # whoever begins now has seen nothing newer
-        return True
-
-    def known_by_one(self) -> None:
-        """A leader takes a dead follower out; when no other replica knows yet, coordination's data is lost and the leader goes down."""
-        rng, partition = self.rng, self.rng.choice(self.cluster.partitions)
-        state, processes = partition.state, partition.processes()
-        leader = next((p for p in processes if p.run == state.leader), None)
-        followers = [p for p in processes if p is not leader and p.run.replica in state.in_sync]
-        if leader is None or not followers or partition.lost:
-            return
-        heals = [self._cut_coordination(pod, 8.0) for pod in partition.pods if pod != leader.pod]
-        victim = rng.choice(followers)
-        self._note(f"kill {victim.who}")
-        self._end(victim.machine, silently=False)
-        self.cluster.plan_start(victim.machine, rng.uniform(2.5, 5.0))
-
-        def look() -> None:
-            acted = partition.checker.acted
-            if self.over or not leader.alive:
-                return
-            if acted is None or acted.age == state.age:
-                self.loop.after(0.05, look)
-                return
-            if self._turn(
-                {}, f"coordination's data is lost; {leader.who}, which alone knows the newest state, is killed"
-            ):
-                self._end(leader.machine, silently=False)
-                self.cluster.plan_start(leader.machine, rng.uniform(3.0, 6.0))
-            for heal in heals:
-                heal()
-
-        look()
-
-    def _survives(self, partition: "Partition", cells: Mapping[str, Cell]) -> bool:
-        """Whether the nodes can put a partition's state back: who was in sync answers, and nobody believes an older copy."""
-        disks, state, acted = partition.checker.disks, partition.state, partition.checker.acted
-        broken = any(p.disk_failed or p.core.strange for p in partition.processes())
-        asked = {*state.in_sync, *(acted.in_sync if acted is not None else ())}
-        if (
-            partition.lost
-            or broken
-            or not self.cluster.operator.born
-            or not all(self._answers(partition, r) for r in asked)
-        ):
-            return False
-        cell = cells.get(partition_cell(partition.number))
-        if cell is None:
-            return state.leader is not None
-        copy = codec.decode_partition(cell.data)
-        known = [disks[r].meta.state for r in copy.in_sync]
-        better = self.cluster.operator.knows_better(partition.number, copy)
-        return copy == state or (better and all(k is not None and k.age > copy.age for k in known))

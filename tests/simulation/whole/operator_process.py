@@ -131,6 +131,7 @@ class OperatorProcess:
 
     async def _resize_one(self, partition: "Partition") -> None:
         number = partition.number
+        session = self.session.session
         found = await self.session.read_partition(number)
         if found is None:
             return
@@ -151,17 +152,17 @@ class OperatorProcess:
         if step is not None:
             await self._step()
             self._memory[number] = memory.asks(state)
-            await self._ask(partition, found.version, step)
+            await self._ask(partition, found.version, step, session)
             self._memory[number] = self._memory[number].answered()
             await self._step()
 
-    async def _ask(self, partition: "Partition", version: int, step: PartitionState) -> None:
+    async def _ask(self, partition: "Partition", version: int, step: PartitionState, session: int) -> None:
         what = f"p{partition.number} be {', '.join(step.replicas)}, {step.min_in_sync} in sync at least"
         self.loop.note("operator", f"asks that {what}", Mark.OPERATOR, epoch=step.epoch)
         partition.checker.asks_membership(step)
         if self.steps_left == 1:  # while it waits for the answer
             self.loop.after(self.operator.rng.random() * 0.01, self.operator.ends, self)
-        outcome = await self.session.compare_and_set_partition(partition.number, version, step)
+        outcome = await self.session.compare_and_set_partition(partition.number, version, step, session=session)
         if isinstance(outcome, Lost):
             self.loop.note("operator", "has lost to another change", Mark.OPERATOR)
             self.cluster.count("memberships lost")

@@ -13,6 +13,7 @@ from kvcommon.slotmap import SlotMap
 from kvcoord.contract import (
     ClusterIdentity,
     Coordination,
+    CoordinationUnavailableError,
     Death,
     Lost,
     MemberInfo,
@@ -145,6 +146,19 @@ class ContractSuite:
         end = await sessions[0].read_partition(0)
         assert end is not None
         assert (end.version, end.value.epoch) == (len(won), len(won))
+
+    async def test_what_belongs_to_a_session_is_done_in_it_or_not_at_all(self, world: World) -> None:
+        c = await world.open()
+        assert await c.read_partition(0) is None
+        this, other = c.session, c.session + 1
+        with pytest.raises(CoordinationUnavailableError):
+            await c.create_partition(0, STATE, session=other)
+        assert await c.read_partition(0) is None
+        assert await c.create_partition(0, STATE, session=this) == Won(0)
+        with pytest.raises(CoordinationUnavailableError):
+            await c.compare_and_set_partition(0, 0, led_by("run1"), session=other)
+        assert await c.read_partition(0) == Versioned(STATE, 0)
+        assert await c.compare_and_set_partition(0, 0, led_by("run1"), session=this) == Won(1)
 
     async def test_a_read_sees_every_write_acknowledged_before_it(self, world: World) -> None:
         writer, reader = await world.open(), await world.open()

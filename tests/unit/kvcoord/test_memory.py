@@ -118,6 +118,17 @@ async def test_a_maybe_that_is_done_after_its_caller_gave_up(store: MemoryStore)
     await collector.until(lambda seen: bool(seen) and seen[-1] == Versioned(led_by("run1"), 1), 1)
 
 
+async def test_a_change_that_arrives_after_its_session_is_not_done(store: MemoryStore) -> None:
+    a, b = await started(store, "a"), await started(store, "b")
+    store.hook = lambda call: Fate(delay=0.02, patience=0.05) if call.writes else FINE
+    change = asyncio.ensure_future(a.create_partition(0, STATE, session=a.session))
+    await asyncio.sleep(0)
+    a.expire()
+    with pytest.raises(CoordinationUnavailableError):
+        await change
+    assert await b.read_partition(0) is None
+
+
 async def test_a_call_that_never_arrives(store: MemoryStore) -> None:
     a = await started(store)
     store.hook = lambda call: replace(UNREACHED, patience=0.01)

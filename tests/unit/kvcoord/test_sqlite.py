@@ -101,6 +101,17 @@ async def test_a_watch_begun_while_the_file_is_unusable_delivers_later(world: Sq
     await collector.until(lambda seen: seen == [None], world.patience)
 
 
+async def test_a_file_that_was_lost_has_taken_its_session_with_it(world: SqliteWorld) -> None:
+    c = await world.open()
+    assert await c.create_partition(0, STATE) == Won(0)
+    session = c.session
+    world.path().unlink()
+    with pytest.raises(CoordinationUnavailableError, match="another file now"):
+        await c.create_partition(0, STATE, session=session)
+    assert await c.read_partition(0) is None
+    assert await c.create_partition(0, STATE, session=c.session) == Won(0)
+
+
 async def test_a_change_is_seen_by_another_process_within_a_fifth_of_a_second(world: SqliteWorld) -> None:
     writer, watcher = await world.open(), await world.open()
     await writer.create_partition(0, STATE)

@@ -9,8 +9,8 @@ from typing import Any
 import pytest
 
 from kvcommon.clock import SystemClock
-from kvcoord.contract import MemberInfo, PartitionState, ReplicaId, RunId
-from kvcoord.memory import MemoryStore
+from kvcoord.contract import MemberInfo, PartitionState, ReplicaId, RunId, Versioned
+from kvcoord.memory import MemoryCoordination, MemoryStore
 from kvnode.core import effects as ef
 from kvnode.core import events as ev
 from kvnode.core.messages import Go
@@ -194,3 +194,26 @@ def test_meta_of_a_release_that_did_not_note_claims_knows_that_of_its_state() ->
     blob = meta_to_json(Meta(3, state, 4))
     del blob["claims"]
     assert meta_from_json(blob).claims == (ME.run,)
+
+
+async def test_a_change_of_the_state_does_not_outlive_the_session_in_which_the_state_was_read(
+    host: Host, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """What is put back after the loss has the versions of before: the change would meet one of them."""
+    coordination = host._coordination
+    assert isinstance(coordination, MemoryCoordination)
+    state = PartitionState(1, ME, (ME.replica,), ("a", "b"), min_in_sync=1)
+    await coordination.create_partition(0, state)
+    read = coordination.read_partition
+
+    async def lost_as_it_is_read(partition: int) -> Versioned[PartitionState] | None:
+        found = await read(partition)
+        coordination.expire()
+        return found
+
+    seen: list[ev.Event] = []
+    monkeypatch.setattr(coordination, "read_partition", lost_as_it_is_read)
+    monkeypatch.setattr(host, "step", seen.append)
+    await host._compare_and_set(ef.CompareAndSet(0, replace(state, serial=2)))
+    assert seen == [ev.CasAnswered(0, None)]
+    assert await read(0) == Versioned(state, 0)
