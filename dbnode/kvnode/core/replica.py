@@ -71,13 +71,21 @@ class Replica(Facts):
     def step(self, event: ev.Event, now: float) -> list[Effect]:
         """Take one event; the effects are to be carried out in their order."""
         if self.following.rebuilding:  # it is about to be wiped: it must not be counted on again
-            return [Close(event.conn)] if isinstance(event, ev.Received | ev.Dialed) else []
-        self._handlers[type(event)](event, now)
-        if self.role is Role.LEADER:
-            self._step_down_if_over(now)
-        self._work_out()
+            self._wait_for_rebuild(event)
+        else:
+            self._handlers[type(event)](event, now)
+            if self.role is Role.LEADER:
+                self._step_down_if_over(now)
+            self._work_out()
         out, self.common.out = self.common.out, []
         return out
+
+    def _wait_for_rebuild(self, event: ev.Event) -> None:
+        if isinstance(event, ev.WriteFailed):  # perhaps of the state that excludes it: what was to follow was not done
+            self.following.broken = True
+            self.following.rebuild_if_excluded()
+        elif isinstance(event, ev.Received | ev.Dialed):
+            self.common.emit(Close(event.conn))
 
     # --- coordination ------------------------------------------------------------------------------------------------
 

@@ -171,6 +171,21 @@ async def test_a_failed_replica_writes_nothing_more_to_its_disk(host: Host) -> N
     host.store._failure = None
 
 
+async def test_a_disk_that_fails_as_it_is_told_that_it_is_excluded_does_not_keep_a_replica_from_being_rebuilt(
+    host: Host, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The state that excludes it can't be kept, so what follows from it is not done; it is known all the same."""
+    another_run = RunId(ME.replica, "of which its disk knows nothing")
+    host.step(ev.StateSeen(PartitionState(2, another_run, (ME.replica, OTHER.replica), ("a", "b"), 1, serial=2), 2))
+
+    def failing(_: object) -> None:
+        raise StoreFailedError("broken")
+
+    monkeypatch.setattr(host.store, "save_state", failing)
+    host.step(ev.StateSeen(PartitionState(3, OTHER, (OTHER.replica,), ("a", "b"), 1, serial=3), 3))
+    assert "disk failed" in await asyncio.wait_for(host.rebuild, 5)
+
+
 async def test_after_close_nothing_is_taken(host: Host, monkeypatch: pytest.MonkeyPatch) -> None:
     """Late callbacks of a closed replica find nothing to harm."""
     await host.close()
