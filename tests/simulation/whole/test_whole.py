@@ -95,7 +95,7 @@ ONCE = (
     "replicas removed, in sync",
     "replicas removed, leading",
 )
-KINDS = 37  # of faults
+KINDS = 39  # of faults
 
 
 def test_seeds_try_every_kind_of_fault_on_whole_clusters_and_the_faults_bite() -> None:
