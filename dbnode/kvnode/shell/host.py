@@ -305,7 +305,7 @@ class Host:
         return self._disk.waiting
 
     @property
-    def loss(self) -> tuple[Loss, int] | None:
+    def loss(self) -> Loss | None:
         """Whether coordination's data was lost or turned back."""
         return self.core.loss
 
