@@ -1,7 +1,7 @@
-"""The invariants of `replication.md`, watched from outside: true time, every disk, every process at once.
+"""The invariants of docs/correctness.md, watched from outside: true time, every disk, every process at once.
 
-A method is called where something happens, and fails the run at the first breach. Numbers are those of the list in
-`docs/correctness.md`. Linearizability (15), retries (14), versions (20) and liveness (24) are judged at the end.
+A method is called where something happens, and fails the run at the first breach. Numbers are those of the list
+there. Linearizability (15), retries (14), versions (20) and liveness (24) are judged at the end.
 """
 
 from bisect import bisect_right

@@ -29,10 +29,11 @@ INVARIANTS = {
     20: "versions are unique and grow in the order of the log",
     21: "every OK had at least minInSync durable copies",
     22: "a replica acknowledges only what it has durably, and keeps it",
+    23: "a state that is put back is the newest that anyone acted on, or a later one",
+    24: "once faults end, some leader serves and all are in sync again",
     25: "a leader welcomes only who means it",
     26: "only the operator says which pods belong to a partition, and only those come to be in sync",
     27: "a replica whose disk failed leaves, and is rebuilt",
-    24: "once faults end, some leader serves and all are in sync again",
 }
 
 
