@@ -1,8 +1,8 @@
 """The complete search for a linearization, of any model: Wing & Gong with Lowe's memoised configurations and just-in-time order.
 
-Sweeping over events in time, it holds every configuration (state, which pending operations have taken effect) that
-explains all answers so far; where all operations have returned only the possible states are left, so the history splits at
-quiescent points by itself.
+Going over the answers in time, it looks for a configuration (state, which pending operations have taken effect) that
+explains each, depth first; where all operations have returned only the state is left, so the history splits at quiescent
+points by itself.
 """
 
 from collections.abc import Callable, Hashable, Iterator, Mapping, Sequence
@@ -43,6 +43,14 @@ class _Configuration(NamedTuple, Generic[S]):
     used: frozenset[int]
 
 
+class _Answer(NamedTuple):
+    """The return of an operation, when it was, and which operations were open then, itself included."""
+
+    operation: int
+    returned: float
+    open: tuple[int, ...]
+
+
 class _Configurations(Generic[S]):
     """Configurations without those that have used up more unknown writes than another that is else the same."""
 
@@ -57,9 +65,6 @@ class _Configurations(Generic[S]):
             return False
         least[:] = [other for other in least if not used <= other] + [used]
         return True
-
-    def __iter__(self) -> Iterator[_Configuration[S]]:
-        return (_Configuration(*known, used) for known, least in self._least.items() for used in least)
 
 
 class Sweep(Generic[S, O]):
@@ -85,73 +90,97 @@ class Sweep(Generic[S, O]):
     ) -> None:
         self._operations, self._initial, self._apply = operations, initial, apply
         self._stranded, self._after, self._touches, self._idle = stranded, after or {}, touches, idle
-        self._open: list[int] = []
 
     def run(self) -> Stuck[S] | None:
-        """Sweep over invocations and returns; those of the same time overlap. None: there is a linearization."""
+        """Go over the answers in the order of their times; those of the same time overlap. None: there is a linearization.
+
+        Depth first, and the configurations with the fewest unknown operations first: in a good history nearly every one
+        leads on to the end, however many others there are. From one that an answer was reached with, and none that has used
+        less, nothing is tried twice.
+        """
+        answers = self._answers()
+        tried: list[_Configurations[S]] = [_Configurations() for _ in answers]
+        ways: list[Iterator[_Configuration[S]]] = [iter([_Configuration(self._initial, frozenset(), frozenset())])]
+        furthest = 0
+        while ways:
+            reached = len(ways) - 1
+            configuration = next(ways[-1], None)
+            if configuration is None:
+                ways.pop()
+            elif reached == len(answers):
+                return None
+            elif tried[reached].add(configuration):
+                furthest = max(furthest, reached)
+                ways.append(self._explain(configuration, answers[reached]))
+        failing = answers[furthest]
+        invoked = self._operations[failing.operation].invoked
+        first = next(n for n, a in enumerate(answers) if a.returned >= invoked)
+        return Stuck(failing.operation, tuple(c.state for c in tried[first]), frozenset(failing.open))
+
+    def _answers(self) -> "list[_Answer]":
+        """All answers by their times, each with the operations that are open then, or unknown for ever."""
         events = [(o.invoked, 0, i) for i, o in enumerate(self._operations)]
         events += [(o.returned, 1, i) for i, o in enumerate(self._operations) if o.returned is not None]
-        now: list[_Configuration[S]] = [_Configuration(self._initial, frozenset(), frozenset())]
-        at_invocation: dict[int, list[_Configuration[S]]] = {}
-        for _, returns, i in sorted(events, key=itemgetter(0, 1)):
-            if not returns:
-                self._open.append(i)
-                at_invocation[i] = now
-                continue
-            following = self._explain(now, i)
-            if not following:
-                return Stuck(i, tuple(c.state for c in at_invocation[i]), frozenset(self._open))
-            now = following
-            self._open.remove(i)
-            del at_invocation[i]
-        return None
+        answers: list[_Answer] = []
+        pending: list[int] = []
+        for at, returns, i in sorted(events, key=itemgetter(0, 1)):
+            if returns:
+                answers.append(_Answer(i, at, tuple(pending)))
+                pending.remove(i)
+            else:
+                pending.append(i)
+        return answers
 
-    def _explain(self, now: Sequence[_Configuration[S]], returning: int) -> list[_Configuration[S]]:
+    def _explain(self, start: _Configuration[S], answer: "_Answer") -> Iterator[_Configuration[S]]:
         """Configurations in which this operation has taken effect, others only as far as needed before it."""
-        explained, seen = _Configurations[S](), _Configurations[S]()
-        level = [c for c in map(self._absorb, now) if seen.add(c)]
-        while level:
-            deeper = []
-            for configuration in level:
-                if returning in configuration.done:
-                    explained.add(configuration._replace(done=configuration.done - {returning}))
+        seen = _Configurations[S]()
+        level = [self._absorb(start, answer.open)]
+        seen.add(level[0])
+        while level:  # of those that have used the same number of unknown operations
+            more: list[_Configuration[S]] = []
+            while level:
+                configuration = level.pop()
+                if answer.operation in configuration.done:
+                    yield configuration._replace(done=configuration.done - {answer.operation})
                     continue
-                deeper += [c for c in map(self._absorb, self._steps(configuration)) if seen.add(c)]
-            level = deeper
-        return list(explained)
+                for following in self._steps(configuration, answer.open):
+                    absorbed = self._absorb(following, answer.open)
+                    if seen.add(absorbed):
+                        (more if len(absorbed.used) > len(configuration.used) else level).append(absorbed)
+            level = more
 
-    def _absorb(self, configuration: _Configuration[S]) -> _Configuration[S]:
+    def _absorb(self, configuration: _Configuration[S], pending: Sequence[int]) -> _Configuration[S]:
         """With every open answer that is right in this state and changes nothing: taking it now forbids nothing.
 
         Not with a write that happens to leave the state as it is: it may be needed later, when it would not.
         """
         state, done, used = configuration
-        for i in self._open:
+        for i in pending:
             operation = self._operations[i]
             if i in done or operation.returned is None or (self._idle is not None and not self._idle(operation)):
                 continue
-            if self._apply(state, operation) == state and self._in_turn(i, done):
+            if self._apply(state, operation) == state and self._in_turn(i, done, pending):
                 done |= {i}
         return _Configuration(state, done, used)
 
-    def _in_turn(self, i: int, done: frozenset[int]) -> bool:
+    def _in_turn(self, i: int, done: frozenset[int], pending: Sequence[int]) -> bool:
         """Whether what it comes after has taken effect; of one that is unknown nobody can say."""
         before = self._after.get(i)
-        if before is None or before in done or before not in self._open:
+        if before is None or before in done or before not in pending:
             return True
         return self._operations[before].returned is None
 
-    def _steps(self, configuration: _Configuration[S]) -> Iterator[_Configuration[S]]:
+    def _steps(self, configuration: _Configuration[S], pending: Sequence[int]) -> Iterator[_Configuration[S]]:
         state, done, used = configuration
-        relevant = self._relevant(done)
-        for i in self._open:
-            if i in done or i in used or not self._in_turn(i, done):
+        relevant = self._relevant(done, pending)
+        for i in pending:
+            if i in done or i in used or not self._in_turn(i, done, pending):
                 continue
             operation = self._operations[i]
             if operation.returned is None and relevant is not None and not relevant & self._touched(i):
                 continue
             following = self._apply(state, operation)
-            if following is None or self._leaves_behind(following, i, done):
+            if following is None or self._leaves_behind(following, i, done, pending):
                 continue
             if operation.returned is None:
                 yield _Configuration(following, done, used | {i})
@@ -162,21 +191,21 @@ class Sweep(Generic[S, O]):
         assert self._touches is not None
         return self._touches(self._operations[i])
 
-    def _relevant(self, done: frozenset[int]) -> frozenset[bytes] | None:
+    def _relevant(self, done: frozenset[int], pending: Sequence[int]) -> frozenset[bytes] | None:
         """What may matter to answers that are yet to be explained, also by way of other unknown operations."""
         if self._touches is None:
             return None
-        known = [i for i in self._open if i not in done and self._operations[i].returned is not None]
+        known = [i for i in pending if i not in done and self._operations[i].returned is not None]
         relevant = frozenset[bytes]().union(*map(self._touched, known))
-        unknown = [self._touched(i) for i in self._open if self._operations[i].returned is None]
+        unknown = [self._touched(i) for i in pending if self._operations[i].returned is None]
         while True:
             wider = relevant.union(*(touched for touched in unknown if touched & relevant))
             if wider == relevant:
                 return relevant
             relevant = wider
 
-    def _leaves_behind(self, state: S, step: int, done: frozenset[int]) -> bool:
+    def _leaves_behind(self, state: S, step: int, done: frozenset[int], pending: Sequence[int]) -> bool:
         """Whether an open operation would be stranded."""
         if self._stranded is None:
             return False
-        return any(i != step and i not in done and self._stranded(state, self._operations[i]) for i in self._open)
+        return any(i != step and i not in done and self._stranded(state, self._operations[i]) for i in pending)
