@@ -196,6 +196,8 @@ def simulate(options: Options) -> Report:
             took = cluster.run()
     except SimulationError as e:
         failure = e.failure
+    except Exception as e:
+        failure = cluster.loop.raised("world", "the run", e)
     return Report(
         options,
         failure,

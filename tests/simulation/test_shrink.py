@@ -76,7 +76,7 @@ def test_the_explicit_lists_of_a_run_give_the_same_run() -> None:
 def test_a_failing_run_is_told_with_a_headline_and_columns(failing: Report) -> None:
     """What went wrong, who did what, the command, then who, when, what, epoch and index."""
     text = explain(simulate(replace(failing.options, verbose=True)))
-    assert text.startswith("WHAT WENT WRONG: invariant 14: a (client, sequence) takes effect once")
+    assert text.startswith("BROKEN: invariant 14 (a (client, sequence) takes effect once)\n  log at ")
     assert failing.options.command in text
     assert re.search(r"when +who +epoch +index +what", text)
     assert re.search(r"\n +[\d.]+ +p\d-r\d+ +1 +\d+ +commits to \d+", text)

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any, TypeVar
 from kvstore.errors import StoreClosedError, StoreError, StoreFailedError
 from kvstore.files import is_full
 from kvstore.store import Store, StoreOptions
+from tests.simulation.record import SimulationError
 from tests.simulation.store.checks import check, check_opened
 from tests.simulation.store.written import WrittenLog
 from tests.simulation.timeline import Mark
@@ -124,7 +125,7 @@ class Replica:
     def _failed(self, what: str, error: BaseException) -> None:
         assert self.store is not None
         if not self.struck and not self.rotten:
-            self.fail(0, f"{what}: {error!r}, though its disk is well")
+            raise SimulationError(self.record.raised(self.who, f"{what}, on a disk that is well,", error))
         self.note(f"{what}: {type(error).__name__}: {error}", Mark.DISK)
         if self.struck <= {"there is no room"} and is_full(error) and self.store.failure is None:
             return

@@ -341,7 +341,7 @@ def simulate(options: Options) -> Report:
         except SimulationError as e:
             failure = e.failure
         except Exception as e:
-            failure = world.record.broken("world", 0, repr(e))
+            failure = world.record.raised("world", "the run", e)
     return Report(
         options,
         failure,

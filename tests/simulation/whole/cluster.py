@@ -387,6 +387,8 @@ def simulate(cluster: WholeCluster) -> Report:
             failure = loop.failure
         except SimulationError as e:
             failure = e.failure
+        except Exception as e:
+            failure = loop.raised("world", "the run", e)
         finally:
             loop.end(cluster.actors)
     return Report(

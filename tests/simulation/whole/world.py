@@ -19,7 +19,7 @@ from types import SimpleNamespace
 from typing import Any, TypeVar, TypeVarTuple, cast
 
 from kvstore.errors import StoreError
-from tests.simulation.record import Record, SimulationError
+from tests.simulation.record import RAISED, Record, SimulationError
 
 T = TypeVar("T")
 Arguments = TypeVarTuple("Arguments")
@@ -51,7 +51,7 @@ class Actor:
     def _done(self, task: "asyncio.Task[Any]") -> None:
         error = None if task.cancelled() else task.exception()
         if error is not None:
-            self.loop.call_exception_handler({"message": f"{task.get_name()} raised", "exception": error})
+            self.loop.call_exception_handler({"message": task.get_name(), "exception": error, "actor": self})
 
     def later(self, delay: float, call: Callable[..., object], *args: Any) -> asyncio.TimerHandle:
         return self.loop.call_later(delay, call, *args, context=self.context)
@@ -88,9 +88,12 @@ class VirtualLoop(asyncio.BaseEventLoop, Record):
         error = context.get("exception")
         if self.closing or isinstance(error, SimulationError | StoreError):  # a failed disk ends its process elsewhere
             return
-        actor = ACTOR.get()
-        what = f"{context.get('message')}: {type(error).__name__}: {error}"
-        self.broken(actor.who if actor else "world", 0, what)
+        actor = context.get("actor") or ACTOR.get()
+        who, what = actor.who if actor else "world", str(context.get("message"))
+        if error is None:
+            self.broken(who, RAISED, what)
+        else:
+            self.raised(who, what, error)
 
     # --- a loop ------------------------------------------------------------------------------------------------------
 
