@@ -81,7 +81,7 @@ def _who(lines: Sequence[Line]) -> list[str]:
     runs: dict[str, list[str]] = {}
     ended: set[str] = set()
     for line in lines:
-        if line.mark is Mark.START:
+        if line.mark is Mark.START and line.index is not None:
             runs.setdefault(line.who, []).append(f"started at {line.at:.2f} s with a log to {line.index}")
         elif line.mark is Mark.ROLE and line.who in runs:
             runs[line.who].append(f"{line.what} from {line.at:.2f} s")

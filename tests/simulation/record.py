@@ -78,9 +78,10 @@ class Record:
         index: int | None = None,
         link: int = 0,
         detail: bool = False,
+        pauses: str = "",
     ) -> None:
         """A line of the timeline."""
-        self.timeline.add(Line(self.now, who, mark, what, epoch, index, link, detail))
+        self.timeline.add(Line(self.now, who, mark, what, epoch, index, link, detail, pauses))
 
     def broken(self, who: str, invariant: int, what: str) -> Failure:
         """Write down that an invariant is broken."""

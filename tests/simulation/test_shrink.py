@@ -8,7 +8,6 @@ import pytest
 
 from kvnode.service import Service
 from tests.simulation.explain import explain
-from tests.simulation.picture import draw
 from tests.simulation.report import Report
 from tests.simulation.run import simulate
 from tests.simulation.schedule import Asked, Options, parse_faults, parse_requests
@@ -80,15 +79,6 @@ def test_a_failing_run_is_told_with_a_headline_and_columns(failing: Report) -> N
     assert failing.options.command in text
     assert re.search(r"when +who +epoch +index +what", text)
     assert re.search(r"\n +[\d.]+ +p\d-r\d+ +1 +\d+ +commits to \d+", text)
-
-
-def test_a_run_is_drawn_into_one_file_without_outside_resources() -> None:
-    """A lane for each pod, every message with an arrow, and the words."""
-    page = draw(simulate(Options(3, seconds=2.0, verbose=True)))
-    assert page.count('class="head"') >= 5
-    assert 'marker-end="url(#tip)"' in page
-    assert "http" not in page
-    assert "src=" not in page
 
 
 def test_delta_debugging_keeps_exactly_what_the_failure_needs() -> None:

@@ -35,6 +35,7 @@ class Line:
     """One thing that happened at a true time, in seconds. `link` pairs the sending of a message with its arrival.
 
     `detail`: one of very many of its kind, heartbeats and acknowledgements, that a reader wants to see only at last.
+    `pauses`: the run that a fault pauses.
     """
 
     at: float
@@ -45,6 +46,7 @@ class Line:
     index: int | None = None
     link: int = 0
     detail: bool = False
+    pauses: str = ""
 
 
 class Timeline:

@@ -159,8 +159,8 @@ class Trouble(ABC, Generic[M]):
         self.heals.clear()
         self._heal_machines()
 
-    def _note(self, what: str, mark: Mark = Mark.FAULT) -> None:
-        self.loop.note("faults", what, mark)
+    def _note(self, what: str, mark: Mark = Mark.FAULT, *, pauses: str = "") -> None:
+        self.loop.note("faults", what, mark, pauses=pauses)
 
     def _for(self, seconds: float, heal: Callable[[], None]) -> Callable[[], None]:
         """End a fault after a time, or at the end of all, or when what this gives is called: whichever is first."""

@@ -161,7 +161,7 @@ class CoordinationTrouble(DiskTrouble):
     def _pause(self, process: "NodeProcess") -> None:
         if self.over or not process.alive or process.actor.paused:
             return
-        self._note(f"pause {process.who}, which is about to put the state back")
+        self._note(f"pause {process.who}, which is about to put the state back", pauses=process.who)
         process.pause()
         self._for(10.0, lambda: self._resume(process))
 
