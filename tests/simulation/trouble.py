@@ -113,7 +113,8 @@ class Trouble(ABC, Generic[M]):
     def start(self) -> None:
         """Strike at the times that the seed gives, from now on for as long as the options say."""
         kept = self.options.faults
-        self.loop.note("faults", f"one in {self.often} s of {', '.join(sorted(self.chosen))}")
+        kinds = ", ".join(sorted(self.chosen))
+        self.loop.note("faults", f"the seed's faults: one in {self.often} s, of {kinds}")
         rng = self.loop.stream("faults")
         at, number = rng.expovariate(1 / self.often), 0
         while at < self.options.seconds:
@@ -147,8 +148,9 @@ class Trouble(ABC, Generic[M]):
             self.kinds[kind]()
 
     def counted(self) -> dict[str, int]:
-        """How often each kind struck, by the name that reports give it."""
-        return dict(Counter(f"fault {struck.kind}" for struck in self.struck))
+        """How often each kind there is struck, by the name that reports give it."""
+        struck = Counter(s.kind for s in self.struck)
+        return {f"fault {kind}": struck[kind] for kind in self.kinds}
 
     def stop(self) -> None:
         """End every fault; everything that is down comes up."""
