@@ -139,6 +139,7 @@ class Cluster:
             self.loop.run(self.loop.now + 0.25)
             if self._whole() and (self._served() > served + 5 or self.options.requests is not None):
                 self.load = False
+                self.loop.note("cluster", "is whole again; nobody asks any more")
                 self.loop.run(self.loop.now + 6.0)  # every client's last request ends
                 return self.loop.now - began - 6.0
         state = self.coordination.state
@@ -169,6 +170,7 @@ class Cluster:
 
     def _read_all(self) -> None:
         reader = Client(self, len(self.clients))
+        self.loop.note("cluster", f"{reader.who} reads every key, then logs and histories are judged")
         for key in self.keys:
             reader.ask((Call(Kind.GET, key),), reader.sequence + 1)
             while not reader.idle:

@@ -52,6 +52,7 @@ def shrink(report: Report, *, tell: Callable[[str], None] = lambda _: None) -> R
         _shorten(hunt)
         for part in CALM if report.options.world != "store" else STORE_CALM:
             hunt.fails(replace(hunt.best.options, calm=hunt.best.options.calm | {part}))
+        hunt.fails(_with_faults(hunt, [s.number for s in hunt.best.faults]))  # none that is too late to strike
         reduce([s.number for s in hunt.best.faults], lambda kept: hunt.fails(_with_faults(hunt, kept)))
         clients = sorted({a.client for a in hunt.best.requests})
         reduce(clients, lambda kept: hunt.fails(_with_clients(hunt, kept)))

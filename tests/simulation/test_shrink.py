@@ -10,7 +10,7 @@ from kvnode.service import Service
 from tests.simulation.explain import explain
 from tests.simulation.report import Report
 from tests.simulation.run import simulate
-from tests.simulation.schedule import Asked, Options, parse_faults, parse_requests
+from tests.simulation.schedule import CALM, Asked, Options, parse_faults, parse_requests
 from tests.simulation.shrink import reduce, shrink
 
 
@@ -62,6 +62,21 @@ def test_a_failing_whole_cluster_shrinks_and_its_command_replays_it(monkeypatch:
     assert found is not None
     again = simulate(replace(shrunk.options, faults=parse_faults(found[1]), requests=parse_requests(found[2])))
     assert again == shrunk
+
+
+def test_a_request_that_comes_too_late_is_not_asked() -> None:
+    """When shrinking has taken time away: what is written behind the last reads would look like a write that is lost."""
+    requests = (Asked(3, 26, 0.45), Asked(3, 30, 6.55))
+    late = Options(52, seconds=0, world="whole", calm=frozenset(CALM), faults=frozenset(), requests=requests)
+    report = simulate(late)
+    assert report.failure is None
+    assert report.requests == requests[:1]
+
+
+def test_a_shrunk_run_names_no_fault_that_does_not_strike(failing: Report) -> None:
+    """In the command that replays it."""
+    shrunk = shrink(failing)
+    assert shrunk.options.faults == frozenset(s.number for s in shrunk.faults)
 
 
 def test_the_explicit_lists_of_a_run_give_the_same_run() -> None:

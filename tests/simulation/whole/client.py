@@ -45,7 +45,8 @@ class Client:
         if given is not None:
             for asked in [a for a in given if a.client == self.number]:
                 await asyncio.sleep(max(0.0, asked.at - self.loop.now))
-                await self._ask(asked.number)
+                if self.cluster.load:
+                    await self._ask(asked.number)
             return
         number = 0
         while self.cluster.load:

@@ -284,6 +284,7 @@ class WholeCluster:
             enough = self._served() > served + 5 or self.options.requests is not None
             if enough and not self.operator.kubernetes.at_work and all(p.whole() for p in self.partitions):
                 self.load = False
+                self.loop.note("cluster", "is whole again; nobody asks any more")
                 await asyncio.sleep(6.0)
                 return self.loop.now - began - 6.0
         states = "; ".join(f"p{p.number} whole {p.whole()}: {describe_state(p.state)}" for p in self.partitions)
@@ -300,9 +301,9 @@ class WholeCluster:
         return sum(c.served for c in self.clients)
 
     async def _read_all(self) -> None:
-        reader = DirectClient(self, len(self.clients))
+        reader, other = DirectClient(self, len(self.clients)), NodeRedisClient(self, len(self.clients) + 1)
+        self.loop.note("cluster", f"{reader.who} and {other.who} read every key, then logs and histories are judged")
         await reader.actor.spawn(reader.read(self.keys), "reader")
-        other = NodeRedisClient(self, len(self.clients) + 1)
         await other.actor.spawn(other.read(), "reader")
 
     def _judge(self) -> None:
