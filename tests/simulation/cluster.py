@@ -8,15 +8,18 @@ from tests.simulation.clients import Client
 from tests.simulation.coordination import Coordination
 from tests.simulation.disk import Payloads
 from tests.simulation.faults import Faults
+from tests.simulation.final_log import check_log
 from tests.simulation.loop import Loop
 from tests.simulation.membership import Operator
 from tests.simulation.network import Network
 from tests.simulation.node import Machine, Process
 from tests.simulation.record import SimulationError
 from tests.simulation.report import Report
+from tests.simulation.requests import request_at
 from tests.simulation.schedule import Asked, Options
 from tests.simulation.service import Call
 from tests.simulation.sooner import sooner
+from tests.simulation.timeline import describe_state
 from tests.support.history import History, Kind, lost_writes, version_violations
 from tests.support.linearizability import check, format_violation
 
@@ -148,7 +151,7 @@ class Cluster:
             f"{p.core.in_sync} serving {p.clock.now() < p.core.lease_until}"
             for p in self.processes()
         )
-        what = f"not whole {HEALED_WITHIN} s after the last fault: {state}; {cores}"
+        what = f"not whole {HEALED_WITHIN} s after the last fault: {describe_state(state)}; {cores}"
         raise SimulationError(self.loop.broken("cluster", 24, what))
 
     def _served(self) -> int:
@@ -176,10 +179,13 @@ class Cluster:
             while not reader.idle:
                 self.loop.run(self.loop.now + 0.1)
 
+    def _request_of(self, client_id: bytes, at: float) -> str:
+        return request_at(int.from_bytes(client_id, "big"), at, self.asked, self.history)
+
     def _judge(self) -> None:
         leader = self.coordination.state.leader
         assert leader is not None
-        self.checker.check_log(self.machines[leader.replica.pod].disk)
+        check_log(self.checker, self.machines[leader.replica.pod].disk, "", self._request_of)
         operations = self.history.operations
         final = {o.key: o.outcome.version or 0 for o in operations if o.client == len(self.clients) and o.outcome.value}
         problems = [format_violation(v) for v in check(operations)]

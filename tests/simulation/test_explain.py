@@ -1,17 +1,21 @@
 """What a reader of a failing run is told."""
 
 import ast
-from collections.abc import Iterator
+import re
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 import pytest
 
 from kvnode.core.replica import Replica
+from kvnode.service import Service
 from kvstore.store import Store
-from tests.simulation.checks import Checker
+from tests.simulation import cluster as core
 from tests.simulation.explain import INVARIANTS, explain
 from tests.simulation.run import simulate
 from tests.simulation.schedule import Options, World
+from tests.simulation.whole import cluster as whole
+from tests.support.history import Operation
 
 HERE = Path(__file__).parent
 
@@ -43,14 +47,14 @@ def _stumble(*_: object, **__: object) -> None:
     ("world", "broken", "call"),
     [
         ("core", Replica, "step"),
-        ("core", Checker, "check_log"),
+        ("core", core, "check_log"),
         ("whole", Replica, "step"),
-        ("whole", Checker, "check_log"),
+        ("whole", whole, "check_log"),
         ("store", Store, "flush"),
     ],
 )
 def test_what_the_code_raises_is_told_with_the_place(
-    world: World, broken: type, call: str, monkeypatch: pytest.MonkeyPatch
+    world: World, broken: object, call: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """In a process or outside of all: a failing seed like any other, and no rule is named."""
     monkeypatch.setattr(broken, call, _stumble)
@@ -72,3 +76,46 @@ def test_a_world_that_cannot_be_made_is_a_failing_seed() -> None:
     assert told.startswith("BROKEN: the code raised IndexError")
     assert "--replicas 0" in told
     assert "tests/simulation/cluster.py:" in told
+
+
+@pytest.mark.parametrize(("world", "first", "seconds"), [("core", 0, 12.0), ("whole", 23, 3.0)])
+def test_what_took_effect_twice_is_told_with_its_request_and_times(
+    world: World, first: int, seconds: float, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """When it was asked, appended each time, and told; the timeline has the request by the same name at those times."""
+    monkeypatch.setattr(Service, "_answer_repeat", lambda *_: False)
+    runs = (simulate(Options(seed, world=world, seconds=seconds, verbose=True)) for seed in range(first, first + 20))
+    report = next(r for r in runs if r.failure is not None)
+    assert report.failure is not None
+    appended = r"at \d+:\d+ \(appended by \S+ at [\d.]+ s\)"
+    told = re.search(
+        rf"request (\d+:\d+) \(asked at ([\d.]+) s, told at ([\d.]+) s\) took effect twice: {appended}, and {appended}",
+        report.failure.what,
+    )
+    assert told is not None, report.failure.what
+    assert ("partition" in report.failure.what) == (world == "whole")
+    lines = [(f"{line.at:.6f}", line.what) for line in report.lines if f"({told[1]})" in line.what]
+    assert lines[0][0] == told[2]
+    assert lines[0][1].startswith("asks")
+    assert lines[-1][0] == told[3]
+    assert lines[-1][1].startswith("told")
+
+
+@pytest.mark.parametrize("world", ["core", "whole"])
+def test_what_a_history_shows_can_be_found_in_the_timeline(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Every operation and Redis command that is judged has its request's name, by which the timeline has it, too."""
+
+    def all_are_lost(operations: Sequence[Operation], _: object) -> list[str]:
+        return [f"{o.whose} {o.during}" for o in operations]
+
+    monkeypatch.setattr(core, "lost_writes", all_are_lost)
+    monkeypatch.setattr(whole, "lost_writes", all_are_lost)
+    monkeypatch.setattr(whole, "check_groups", lambda commands, _: [str(command) for command in commands])
+    report = simulate(Options(3, world=world, seconds=1.0, verbose=True))
+    assert report.failure is not None
+    problems = report.failure.what.splitlines()
+    names = {found[0] for p in problems if (found := re.search(r"\(\d+:\d+\)", p))}
+    assert len(names) > 10
+    assert all(re.search(r"client \d+ \(\d+:\d+\)", p) for p in problems)
+    timeline = " ".join(line.what for line in report.lines)
+    assert [name for name in names if name not in timeline] == []

@@ -11,7 +11,6 @@ from pathlib import Path
 import pytest
 
 from kvnode.service import Service
-from tests.simulation.checks import Checker
 from tests.simulation.run import simulate
 from tests.simulation.schedule import Options
 from tests.simulation.soak import soak
@@ -56,7 +55,7 @@ def test_what_raises_outside_of_the_checks_is_kept_and_the_soak_goes_on(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """With the seed's command, and where it was raised; the seeds behind it are tried."""
-    monkeypatch.setattr(Checker, "check_log", _stumble)
+    monkeypatch.setattr("tests.simulation.cluster.check_log", _stumble)
     totals = soak(iter([range(2), range(2, 3)]), tmp_path, processes=1, every=60.0)
     assert (totals.seeds, totals.failures) == (3, 3)
     kept = [json.loads(line) for line in (tmp_path / "failures.jsonl").read_text().splitlines()]

@@ -5,6 +5,7 @@ from random import Random
 from typing import TYPE_CHECKING
 
 from tests.simulation import schedule
+from tests.simulation.requests import request_name
 from tests.simulation.timeline import Mark
 from tests.simulation.whole.world import Actor
 
@@ -59,6 +60,11 @@ class Client:
         self.sequence = number
         self.cluster.asked.append(schedule.Asked(self.number, number, self.loop.now))
         await self.request()
+
+    @property
+    def name(self) -> str:
+        """Of the request that is under way."""
+        return request_name(self.number, self.sequence)
 
     def note(self, what: str) -> None:
         """A line of the timeline."""
