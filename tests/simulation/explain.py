@@ -36,21 +36,21 @@ INVARIANTS = {
 }
 
 
-def explain(report: Report, *, details: bool = False, last: int | None = None) -> str:
-    """All of it as text. `last`: only so many lines of the timeline."""
+def explain(report: Report, *, details: bool = False, last: int | None = None, again: str | None = None) -> str:
+    """All of it as text. `last`: only so many lines of the timeline. `again`: what shows the run again."""
     lines = rows(report.lines, details=details)
     if last is not None and len(lines) > last:
         lines = [lines[0], f"... {len(lines) - 1 - last} lines before ...", *lines[-last:]]
-    return "\n".join([*headline(report), "", "TIMELINE", *lines, "", *verdict(report)])
+    return "\n".join([*headline(report, again), "", "TIMELINE", *lines, "", *verdict(report)])
 
 
-def headline(report: Report) -> list[str]:
-    """How it went, where the code raised, whose doing it was, and the command that shows it again."""
+def headline(report: Report, again: str | None = None) -> list[str]:
+    """How it went, where the code raised, whose doing it was, and the command that shows it again: its own, or `again`."""
     found = verdict(report)
     if report.failure is not None and report.failure.frames:
         found += ["", "WHERE IT RAISED", *(f"  {frame}" for frame in report.failure.frames)]
     found += ["", "WHO DID WHAT", *_who(report.lines)]
-    found += ["", "SEE IT AGAIN", f"  {report.options.command}"]
+    found += ["", "SEE IT AGAIN", f"  {again or report.options.command}"]
     found += ["  (--html run.html draws it; --details shows heartbeats, acknowledgements and repeats, too)"]
     return found
 

@@ -48,8 +48,8 @@ class _Piece:
     paused: bool
 
 
-def draw(report: Report) -> str:
-    """The whole document."""
+def draw(report: Report, again: str | None = None) -> str:
+    """The whole document. `again`: what shows the run again, if not its own command."""
     lines = [line for line in report.lines if not line.detail]
     lanes = _lanes(lines)
     at = {name: LEFT + LANE * i + LANE // 2 for i, name in enumerate(lanes)}
@@ -57,7 +57,7 @@ def draw(report: Report) -> str:
     width = words + 8 * max((len(_words(line)) for line in lines), default=0) + 40
     height = ROW * (len(lines) + 1)
     kind = "good" if report.failure is None else "bad"
-    told = headline(report)
+    told = headline(report, again)
     body = [
         *_rows(lines, width),
         *(_thread(at[name], height) for name in lanes),
