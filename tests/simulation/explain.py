@@ -94,5 +94,8 @@ def _who(lines: Sequence[Line]) -> list[str]:
                 if who in named or (who not in ended and who.rpartition("-r")[0] in named):
                     did.append(f"[{line.what}, at {line.at:.2f} s]")
     found = [f"  {who:<10} {'; '.join(did)}" for who, did in runs.items()]
-    found += [f"  fault at {line.at:.2f} s: {line.what}" for line in lines if line.mark is Mark.FAULT]
+    for line in lines:
+        if line.mark is Mark.FAULT:
+            whose = f"{line.who} " if line.who in runs else ""
+            found.append(f"  fault at {line.at:.2f} s: {whose}{line.what}")
     return found

@@ -17,6 +17,8 @@ from tests.simulation.timeline import Line, Mark
 ROW, LANE, LEFT, HEAD = 18, 84, 78, 28
 HUES = (212, 28, 140, 285, 0, 178, 52, 320)
 NOBODY = {"cluster", "history", "log", "partition", "world"}  # who is all of it has no lane
+_ASKED = re.compile(r"asks [^(:]*\((\d+:\d+)\)")
+_REQUEST = re.compile(r"(?<=\()\d+:\d+(?=\))|(?<=request )\d+:\d+")
 _RUN = re.compile(r"(.+)-r\d+$")
 
 STYLE = """
@@ -25,12 +27,12 @@ h1 { font-size: 19px; margin: 0 0 6px } .bad { color: #b3161b } .good { color: #
 pre { background: #f3f5f7; padding: 8px 12px; white-space: pre-wrap; font-size: 12px }
 svg text { font: 12px ui-monospace, monospace; fill: #1c2733 } svg .when { fill: #6b7785; font-size: 11px }
 svg { display: block } svg .head { font-weight: 600; text-anchor: middle } .row:hover rect { fill: #fff3c4 }
-svg .fault { fill: #b3161b } svg .heal { fill: #176b2c } svg .role { font-weight: 700 }
+svg .fault, svg .astray { fill: #b3161b } svg .heal { fill: #176b2c } svg .role { font-weight: 700 }
 svg .commit { fill: #176b2c } svg .client { fill: #5c4a99 } svg .coordination { fill: #8a5a00 }
 svg .operator { fill: #1f6f8b }
 svg .receive { fill: #6b7785 } svg .broken { fill: #fff; font-weight: 700 }
 .heads { position: sticky; top: 0; background: #fff; border-bottom: 1px solid #d5dbe1 }
-#breach { scroll-margin-top: 50vh } .jump { font-weight: 600 }
+svg g { scroll-margin-top: 50vh } .jump { font-weight: 600 }
 .legend span { display: inline-block; margin-right: 16px }
 .legend i { display: inline-block; width: 13px; height: 13px; margin-right: 5px; vertical-align: -2px }
 """
@@ -71,7 +73,7 @@ def draw(report: Report, again: str | None = None) -> str:
             f'<!doctype html><html lang="en"><meta charset="utf-8"><title>{escape(told[0])}</title>',
             f"<style>{STYLE}</style>",
             f'<h1 class="{kind}">{escape(told[0])}</h1>',
-            f"<pre>{escape(chr(10).join(told[1:]))}</pre>",
+            f"<pre>{_linked(told[1:], lines)}</pre>",
             _jump(lines),
             _legend(),
             f'<svg class="heads" width="{width}" height="{HEAD}" viewBox="0 0 {width} {HEAD}">',
@@ -106,9 +108,14 @@ def _y(row: int) -> int:
 
 
 def _rows(lines: Sequence[Line], width: int) -> Iterator[str]:
+    known: set[str] = set()
     for row, line in enumerate(lines):
-        fill = "#b3161b" if line.mark is Mark.BROKEN else "#fdeeee" if line.mark is Mark.FAULT else "none"
-        place = ' id="breach"' if line.mark is Mark.BROKEN else ""
+        fill = (
+            "#b3161b" if line.mark is Mark.BROKEN else "#fdeeee" if line.mark in (Mark.FAULT, Mark.ASTRAY) else "none"
+        )
+        name = "breach" if line.mark is Mark.BROKEN else _asked(line)
+        place = f' id="{name}"' if name and name not in known else ""
+        known.add(name)
         yield (
             f'<g class="row"{place}><rect x="0" y="{_y(row) - ROW // 2}" width="{width}" height="{ROW}" fill="{fill}" '
             f'pointer-events="all"/></g>'
@@ -117,6 +124,19 @@ def _rows(lines: Sequence[Line], width: int) -> Iterator[str]:
 
 def _thread(x: int, height: int) -> str:
     return f'<line x1="{x}" y1="0" x2="{x}" y2="{height}" stroke="#d5dbe1" stroke-dasharray="2 3"/>'
+
+
+def _asked(line: Line) -> str:
+    """The name of the request that a client begins with this line, or ""."""
+    found = _ASKED.match(line.what) if line.mark is Mark.CLIENT else None
+    return found[1] if found else ""
+
+
+def _linked(told: Sequence[str], lines: Sequence[Line]) -> str:
+    """The headline, in which the name of a request leads to the row where it is asked."""
+    known = {_asked(line) for line in lines}
+    words = escape("\n".join(told))
+    return _REQUEST.sub(lambda at: f'<a href="#{at[0]}">{at[0]}</a>' if at[0] in known else at[0], words)
 
 
 def _jump(lines: Sequence[Line]) -> str:
@@ -145,7 +165,7 @@ def _pieces(lines: Sequence[Line]) -> Iterator[_Piece]:
             after = None
         else:
             role = line.what.split()[1] if line.mark is Mark.ROLE else now.role
-            epoch = now.epoch if line.epoch is None else line.epoch
+            epoch = now.epoch if line.epoch is None or now.role == "claiming" else line.epoch
             if line.mark is Mark.ROLE:
                 epoch = int(line.what.split()[-1])
             after = (role, epoch, now.paused and line.mark is not Mark.HEAL)
@@ -201,6 +221,7 @@ DOTS = {
     Mark.OPERATOR: "#1f6f8b",
     Mark.CLIENT: "#5c4a99",
     Mark.FAULT: "#b3161b",
+    Mark.ASTRAY: "#b3161b",
     Mark.HEAL: "#2d9c4d",
     Mark.START: "#1c2733",
 }
@@ -222,7 +243,7 @@ def _dots(lines: Sequence[Line], at: dict[str, int]) -> Iterator[str]:
 
 def _words(line: Line) -> str:
     place = "" if line.epoch is None else f" [{line.epoch}:{'' if line.index is None else line.index}]"
-    return f"{line.who}{place} {line.what.splitlines()[0]}"
+    return f"{line.who}{place}: {line.what.splitlines()[0]}"
 
 
 def _text(lines: Sequence[Line], x: int) -> Iterator[str]:

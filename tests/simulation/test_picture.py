@@ -32,6 +32,34 @@ def test_the_lanes_names_stay_in_sight_and_a_link_leads_to_the_breach(monkeypatc
     assert page.count('href="#breach"') == page.count('id="breach"') == 1
 
 
+def test_a_request_that_is_named_in_the_headline_leads_to_its_row(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The row where it was first asked."""
+    monkeypatch.setattr(Service, "_answer_repeat", lambda *_: False)
+    runs = (simulate(Options(seed, verbose=True)) for seed in range(20))
+    report = next(run for run in runs if run.failure is not None)
+    assert report.failure is not None
+    found = re.search(r"request (\d+:\d+)", report.failure.what)
+    assert found is not None
+    page = draw(report)
+    assert f'<a href="#{found[1]}">' in page
+    assert page.count(f' id="{found[1]}"') == 1
+
+
+def test_a_claimant_is_drawn_in_the_epoch_that_it_claims() -> None:
+    """Whatever the epoch of its log is meanwhile."""
+    page = draw(simulate(Options(3, seconds=2.0, verbose=True)))
+    assert "claiming in epoch 1" in page
+    assert "<title>claiming in epoch 0</title>" not in page
+
+
+def test_answers_that_are_lost_on_their_way_are_shown() -> None:
+    """Else nobody sees why a client asks again."""
+    report = simulate(Options(52, world="whole", verbose=True, seconds=8.0, faults=frozenset({3, 4, 5, 6})))
+    assert report.counts["answers lost"] > 0
+    lost = [line for line in report.lines if line.mark is Mark.ASTRAY and "its answer to" in line.what]
+    assert len(lost) == report.counts["answers lost"]
+
+
 def test_a_good_run_has_no_link_to_a_breach() -> None:
     """Nor a row that it could lead to."""
     page = draw(simulate(Options(3, seconds=2.0)))

@@ -19,6 +19,7 @@ class Mark(StrEnum):
     END = "end"
     ROLE = "role"
     FAULT = "fault"
+    ASTRAY = "astray"  # a fault of a single message
     HEAL = "heal"
     SEND = "send"
     RECEIVE = "receive"
@@ -80,7 +81,7 @@ def rows(lines: Iterable[Line], *, details: bool = False) -> list[str]:
     return found
 
 
-_SIGNS = {Mark.FAULT: "FAULT: ", Mark.HEAL: "healed: ", Mark.BROKEN: ">>> BROKEN: "}
+_SIGNS = {Mark.FAULT: "FAULT: ", Mark.ASTRAY: "FAULT: ", Mark.HEAL: "healed: ", Mark.BROKEN: ">>> BROKEN: "}
 
 
 def describe(message: Message) -> str:

@@ -20,6 +20,7 @@ from typing import Any, TypeVar, TypeVarTuple, cast
 
 from kvstore.errors import StoreError
 from tests.simulation.record import RAISED, Record, SimulationError
+from tests.simulation.timeline import Mark
 
 T = TypeVar("T")
 Arguments = TypeVarTuple("Arguments")
@@ -322,6 +323,7 @@ class Plug(asyncio.Transport):
         rng = net.loop.stream(f"astray {self.actor.host} {self.peer.actor.host}")
         if self.accepted and net.answers_lost and rng.random() < net.answers_lost.get(self.port, 0.0):
             net.counts["answers lost"] += 1
+            self._note_astray(f"its answer to {self.peer.actor.who} is lost, and their connection ends")
             self.break_()
             return True
         share = net.unruly.get(self.port, 0.0)
@@ -329,10 +331,15 @@ class Plug(asyncio.Transport):
             return False
         fate = rng.choice(["lost", "twice", "late"])
         net.counts[f"frames {fate}"] += 1
+        self._note_astray(f"its next message to {self.peer.actor.who} is {fate}")
         if fate != "lost":
             late = net.delay(self.actor.host, self.peer.actor.host) + rng.choice([0.0, 0.05, 1.0]) * rng.random()
             net.loop.after(late, self._arrive, bytes(data), link)
         return fate != "twice"
+
+    def _note_astray(self, what: str) -> None:
+        if self.net.loop.verbose:
+            self.net.loop.note(self.actor.who, what, Mark.ASTRAY)
 
     def _arrive(self, data: bytes, link: int) -> None:
         """Out of its turn."""
