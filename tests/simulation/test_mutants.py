@@ -64,6 +64,15 @@ def test_what_makes_no_sense_is_refused(
     assert said in capsys.readouterr().err
 
 
+def test_a_mutant_that_only_raises_is_not_caught_by_a_check(tmp_path: Path) -> None:
+    """As one does that calls what has another signature by now: it must be made anew."""
+    (mutant,) = (m for m in mutants() if m.name == "leader_resumes_epoch")
+    stale = tmp_path / mutant.patch.name
+    stale.write_text(mutant.patch.read_text().replace("self._lead(state, None, now)", "self._lead(state, now)"))
+    with pytest.raises(RuntimeError, match="only raises"):
+        try_mutant(replace(mutant, patch=stale))
+
+
 def test_what_fails_on_the_unbroken_code_too_catches_nothing(tmp_path: Path) -> None:
     """A patch, or an environment, in which nothing runs is no mutant that was caught."""
     fails = tmp_path / "test_fails.py"

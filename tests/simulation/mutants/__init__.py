@@ -24,6 +24,8 @@ from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
 
+from tests.simulation.record import RAISED, Failure
+
 HERE = Path(__file__).parent
 ROOT = HERE.parents[2]
 PACKAGES = {
@@ -36,6 +38,8 @@ PACKAGES = {
 }
 QUICK_SEEDS = {"core": 160, "whole": 20, "store": 60}
 """By world: a mutant that is stated to need more is tried by `make mutants` only."""
+
+RAISED_NAME = Failure(RAISED, 0.0, "", "").name
 
 _SEEDS = re.compile(r"(whole |store )?seeds (\d+)\.\.(\d+)(?:, (\d+) replicas)?$")
 
@@ -104,7 +108,7 @@ def mutants() -> list[Mutant]:
 def try_mutant(mutant: Mutant, *, stop: bool = True) -> Verdict:
     """Run what is to catch it; `stop` at the first seed that does.
 
-    Raises RuntimeError when it doesn't fit the code, or the unbroken code fails where it was caught.
+    Raises RuntimeError when it doesn't fit the code, or the unbroken code fails where it was caught, or it only raises.
     """
     with _applied(mutant) as folder:
         verdict = _try(mutant, folder, stop=stop)
@@ -174,6 +178,8 @@ def _simulate(mutant: Mutant, folder: str, world: str, seeds: range, replicas: i
         ) from None
     if not result["core"].startswith(folder):
         raise RuntimeError(f"{mutant.patch.name}: simulated {result['core']}, not the mutant")
+    if set(result["by"]) == {RAISED_NAME}:
+        raise RuntimeError(f"{mutant.patch.name}: what it makes of the code only raises, which no check is needed for")
     by = ", ".join(f"{what} ({number})" for what, number in sorted(result["by"].items(), key=lambda x: -x[1])[:4])
     return Verdict(mutant, result["failed"], result["seeds"], result["first"], by)
 
