@@ -12,7 +12,7 @@ def simulate(options: Options) -> Report:
     try:
         return _simulate(options)
     except Exception as e:
-        failure = Record(options.seed).raised("world", "making the world", e)
+        failure = Record(options.seed).raised("world", "the simulation", e)
         return Report(options, failure, (), (), (), 0, 0, {}, 0.0)
 
 
