@@ -15,7 +15,7 @@ UNEXPECTED = -1  # no invariant: a scenario expects something else
 class Failure:
     """What is broken: the invariant by its number (RAISED, UNEXPECTED: none), when, seen in whose doing.
 
-    If the code raised, `error` is what, and `frames` are where.
+    `error` is what the code raised, if that is what is broken; `frames` are where an error was raised that has to do with it.
     """
 
     invariant: int
@@ -83,9 +83,10 @@ class Record:
         """A line of the timeline."""
         self.timeline.add(Line(self.now, who, mark, what, epoch, index, link, detail, pauses))
 
-    def broken(self, who: str, invariant: int, what: str) -> Failure:
-        """Write down that an invariant is broken."""
-        return self._first(Failure(invariant, self.now, who, what))
+    def broken(self, who: str, invariant: int, what: str, error: BaseException | None = None) -> Failure:
+        """Write down that an invariant is broken, by an error that must not be raised here if there is one."""
+        frames = () if error is None else frames_of(error)
+        return self._first(Failure(invariant, self.now, who, what, frames=frames))
 
     def raised(self, who: str, doing: str, error: BaseException) -> Failure:
         """Write down that the code raised, which it must not, whatever happens; doing what."""
@@ -100,6 +101,6 @@ class Record:
             self.failure = failure
         return self.failure or failure
 
-    def fail(self, who: str, invariant: int, what: str) -> NoReturn:
+    def fail(self, who: str, invariant: int, what: str, error: BaseException | None = None) -> NoReturn:
         """An invariant is broken. Raises SimulationError."""
-        raise SimulationError(self.broken(who, invariant, what))
+        raise SimulationError(self.broken(who, invariant, what, error))

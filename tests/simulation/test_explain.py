@@ -9,6 +9,7 @@ import pytest
 
 from kvnode.core.replica import Replica
 from kvnode.service import Service
+from kvstore.errors import CorruptionError
 from kvstore.store import Store
 from tests.simulation import cluster as core
 from tests.simulation.explain import INVARIANTS, explain
@@ -68,6 +69,18 @@ def test_what_the_code_raises_is_told_with_the_place(
     assert frames[-1].endswith('in _stumble: raise KeyError("nobody")')
     assert "asyncio" not in "".join(frames)
     assert report.options.command in told
+
+
+def test_an_error_that_breaks_a_rule_is_told_with_the_place(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A store that does not open on a good disk has lost what it had."""
+
+    def damaged(*_: object, **__: object) -> None:
+        raise CorruptionError("/data/1.log", 7, "nothing is right here")
+
+    monkeypatch.setattr(Store, "open", damaged)
+    told = explain(simulate(Options(1, world="store")))
+    assert told.startswith("BROKEN: invariant 22 (")
+    assert "in damaged: raise CorruptionError(" in told.partition("WHERE IT RAISED\n")[2]
 
 
 def test_a_world_that_cannot_be_made_is_a_failing_seed() -> None:

@@ -81,9 +81,9 @@ class Replica:
         epoch, index = self.held.log.end
         self.record.note(self.who, what, mark, epoch=epoch, index=index)
 
-    def fail(self, invariant: int, what: str) -> None:
+    def fail(self, invariant: int, what: str, error: BaseException | None = None) -> None:
         """Raises SimulationError."""
-        self.record.fail(self.who, invariant, what)
+        self.record.fail(self.who, invariant, what, error)
 
     # --- its process -------------------------------------------------------------------------------------------------
 
@@ -143,7 +143,7 @@ class Replica:
         except (StoreFailedError, StoreClosedError):
             self.suspect, self.doubted = self.struck == {"a sync fails"}, True
         else:
-            self.fail(27, f"{what}: {error!r}, and it goes on")
+            self.fail(27, f"{what}: {error!r}, and it goes on", error)
 
     def start(self, *, rebuild: bool = False) -> None:
         """A new process. What can't be opened, as its disk failed, is rebuilt."""
@@ -178,7 +178,7 @@ class Replica:
     def _not_opened(self, error: BaseException, *, rebuild: bool) -> None:
         self.note(f"can't start: {type(error).__name__}: {error}", Mark.DISK)
         if not (self.struck or self.rotten or self.suspect or self.doubted):
-            self.fail(22, f"can't start, though its disk is well: {error!r}")
+            self.fail(22, f"can't start, though its disk is well: {error!r}", error)
         if "a sync fails" in self.struck:
             self.suspect, self.doubted = isinstance(error, StoreFailedError) and len(self.struck) == 1, True
         self.files.stop()
