@@ -17,6 +17,7 @@ from kvnode.core.types import Batch, Meta, Position
 from kvstore.batch import Record, RecordType
 from tests.simulation.disk import Disk, DiskCopy
 from tests.simulation.record import Record as World
+from tests.simulation.timeline import at, describe_state
 from tests.simulation.watched import Named, Partition, Process
 
 
@@ -118,15 +119,17 @@ class Checker:
     def appends(self, process: Process, batch: Batch) -> None:
         end = process.disk.end
         if batch.first != end.index + 1:
-            self.fail(process, 10, f"appends {batch.first}..{batch.last} to a log that ends at {end}")
+            self.fail(process, 10, f"appends {batch.first}..{batch.last} to a log that ends at {at(end)}")
         if batch.epoch < end.epoch:
-            self.fail(process, 2, f"appends a batch of epoch {batch.epoch} after {end}")
+            self.fail(process, 2, f"appends a batch of epoch {batch.epoch} after {at(end)}")
         if self.cluster.compacts:
             self._same_records(process, batch)
             return
         known = self.batches.setdefault((batch.epoch, batch.first), (batch.data, end))
         if known != (batch.data, end):
-            self.fail(process, 3, f"epoch {batch.epoch} index {batch.first} follows {end} here, {known[1]} elsewhere")
+            self.fail(
+                process, 3, f"epoch {batch.epoch} index {batch.first} follows {at(end)} here, {at(known[1])} elsewhere"
+            )
 
     def _same_records(self, process: Process, batch: Batch) -> None:
         """Batches of a compacted log are others; what is in them is not."""
@@ -149,13 +152,13 @@ class Checker:
     def cuts(self, process: Process, after: Position) -> None:
         disk = process.disk
         if after.index and disk.epoch_at(after.index) != after.epoch:
-            self.fail(process, 3, f"cuts after {after}, which it does not have")
+            self.fail(process, 3, f"cuts after {at(after)}, which it does not have")
         known = self.known_commits.get(disk.replica, 0)
         if disk.replica in self.cluster.coordination.state.in_sync:
             known = self.top  # others may cut what a newer leader has committed and will send them again
         for index in range(after.index + 1, min(disk.end.index, known) + 1):
             if disk.epoch_at(index) == self.committed[index]:
-                self.fail(process, 9, f"cuts after {after}, but {index} is committed")
+                self.fail(process, 9, f"cuts after {at(after)}, but {index} is committed")
         self.count("cuts")
 
     def persists(self, process: Process, meta: Meta) -> None:
@@ -189,7 +192,7 @@ class Checker:
         for i in range(process.host.store.applied + 1, index + 1):
             epoch = disk.epoch_at(i, durable=True)
             if epoch is None:
-                self.fail(process, 11, f"commits {i}, which it does not have durably; it has {disk.durable}")
+                self.fail(process, 11, f"commits {i}, which it does not have durably; it has {at(disk.durable)}")
                 return
             if i > self.top:
                 if not process.led:
@@ -210,7 +213,7 @@ class Checker:
             disk = self.disks[replica]
             self._count_again(disk)
             if not disk.destroyed and top and disk.epoch_at(top, durable=True) != self.committed[top]:
-                has = f"it has {disk.durable} durably"
+                has = f"it has {at(disk.durable)} durably"
                 self.fail(process, 4, f"{replica} is in sync without {self.committed[top]}:{top}, committed; {has}")
 
     def acknowledged(self, process: Process, index: int) -> None:
@@ -290,7 +293,7 @@ class Checker:
     def _acks(self, process: Process, conn: int, ack: Ack) -> None:
         disk = process.disk
         if ack.durable > disk.durable.index:
-            self.fail(process, 22, f"acknowledges {ack.durable}, has {disk.durable} durably")
+            self.fail(process, 22, f"acknowledges {ack.durable}, has {at(disk.durable)} durably")
         if process.core.claim is not None:
             self.fail(process, 7, f"promises in epoch {ack.epoch} while its claim is outstanding")
         leader = process.core.following.leader
@@ -368,7 +371,10 @@ class Checker:
         assert acted is not None
         later = found in self.had and found.age > acted.age  # the operator's, which only one who is not in sync knew
         if found != acted and not later:
-            self.fail(process, 23, f"{acted} was acted on, {after} is put back")
+            what, instead = (
+                f"{describe_state(s)} (generation {s.generation} serial {s.serial})" for s in (acted, after)
+            )
+            self.fail(process, 23, f"{what} was acted on, {instead} is put back")
         self.had.add(after)
         self.count("states put back")
         self.check_in_sync(process)
@@ -397,9 +403,9 @@ class Checker:
         """After every step of a process."""
         core = process.core
         if not core.commit <= core.durable <= core.end.index:
-            self.fail(process, 11, f"commit {core.commit}, durable {core.durable}, end {core.end} after {event}")
+            self.fail(process, 11, f"commit {core.commit}, durable {core.durable}, end {at(core.end)} after {event}")
         if core.durable > process.disk.durable.index and not process.waits and not process.disk_failed:
-            self.fail(process, 22, f"believes {core.durable} durable, {process.disk.durable} is")
+            self.fail(process, 22, f"believes {core.durable} durable, {at(process.disk.durable)} is")
         if core.leading is not None:
             self._check_effective(process)
             self._check_lease(process)

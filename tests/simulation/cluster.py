@@ -19,7 +19,7 @@ from tests.simulation.requests import request_at
 from tests.simulation.schedule import Asked, Options
 from tests.simulation.service import Call
 from tests.simulation.sooner import sooner
-from tests.simulation.timeline import describe_state
+from tests.simulation.timeline import at, describe_state
 from tests.support.history import History, Kind, lost_writes, version_violations
 from tests.support.linearizability import check, format_violation
 
@@ -147,7 +147,7 @@ class Cluster:
                 return self.loop.now - began - 6.0
         state = self.coordination.state
         cores = "; ".join(
-            f"{p.who} {p.core.role.value} epoch {p.core.epoch} end {p.core.end} commit {p.core.commit} in sync "
+            f"{p.who} {p.core.role.value} epoch {p.core.epoch} end {at(p.core.end)} commit {p.core.commit} in sync "
             f"{p.core.in_sync} serving {p.clock.now() < p.core.lease_until}"
             for p in self.processes()
         )

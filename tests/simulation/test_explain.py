@@ -8,10 +8,12 @@ from pathlib import Path
 import pytest
 
 from kvnode.core.replica import Replica
+from kvnode.core.types import START
 from kvnode.service import Service
 from kvstore.errors import CorruptionError
 from kvstore.store import Store
 from tests.simulation import cluster as core
+from tests.simulation.disk import Disk
 from tests.simulation.explain import INVARIANTS, explain
 from tests.simulation.run import simulate
 from tests.simulation.schedule import Options, World
@@ -81,6 +83,14 @@ def test_an_error_that_breaks_a_rule_is_told_with_the_place(monkeypatch: pytest.
     told = explain(simulate(Options(1, world="store")))
     assert told.startswith("BROKEN: invariant 22 (")
     assert "in damaged: raise CorruptionError(" in told.partition("WHERE IT RAISED\n")[2]
+
+
+def test_places_in_a_log_are_told_as_in_the_timeline(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Epoch and index, with a colon."""
+    monkeypatch.setattr(Disk, "durable", property(lambda _: START))
+    report = simulate(Options(1, seconds=0.5))
+    assert report.failure is not None
+    assert re.search(r"\d+.* 0:0", report.failure.what)
 
 
 def test_a_world_that_cannot_be_made_is_a_failing_seed() -> None:

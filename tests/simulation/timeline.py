@@ -7,6 +7,7 @@ from enum import StrEnum
 
 from kvcoord.contract import PartitionState
 from kvnode.core.messages import Ack, Append, Compacted, Go, Hello, Leave, Message, Passed, Refuse, Welcome
+from kvnode.core.types import Position
 
 KEPT = 4000
 
@@ -84,6 +85,11 @@ def rows(lines: Iterable[Line], *, details: bool = False) -> list[str]:
 _SIGNS = {Mark.FAULT: "FAULT: ", Mark.ASTRAY: "FAULT: ", Mark.HEAL: "healed: ", Mark.BROKEN: ">>> BROKEN: "}
 
 
+def at(place: Position) -> str:
+    """A place in a log, epoch and index, as everywhere in a timeline."""
+    return f"{place.epoch}:{place.index}"
+
+
 def describe(message: Message) -> str:
     """A message between replicas, in words."""
     match message:
@@ -91,15 +97,14 @@ def describe(message: Message) -> str:
             return f"heartbeat {message.sequence}: commit {message.commit}{'' if message.leased else ', without lease'}"
         case Append():
             first, last = message.batches[0].first, message.batches[-1].last
-            return f"append {first}..{last} after {message.prev.epoch}:{message.prev.index}, commit {message.commit}"
+            return f"append {first}..{last} after {at(message.prev)}, commit {message.commit}"
         case Ack():
             return f"acknowledge: heard {message.heard}, durable to {message.durable}"
         case Hello():
             end = message.end
-            return f"hello to {message.to.run}: epoch {message.epoch}, my log ends at {end.epoch}:{end.index}"
+            return f"hello to {message.to.run}: epoch {message.epoch}, my log ends at {at(end)}"
         case Welcome():
-            at = message.parting
-            return f"welcome in epoch {message.epoch}: our logs are the same to {at.epoch}:{at.index}"
+            return f"welcome in epoch {message.epoch}: our logs are the same to {at(message.parting)}"
         case Refuse():
             return f"refuse in epoch {message.epoch}: {message.reason.name.lower().replace('_', ' ')}"
         case Go():
