@@ -5,13 +5,14 @@ from tests.simulation.record import Record
 from tests.simulation.report import Report
 from tests.simulation.schedule import Options
 from tests.simulation.store import world as store
+from tests.support.faulty_files import CrashError
 
 
 def simulate(options: Options) -> Report:
     """One whole run. What is raised that no check raises is a failure, too, even if there is no world yet."""
     try:
         return _simulate(options)
-    except Exception as e:
+    except (Exception, CrashError) as e:
         failure = Record(options.seed).raised("world", "the simulation", e)
         return Report(options, failure, (), (), (), 0, 0, {}, 0.0)
 

@@ -17,7 +17,9 @@ from tests.simulation.disk import Disk
 from tests.simulation.explain import INVARIANTS, explain
 from tests.simulation.run import simulate
 from tests.simulation.schedule import Options, World
+from tests.simulation.store import world as store
 from tests.simulation.whole import cluster as whole
+from tests.support.faulty_files import CrashError
 from tests.support.history import Operation
 
 HERE = Path(__file__).parent
@@ -83,6 +85,18 @@ def test_an_error_that_breaks_a_rule_is_told_with_the_place(monkeypatch: pytest.
     told = explain(simulate(Options(1, world="store")))
     assert told.startswith("BROKEN: invariant 22 (")
     assert "in damaged: raise CorruptionError(" in told.partition("WHERE IT RAISED\n")[2]
+
+
+def test_a_machine_that_stops_where_nobody_expects_it_is_a_failing_seed(monkeypatch: pytest.MonkeyPatch) -> None:
+    """What a modelled disk raises then is no Exception, so that the code can't catch it; it must not end a hunt either."""
+
+    def stops(*_: object) -> None:
+        raise CrashError("in the middle")
+
+    monkeypatch.setattr(store.World, "_settle", stops)
+    report = simulate(Options(1, world="store"))
+    assert explain(report).startswith("BROKEN: the code raised CrashError: in the middle")
+    assert report.lines
 
 
 def test_places_in_a_log_are_told_as_in_the_timeline(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -21,6 +21,7 @@ from tests.simulation.store.partition import Partition
 from tests.simulation.store.plan import Operation, operations
 from tests.simulation.store.replica import GoneError, Replica
 from tests.simulation.timeline import Mark
+from tests.support.faulty_files import CrashError
 
 ROUNDS = 12  # after the last operation, until all have everything
 
@@ -340,7 +341,7 @@ def simulate(options: Options) -> Report:
             world.run()
         except SimulationError as e:
             failure = e.failure
-        except Exception as e:
+        except (Exception, CrashError) as e:
             failure = world.record.raised("world", "the run", e)
     return Report(
         options,
