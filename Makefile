@@ -64,7 +64,7 @@ bench: install ## measure, beside etcd and the bare limits; see docs/benchmarks.
 soak: install ## simulate until stopped, on all cores; failures are kept in .kvcluster/soak (ARGS="--processes 1")
 	@nice $(BIN)/python -m tests.simulation.soak $(ARGS)
 
-mutants: install ## break the code on purpose, one rule at a time: each must be caught (ARGS="name ...")
+mutants: install ## break the code on purpose, one rule at a time: each must be caught (ARGS="name ..."; "name --show": its failing run)
 	@nice $(BIN)/python -m tests.simulation.mutants $(ARGS)
 
 image: ## the container image, by docker

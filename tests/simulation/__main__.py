@@ -2,6 +2,7 @@
 
 import argparse
 import json
+import signal
 import sys
 import time
 from collections import Counter
@@ -70,6 +71,7 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument("--shrink", action="store_true", help="look for the shortest run that fails the same way")
     parser.add_argument("--html", type=Path, metavar="FILE", help="draw the run into a file for a browser")
     parser.add_argument("--details", action="store_true", help="heartbeats and acknowledgements, too")
+    parser.add_argument("--again", help=argparse.SUPPRESS)  # what shows it again, if the code is not as it is shipped
     parser.add_argument("--last", type=int, help="show only so many lines of the timeline")
     parser.add_argument("--stop", action="store_true", help="with --seeds: end at the first failure")
     parser.add_argument("--json", action="store_true", help="with --seeds: one line for programs")
@@ -81,9 +83,10 @@ def _replay(options: Options, arguments: argparse.Namespace) -> int:
     if arguments.shrink and report.failure is not None:
         shrunk = shrink(report, tell=lambda what: print(what, file=sys.stderr, flush=True))
         report = simulate(replace(shrunk.options, verbose=True))
-    print(explain(report, details=arguments.details, last=arguments.last))
+    if arguments.html is not None:  # first, as whoever reads the text may stop
+        arguments.html.write_text(draw(report, again=arguments.again))
+    print(explain(report, details=arguments.details, last=arguments.last, again=arguments.again))
     if arguments.html is not None:
-        arguments.html.write_text(draw(report))
         print(f"drawn into {arguments.html}")
     return report.failure is not None
 
@@ -123,4 +126,5 @@ def hunt(seeds: range, sizes: Options, *, stop: bool, as_json: bool) -> int:
 
 
 if __name__ == "__main__":
+    signal.signal(signal.SIGPIPE, signal.SIG_DFL)  # ends without a word when its reader does, as `| head`
     sys.exit(main())

@@ -1,21 +1,32 @@
 """The invariants of docs/correctness.md, watched from outside: true time, every disk, every process at once.
 
 A method is called where something happens, and fails the run at the first breach. Numbers are those of the list
-there. Linearizability (15), retries (14), versions (20) and liveness (24) are judged at the end.
+there. Linearizability (15) and liveness (24) are judged at the end, retries (14) and versions (20) in `final_log`.
 """
 
 from bisect import bisect_right
 from collections.abc import Set as AbstractSet
 from dataclasses import replace
+from typing import NamedTuple
 
 from kvcoord.contract import PartitionState, ReplicaId, RunId
 from kvnode.core import events as ev
 from kvnode.core.messages import Ack, Append, Go, Refuse, RefuseReason, Welcome
-from kvnode.core.types import START, Batch, Meta, Position
+from kvnode.core.types import Batch, Meta, Position
 from kvstore.batch import Record, RecordType
 from tests.simulation.disk import Disk, DiskCopy
 from tests.simulation.record import Record as World
+from tests.simulation.timeline import at, describe_state
 from tests.simulation.watched import Named, Partition, Process
+
+
+class Proposed(NamedTuple):
+    """What a leader appended, and when."""
+
+    epoch: int
+    first: int
+    last: int
+    at: float
 
 
 class Checker:
@@ -27,6 +38,7 @@ class Checker:
         self.disks: dict[ReplicaId, Disk] = {}
         self.held: list[Disk] = []  # what disks held when others took their place
         self.writers: dict[int, RunId] = {}  # of each epoch
+        self.proposed: list[Proposed] = []  # all that leaders appended
         self.batches: dict[tuple[int, int], tuple[bytes, Position]] = {}  # by (epoch, first): bytes, what it follows
         self.records: dict[tuple[int, int], Record] = {}  # by (epoch, index), where logs may be compacted
         self.committed: list[int] = [0]  # the epoch of each committed index
@@ -99,21 +111,24 @@ class Checker:
         writer = self.writers.setdefault(batch.epoch, process.run)
         if writer != process.run:
             self.fail(process, 1, f"appends in epoch {batch.epoch}, which is {writer.run}'s")
+        self.proposed.append(Proposed(batch.epoch, batch.first, batch.last, self.loop.now))
         if self.gone.get(process.run) == batch.epoch:
             self.fail(process, 8, f"appends in epoch {batch.epoch} after it said Go")
 
     def appends(self, process: Process, batch: Batch) -> None:
         end = process.disk.end
         if batch.first != end.index + 1:
-            self.fail(process, 10, f"appends {batch.first}..{batch.last} to a log that ends at {end}")
+            self.fail(process, 10, f"appends {batch.first}..{batch.last} to a log that ends at {at(end)}")
         if batch.epoch < end.epoch:
-            self.fail(process, 2, f"appends a batch of epoch {batch.epoch} after {end}")
+            self.fail(process, 2, f"appends a batch of epoch {batch.epoch} after {at(end)}")
         if self.cluster.compacts:
             self._same_records(process, batch)
             return
         known = self.batches.setdefault((batch.epoch, batch.first), (batch.data, end))
         if known != (batch.data, end):
-            self.fail(process, 3, f"epoch {batch.epoch} index {batch.first} follows {end} here, {known[1]} elsewhere")
+            self.fail(
+                process, 3, f"epoch {batch.epoch} index {batch.first} follows {at(end)} here, {at(known[1])} elsewhere"
+            )
 
     def _same_records(self, process: Process, batch: Batch) -> None:
         """Batches of a compacted log are others; what is in them is not."""
@@ -136,13 +151,13 @@ class Checker:
     def cuts(self, process: Process, after: Position) -> None:
         disk = process.disk
         if after.index and disk.epoch_at(after.index) != after.epoch:
-            self.fail(process, 3, f"cuts after {after}, which it does not have")
+            self.fail(process, 3, f"cuts after {at(after)}, which it does not have")
         known = self.known_commits.get(disk.replica, 0)
         if disk.replica in self.cluster.coordination.state.in_sync:
             known = self.top  # others may cut what a newer leader has committed and will send them again
         for index in range(after.index + 1, min(disk.end.index, known) + 1):
             if disk.epoch_at(index) == self.committed[index]:
-                self.fail(process, 9, f"cuts after {after}, but {index} is committed")
+                self.fail(process, 9, f"cuts after {at(after)}, but {index} is committed")
         self.count("cuts")
 
     def persists(self, process: Process, meta: Meta) -> None:
@@ -176,7 +191,7 @@ class Checker:
         for i in range(process.host.store.applied + 1, index + 1):
             epoch = disk.epoch_at(i, durable=True)
             if epoch is None:
-                self.fail(process, 11, f"commits {i}, which it does not have durably; it has {disk.durable}")
+                self.fail(process, 11, f"commits {i}, which it does not have durably; it has {at(disk.durable)}")
                 return
             if i > self.top:
                 if not process.led:
@@ -197,7 +212,7 @@ class Checker:
             disk = self.disks[replica]
             self._count_again(disk)
             if not disk.destroyed and top and disk.epoch_at(top, durable=True) != self.committed[top]:
-                has = f"it has {disk.durable} durably"
+                has = f"it has {at(disk.durable)} durably"
                 self.fail(process, 4, f"{replica} is in sync without {self.committed[top]}:{top}, committed; {has}")
 
     def acknowledged(self, process: Process, index: int) -> None:
@@ -277,7 +292,7 @@ class Checker:
     def _acks(self, process: Process, conn: int, ack: Ack) -> None:
         disk = process.disk
         if ack.durable > disk.durable.index:
-            self.fail(process, 22, f"acknowledges {ack.durable}, has {disk.durable} durably")
+            self.fail(process, 22, f"acknowledges {ack.durable}, has {at(disk.durable)} durably")
         if process.core.claim is not None:
             self.fail(process, 7, f"promises in epoch {ack.epoch} while its claim is outstanding")
         leader = process.core.following.leader
@@ -355,7 +370,10 @@ class Checker:
         assert acted is not None
         later = found in self.had and found.age > acted.age  # the operator's, which only one who is not in sync knew
         if found != acted and not later:
-            self.fail(process, 23, f"{acted} was acted on, {after} is put back")
+            what, instead = (
+                f"{describe_state(s)} (generation {s.generation} serial {s.serial})" for s in (acted, after)
+            )
+            self.fail(process, 23, f"{what} was acted on, {instead} is put back")
         self.had.add(after)
         self.count("states put back")
         self.check_in_sync(process)
@@ -384,9 +402,9 @@ class Checker:
         """After every step of a process."""
         core = process.core
         if not core.commit <= core.durable <= core.end.index:
-            self.fail(process, 11, f"commit {core.commit}, durable {core.durable}, end {core.end} after {event}")
+            self.fail(process, 11, f"commit {core.commit}, durable {core.durable}, end {at(core.end)} after {event}")
         if core.durable > process.disk.durable.index and not process.waits and not process.disk_failed:
-            self.fail(process, 22, f"believes {core.durable} durable, {process.disk.durable} is")
+            self.fail(process, 22, f"believes {core.durable} durable, {at(process.disk.durable)} is")
         if core.leading is not None:
             self._check_effective(process)
             self._check_lease(process)
@@ -418,19 +436,3 @@ class Checker:
             self.fail(
                 process, 17, f"calls itself fresh at {at:.6f} with {process.core.commit}, {committed} was committed"
             )
-
-    # --- the end -----------------------------------------------------------------------------------------------------
-
-    def check_log(self, disk: Disk) -> None:
-        """Invariants 14 and 20 on a log that holds all that is committed."""
-        requests: dict[bytes, int] = {}
-        newest = 0
-        for batch in disk.log:
-            for record in disk.payloads.of(batch).records:
-                if record.type == RecordType.SESSION and requests.setdefault(record.key, record.index) != record.index:
-                    where = f"at {requests[record.key]} and {record.index}"
-                    self.loop.fail("log", 14, f"request {record.key.hex()} took effect twice, {where}")
-                if record.version <= newest:
-                    self.loop.fail("log", 20, f"version {record.version} at {record.index} after {newest}")
-                newest = record.version
-        assert disk.end != START

@@ -4,6 +4,7 @@ from random import Random
 from typing import TYPE_CHECKING
 
 from tests.simulation import schedule
+from tests.simulation.requests import request_name
 from tests.simulation.service import Answer, Asked, Call
 from tests.simulation.timeline import Mark
 from tests.support.history import FAILED, UNKNOWN, Kind, Outcome
@@ -40,6 +41,11 @@ class Client:
         self.served = 0
         given = cluster.options.requests
         self.given = None if given is None else [a for a in given if a.client == number][::-1]  # the next is the last
+
+    @property
+    def request(self) -> str:
+        """The name of the one that is under way."""
+        return request_name(self.number, self.sequence)
 
     def start(self) -> None:
         self._think()
@@ -94,7 +100,7 @@ class Client:
         request = Asked(self.number, self.sequence, self.loop.now - self.invoked, self.calls, answer)
         if self.loop.verbose:
             again = self.loop.now > self.invoked
-            what = f"asks {pod}{' again' if again else ''}: {'; '.join(map(str, self.calls))}"
+            what = f"asks {pod}{' again' if again else ''} ({self.request}): {'; '.join(map(str, self.calls))}"
             self.loop.note(self.who, what, Mark.CLIENT, detail=again)
         self.loop.after(network.delay(self.who, pod), self._arrive, attempt, pod, request)
         self.loop.after(rng.choice([0.3, 0.6, 1.2]), self._timed_out, attempt)
@@ -139,6 +145,7 @@ class Client:
                 outcome=outcome,
                 value=call.value,
                 expected_version=call.expected_version,
+                request=self.request,
             )
             if outcome.version is not None:
                 self.versions[call.key] = outcome.version
@@ -146,5 +153,5 @@ class Client:
                 self.served += 1
         if self.loop.verbose:
             told = "; ".join(f"{call} -> {outcome}" for call, outcome in zip(self.calls, outcomes, strict=True))
-            self.loop.note(self.who, f"told: {told}", Mark.CLIENT)
+            self.loop.note(self.who, f"told ({self.request}): {told}", Mark.CLIENT)
         self._think()

@@ -8,15 +8,18 @@ from tests.simulation.clients import Client
 from tests.simulation.coordination import Coordination
 from tests.simulation.disk import Payloads
 from tests.simulation.faults import Faults
+from tests.simulation.final_log import check_log
 from tests.simulation.loop import Loop
 from tests.simulation.membership import Operator
 from tests.simulation.network import Network
 from tests.simulation.node import Machine, Process
 from tests.simulation.record import SimulationError
 from tests.simulation.report import Report
+from tests.simulation.requests import request_at
 from tests.simulation.schedule import Asked, Options
 from tests.simulation.service import Call
 from tests.simulation.sooner import sooner
+from tests.simulation.timeline import at, describe_state
 from tests.support.history import History, Kind, lost_writes, version_violations
 from tests.support.linearizability import check, format_violation
 
@@ -139,15 +142,16 @@ class Cluster:
             self.loop.run(self.loop.now + 0.25)
             if self._whole() and (self._served() > served + 5 or self.options.requests is not None):
                 self.load = False
+                self.loop.note("cluster", "is whole again; nobody asks any more")
                 self.loop.run(self.loop.now + 6.0)  # every client's last request ends
                 return self.loop.now - began - 6.0
         state = self.coordination.state
         cores = "; ".join(
-            f"{p.who} {p.core.role.value} epoch {p.core.epoch} end {p.core.end} commit {p.core.commit} in sync "
+            f"{p.who} {p.core.role.value} epoch {p.core.epoch} end {at(p.core.end)} commit {p.core.commit} in sync "
             f"{p.core.in_sync} serving {p.clock.now() < p.core.lease_until}"
             for p in self.processes()
         )
-        what = f"not whole {HEALED_WITHIN} s after the last fault: {state}; {cores}"
+        what = f"not whole {HEALED_WITHIN} s after the last fault: {describe_state(state)}; {cores}"
         raise SimulationError(self.loop.broken("cluster", 24, what))
 
     def _served(self) -> int:
@@ -169,15 +173,19 @@ class Cluster:
 
     def _read_all(self) -> None:
         reader = Client(self, len(self.clients))
+        self.loop.note("cluster", f"{reader.who} reads every key, then logs and histories are judged")
         for key in self.keys:
             reader.ask((Call(Kind.GET, key),), reader.sequence + 1)
             while not reader.idle:
                 self.loop.run(self.loop.now + 0.1)
 
+    def _request_of(self, client_id: bytes, at: float) -> str:
+        return request_at(int.from_bytes(client_id, "big"), at, self.asked, self.history)
+
     def _judge(self) -> None:
         leader = self.coordination.state.leader
         assert leader is not None
-        self.checker.check_log(self.machines[leader.replica.pod].disk)
+        check_log(self.checker, self.machines[leader.replica.pod].disk, "", self._request_of)
         operations = self.history.operations
         final = {o.key: o.outcome.version or 0 for o in operations if o.client == len(self.clients) and o.outcome.value}
         problems = [format_violation(v) for v in check(operations)]
@@ -196,6 +204,8 @@ def simulate(options: Options) -> Report:
             took = cluster.run()
     except SimulationError as e:
         failure = e.failure
+    except Exception as e:
+        failure = cluster.loop.raised("world", "the run", e)
     return Report(
         options,
         failure,

@@ -140,7 +140,7 @@ class Faults(Trouble["Machine"]):
         if process is None or process.paused:
             return
         length = self._length()
-        self._note(f"pause {process.who} for {length:.2f} s")
+        self._note(f"pause {process.who} for {length:.2f} s", pauses=process.who)
         process.pause()
 
         def resume() -> None:

@@ -66,7 +66,7 @@ class Connection:
             return False
         fate = rng.choice(["lost", "twice", "late"])
         if self.network.loop.verbose:
-            side.process.note(f"its next message to {way[1]} is {fate}", Mark.FAULT)
+            side.process.note(f"its next message to {way[1]} is {fate}", Mark.ASTRAY)
         if fate != "lost":
             late = rng.choice([0.0, 0.05, 1.0]) * rng.random()
             self.network.loop.after(self.network.delay(*way) + late, self._arrive, side, message)

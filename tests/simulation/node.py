@@ -130,7 +130,16 @@ class Process:
             self.deliver(ev.Tick())
 
     def pump(self) -> None:
-        """Go on with what is to be done, effects before the next event."""
+        """Go on with what is to be done. Raises SimulationError, of what the code raises, too."""
+        try:
+            self._go_on()
+        except SimulationError:
+            raise
+        except Exception as e:
+            raise SimulationError(self.loop.raised(self.who, "its process", e)) from e
+
+    def _go_on(self) -> None:
+        """Effects before the next event."""
         while self.alive and not self.paused and not self.busy:
             if self.effects:
                 self._carry_out(self.effects.popleft())
@@ -186,7 +195,7 @@ class Process:
         except SimulationError:
             raise
         except Exception as e:
-            self.loop.fail(self.who, 0, f"step({event}) raised {type(e).__name__}: {e}")
+            raise SimulationError(self.loop.raised(self.who, f"step({event})", e)) from e
         self.led = self._leads() or led
         self.checker.stepped(self, event)
 

@@ -2,6 +2,7 @@
 
 On the left a lane for each pod: its colour is that of the epoch that it follows or leads, its width and strength its
 role. Arrows are messages, from the row in which they are sent to that in which they arrive. On the right the words.
+The lanes' names stay in sight, and a link leads to the row of the breach.
 """
 
 import re
@@ -13,8 +14,11 @@ from tests.simulation.explain import headline
 from tests.simulation.report import Report
 from tests.simulation.timeline import Line, Mark
 
-ROW, LANE, LEFT, TOP = 18, 74, 78, 44
+ROW, LANE, LEFT, HEAD = 18, 84, 78, 28
 HUES = (212, 28, 140, 285, 0, 178, 52, 320)
+NOBODY = {"cluster", "history", "log", "partition", "world"}  # who is all of it has no lane
+_ASKED = re.compile(r"asks [^(:]*\((\d+:\d+)\)")
+_REQUEST = re.compile(r"(?<=\()\d+:\d+(?=\))|(?<=request )\d+:\d+")
 _RUN = re.compile(r"(.+)-r\d+$")
 
 STYLE = """
@@ -22,11 +26,13 @@ body { font: 14px/1.45 system-ui, sans-serif; color: #1c2733; margin: 20px; back
 h1 { font-size: 19px; margin: 0 0 6px } .bad { color: #b3161b } .good { color: #176b2c }
 pre { background: #f3f5f7; padding: 8px 12px; white-space: pre-wrap; font-size: 12px }
 svg text { font: 12px ui-monospace, monospace; fill: #1c2733 } svg .when { fill: #6b7785; font-size: 11px }
-svg .head { font-weight: 600; text-anchor: middle } .row:hover rect { fill: #fff3c4 }
-svg .fault { fill: #b3161b } svg .heal { fill: #176b2c } svg .role { font-weight: 700 }
+svg { display: block } svg .head { font-weight: 600; text-anchor: middle } .row:hover rect { fill: #fff3c4 }
+svg .fault, svg .astray { fill: #b3161b } svg .heal { fill: #176b2c } svg .role { font-weight: 700 }
 svg .commit { fill: #176b2c } svg .client { fill: #5c4a99 } svg .coordination { fill: #8a5a00 }
 svg .operator { fill: #1f6f8b }
 svg .receive { fill: #6b7785 } svg .broken { fill: #fff; font-weight: 700 }
+.heads { position: sticky; top: 0; background: #fff; border-bottom: 1px solid #d5dbe1 }
+svg g { scroll-margin-top: 50vh } .jump { font-weight: 600 }
 .legend span { display: inline-block; margin-right: 16px }
 .legend i { display: inline-block; width: 13px; height: 13px; margin-right: 5px; vertical-align: -2px }
 """
@@ -44,19 +50,19 @@ class _Piece:
     paused: bool
 
 
-def draw(report: Report) -> str:
-    """The whole document."""
+def draw(report: Report, again: str | None = None) -> str:
+    """The whole document. `again`: what shows the run again, if not its own command."""
     lines = [line for line in report.lines if not line.detail]
     lanes = _lanes(lines)
     at = {name: LEFT + LANE * i + LANE // 2 for i, name in enumerate(lanes)}
     words = LEFT + LANE * len(lanes) + 16
     width = words + 8 * max((len(_words(line)) for line in lines), default=0) + 40
-    height = TOP + ROW * (len(lines) + 1)
+    height = ROW * (len(lines) + 1)
     kind = "good" if report.failure is None else "bad"
-    told = headline(report)
+    told = headline(report, again)
     body = [
         *_rows(lines, width),
-        *(_header(name, at[name], height) for name in lanes),
+        *(_thread(at[name], height) for name in lanes),
         *(_piece(piece, at[piece.lane]) for piece in _pieces(lines)),
         *_messages(lines, at),
         *_dots(lines, at),
@@ -67,8 +73,12 @@ def draw(report: Report) -> str:
             f'<!doctype html><html lang="en"><meta charset="utf-8"><title>{escape(told[0])}</title>',
             f"<style>{STYLE}</style>",
             f'<h1 class="{kind}">{escape(told[0])}</h1>',
-            f"<pre>{escape(chr(10).join(told[1:]))}</pre>",
+            f"<pre>{_linked(told[1:], lines)}</pre>",
+            _jump(lines),
             _legend(),
+            f'<svg class="heads" width="{width}" height="{HEAD}" viewBox="0 0 {width} {HEAD}">',
+            *(f'<text class="head" x="{at[name]}" y="{HEAD - 10}">{escape(name)}</text>' for name in lanes),
+            "</svg>",
             f'<svg width="{width}" height="{height}" viewBox="0 0 {width} {height}">{_DEFS}',
             *body,
             "</svg></html>",
@@ -83,34 +93,58 @@ def _lane(who: str) -> str:
         return found[1]
     if who.startswith("client"):
         return "clients"
-    return "faults" if who in ("faults", "kubelet") else who
+    return "faults" if who in ("faults", "kubelet", "scenario") else who
 
 
 def _lanes(lines: Iterable[Line]) -> list[str]:
-    found = {_lane(line.who) for line in lines} - {"cluster", "history", "log"}
+    found = {_lane(line.who) for line in lines} - NOBODY
     ends = ["faults", "coordination", "clients"]
     pods = sorted(found - set(ends))
     return [*(x for x in ends[:2] if x in found), *pods, *(x for x in ends[2:] if x in found)]
 
 
 def _y(row: int) -> int:
-    return TOP + ROW * row + ROW // 2
+    return ROW * row + ROW // 2
 
 
 def _rows(lines: Sequence[Line], width: int) -> Iterator[str]:
+    known: set[str] = set()
     for row, line in enumerate(lines):
-        fill = "#b3161b" if line.mark is Mark.BROKEN else "#fdeeee" if line.mark is Mark.FAULT else "none"
+        fill = (
+            "#b3161b" if line.mark is Mark.BROKEN else "#fdeeee" if line.mark in (Mark.FAULT, Mark.ASTRAY) else "none"
+        )
+        name = "breach" if line.mark is Mark.BROKEN else _asked(line)
+        place = f' id="{name}"' if name and name not in known else ""
+        known.add(name)
         yield (
-            f'<g class="row"><rect x="0" y="{_y(row) - ROW // 2}" width="{width}" height="{ROW}" fill="{fill}" '
+            f'<g class="row"{place}><rect x="0" y="{_y(row) - ROW // 2}" width="{width}" height="{ROW}" fill="{fill}" '
             f'pointer-events="all"/></g>'
         )
 
 
-def _header(name: str, x: int, height: int) -> str:
-    return (
-        f'<line x1="{x}" y1="{TOP - 8}" x2="{x}" y2="{height}" stroke="#d5dbe1" stroke-dasharray="2 3"/>'
-        f'<text class="head" x="{x}" y="{TOP - 16}">{escape(name)}</text>'
-    )
+def _thread(x: int, height: int) -> str:
+    return f'<line x1="{x}" y1="0" x2="{x}" y2="{height}" stroke="#d5dbe1" stroke-dasharray="2 3"/>'
+
+
+def _asked(line: Line) -> str:
+    """The name of the request that a client begins with this line, or ""."""
+    found = _ASKED.match(line.what) if line.mark is Mark.CLIENT else None
+    return found[1] if found else ""
+
+
+def _linked(told: Sequence[str], lines: Sequence[Line]) -> str:
+    """The headline, in which the name of a request leads to the row where it is asked."""
+    known = {_asked(line) for line in lines}
+    words = escape("\n".join(told))
+    return _REQUEST.sub(lambda at: f'<a href="#{at[0]}">{at[0]}</a>' if at[0] in known else at[0], words)
+
+
+def _jump(lines: Sequence[Line]) -> str:
+    """A link to the breach, if there is one."""
+    broken = next((line for line in lines if line.mark is Mark.BROKEN), None)
+    if broken is None:
+        return ""
+    return f'<p class="jump"><a href="#breach">Go to the breach, at {broken.at:.6f} s</a></p>'
 
 
 def _pieces(lines: Sequence[Line]) -> Iterator[_Piece]:
@@ -119,11 +153,11 @@ def _pieces(lines: Sequence[Line]) -> Iterator[_Piece]:
     for row, line in enumerate(lines):
         lane = _lane(line.who)
         now = begun.get(lane)
-        if line.mark is Mark.FAULT and line.what.startswith("pause "):
-            lane = _lane(line.what.split()[1])
+        if line.pauses:
+            lane = _lane(line.pauses)
             now = begun.get(lane)
             after = None if now is None else (now.role, now.epoch, True)
-        elif line.mark is Mark.START:
+        elif line.mark is Mark.START and line.epoch is not None:
             after = ("follower", line.epoch or 0, False)
         elif now is None:
             continue
@@ -131,7 +165,7 @@ def _pieces(lines: Sequence[Line]) -> Iterator[_Piece]:
             after = None
         else:
             role = line.what.split()[1] if line.mark is Mark.ROLE else now.role
-            epoch = now.epoch if line.epoch is None else line.epoch
+            epoch = now.epoch if line.epoch is None or now.role == "claiming" else line.epoch
             if line.mark is Mark.ROLE:
                 epoch = int(line.what.split()[-1])
             after = (role, epoch, now.paused and line.mark is not Mark.HEAL)
@@ -180,13 +214,14 @@ def _messages(lines: Sequence[Line], at: dict[str, int]) -> Iterator[str]:
             yield f'<path d="M{x} {_y(row)} l22 7" stroke="#b3161b" stroke-dasharray="3 2">{title}</path>'
 
 
-_DOTS = {
+DOTS = {
     Mark.COMMIT: "#176b2c",
     Mark.DISK: "#44525f",
     Mark.COORDINATION: "#c98500",
     Mark.OPERATOR: "#1f6f8b",
     Mark.CLIENT: "#5c4a99",
     Mark.FAULT: "#b3161b",
+    Mark.ASTRAY: "#b3161b",
     Mark.HEAL: "#2d9c4d",
     Mark.START: "#1c2733",
 }
@@ -202,13 +237,13 @@ def _dots(lines: Sequence[Line], at: dict[str, int]) -> Iterator[str]:
             yield f'<path d="M{x - 6} {y - 6} L{x + 6} {y + 6} M{x + 6} {y - 6} L{x - 6} {y + 6}" stroke="#b3161b" stroke-width="3"/>'
         elif line.mark is Mark.BROKEN:
             yield f'<circle cx="{x}" cy="{y}" r="8" fill="#fff" stroke="#b3161b" stroke-width="4"/>'
-        elif line.mark in _DOTS:
-            yield f'<circle cx="{x}" cy="{y}" r="3.5" fill="{_DOTS[line.mark]}"/>'
+        elif line.mark in DOTS:
+            yield f'<circle cx="{x}" cy="{y}" r="3.5" fill="{DOTS[line.mark]}"/>'
 
 
 def _words(line: Line) -> str:
     place = "" if line.epoch is None else f" [{line.epoch}:{'' if line.index is None else line.index}]"
-    return f"{line.who}{place} {line.what.splitlines()[0]}"
+    return f"{line.who}{place}: {line.what.splitlines()[0]}"
 
 
 def _text(lines: Sequence[Line], x: int) -> Iterator[str]:
@@ -239,8 +274,11 @@ def _legend() -> str:
         ("#176b2c", "commits"),
         ("#44525f", "disk"),
         ("#c98500", "coordination"),
+        ("#1f6f8b", "operator"),
         ("#5c4a99", "client"),
-        ("#b3161b", "fault; X: the process ends; dashed: a message that never arrives"),
+        ("#1c2733", "start"),
+        ("#b3161b", "fault; X: the process ends; ring: the breach; dashed: a message that never arrives"),
+        ("#2d9c4d", "healed: a fault ends"),
     ]
     spans = "".join(f'<span><i style="background:{colour}"></i>{escape(what)}</span>' for colour, what in shown)
     return f'<p class="legend">{spans}<br>In brackets: the epoch and the last index of that run\'s log.</p>'

@@ -4,26 +4,37 @@ from dataclasses import dataclass
 from random import Random
 from typing import NoReturn
 
+from tests.simulation.raised import frames_of
 from tests.simulation.timeline import Line, Mark, Timeline
 
+RAISED = 0  # no invariant: the code raised
 UNEXPECTED = -1  # no invariant: a scenario expects something else
 
 
 @dataclass(frozen=True, slots=True)
 class Failure:
-    """What is broken: the invariant by its number (0: the code raised; UNEXPECTED), when, seen in whose doing."""
+    """What is broken: the invariant by its number (RAISED, UNEXPECTED: none), when, seen in whose doing.
+
+    `error` is what the code raised, if that is what is broken; `frames` are where an error was raised that has to do with it.
+    """
 
     invariant: int
     at: float
     who: str
     what: str
+    error: str = ""
+    frames: tuple[str, ...] = ()
 
     def __str__(self) -> str:
         return f"at {self.at:.6f} s, {self.who}: {self.name}: {self.what}"
 
     @property
     def name(self) -> str:
-        return {0: "raised", UNEXPECTED: "not as scripted"}.get(self.invariant, f"invariant {self.invariant}")
+        return {RAISED: "raised", UNEXPECTED: "not as scripted"}.get(self.invariant, f"invariant {self.invariant}")
+
+    def is_like(self, other: "Failure") -> bool:
+        """Whether the same invariant is broken, or an error of the same type was raised."""
+        return (self.invariant, self.error.partition(":")[0]) == (other.invariant, other.error.partition(":")[0])
 
 
 class SimulationError(AssertionError):
@@ -67,18 +78,29 @@ class Record:
         index: int | None = None,
         link: int = 0,
         detail: bool = False,
+        pauses: str = "",
     ) -> None:
         """A line of the timeline."""
-        self.timeline.add(Line(self.now, who, mark, what, epoch, index, link, detail))
+        self.timeline.add(Line(self.now, who, mark, what, epoch, index, link, detail, pauses))
 
-    def broken(self, who: str, invariant: int, what: str) -> Failure:
-        """Write down that an invariant is broken (0: that the code raised)."""
-        failure = Failure(invariant, self.now, who, what)
+    def broken(self, who: str, invariant: int, what: str, error: BaseException | None = None) -> Failure:
+        """Write down that an invariant is broken, by an error that must not be raised here if there is one."""
+        frames = () if error is None else frames_of(error)
+        return self._first(Failure(invariant, self.now, who, what, frames=frames))
+
+    def raised(self, who: str, doing: str, error: BaseException) -> Failure:
+        """Write down that the code raised, which it must not, whatever happens; doing what."""
+        told = f"{type(error).__name__}: {error}"
+        return self._first(Failure(RAISED, self.now, who, f"{doing} raised {told}", told, frames_of(error)))
+
+    def _first(self, failure: Failure) -> Failure:
+        """The first failure is the one that counts."""
+        who, what = failure.who, failure.what
         if self.failure is None and not self.closing:
             self.note(who, what, Mark.BROKEN)
             self.failure = failure
         return self.failure or failure
 
-    def fail(self, who: str, invariant: int, what: str) -> NoReturn:
+    def fail(self, who: str, invariant: int, what: str, error: BaseException | None = None) -> NoReturn:
         """An invariant is broken. Raises SimulationError."""
-        raise SimulationError(self.broken(who, invariant, what))
+        raise SimulationError(self.broken(who, invariant, what, error))

@@ -10,6 +10,7 @@ from dataclasses import dataclass, replace
 from math import ceil
 from typing import TypeVar
 
+from tests.simulation.record import Failure
 from tests.simulation.report import Report
 from tests.simulation.run import simulate
 from tests.simulation.schedule import CALM, STORE_CALM, Options
@@ -24,16 +25,16 @@ class _Hunt:
     """The best run so far."""
 
     best: Report
-    invariant: int
+    failure: Failure
     runs: int = 0
 
     def fails(self, options: Options) -> bool:
-        """Whether this run breaks the same invariant; then it is the best."""
+        """Whether this run fails alike; then it is the best."""
         if self.runs >= MOST_RUNS:
             return False
         self.runs += 1
         report = simulate(replace(options, verbose=False))
-        if report.failure is None or report.failure.invariant != self.invariant:
+        if report.failure is None or not report.failure.is_like(self.failure):
             return False
         self.best = report
         return True
@@ -42,7 +43,7 @@ class _Hunt:
 def shrink(report: Report, *, tell: Callable[[str], None] = lambda _: None) -> Report:
     """The shortest run found; `report`'s own when nothing can be left out."""
     assert report.failure is not None, "a run that did not fail can't be shrunk"
-    hunt = _Hunt(report, report.failure.invariant)
+    hunt = _Hunt(report, report.failure)
     faults = frozenset(s.number for s in report.faults)
     hunt.fails(replace(report.options, faults=faults, requests=report.requests))  # the explicit lists
     before = (-1, -1)
@@ -51,6 +52,7 @@ def shrink(report: Report, *, tell: Callable[[str], None] = lambda _: None) -> R
         _shorten(hunt)
         for part in CALM if report.options.world != "store" else STORE_CALM:
             hunt.fails(replace(hunt.best.options, calm=hunt.best.options.calm | {part}))
+        hunt.fails(_with_faults(hunt, [s.number for s in hunt.best.faults]))  # none that is too late to strike
         reduce([s.number for s in hunt.best.faults], lambda kept: hunt.fails(_with_faults(hunt, kept)))
         clients = sorted({a.client for a in hunt.best.requests})
         reduce(clients, lambda kept: hunt.fails(_with_clients(hunt, kept)))

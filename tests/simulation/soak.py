@@ -14,6 +14,8 @@ from types import FrameType
 
 from tests.simulation.explain import explain
 from tests.simulation.picture import draw
+from tests.simulation.raised import frames_of
+from tests.simulation.report import Report
 from tests.simulation.run import simulate
 from tests.simulation.schedule import Options, World
 from tests.simulation.shrink import shrink
@@ -77,19 +79,28 @@ def run_chunk(seeds: range, folder: Path) -> Done:
         faults += len(report.faults)
         if report.failure is not None:
             failed.append((report.options.command, str(report.failure)))
-            _keep(folder, report.options, str(report.failure))
+            _keep(folder, report)
     return Done(len(seeds), operations, faults, tuple(failed))
 
 
-def _keep(folder: Path, options: Options, failure: str) -> None:
-    """A line in failures.jsonl before anything else; then the shrunk run in words and drawn."""
+def _keep(folder: Path, report: Report) -> None:
+    """A line in failures.jsonl before anything else; then the run in words and drawn, shrunk if that can be done."""
+    options, failure = report.options, report.failure
+    assert failure is not None
     folder.mkdir(parents=True, exist_ok=True)
     with (folder / "failures.jsonl").open("a") as kept:
-        kept.write(json.dumps({"command": options.command, "failure": failure}) + "\n")
-    shrunk = simulate(replace(shrink(simulate(options)).options, verbose=True))
+        kept.write(json.dumps({"command": options.command, "failure": str(failure)}) + "\n")
     name = f"{options.world}-{options.seed}-{options.replicas}-replicas"
-    (folder / f"{name}.txt").write_text(f"found by: {options.command}\n\n{explain(shrunk)}\n")
-    (folder / f"{name}.html").write_text(draw(shrunk))
+    found_by = f"found by: {options.command}\n\n"
+    try:
+        shown = simulate(replace(shrink(report).options, verbose=True))
+        words, picture = explain(shown), draw(shown)
+    except Exception as e:  # of the tools that show it: the soak goes on
+        trouble = (f"It can't be shrunk or drawn: {type(e).__name__}: {e}", *frames_of(e))
+        (folder / f"{name}.txt").write_text(found_by + "\n".join((str(failure), *failure.frames, "", *trouble, "")))
+        return
+    (folder / f"{name}.txt").write_text(f"{found_by}{words}\n")
+    (folder / f"{name}.html").write_text(picture)
 
 
 def main() -> int:

@@ -33,7 +33,8 @@ def test_seeds_try_every_kind_of_fault_and_the_faults_bite() -> None:
         assert report.failure is None, report.options.command
         for what, number in report.counts.items():
             counts[what] = counts.get(what, 0) + number
-    assert len([what for what in counts if what.startswith("fault ")]) == 26
+    assert [what for what in counts if what.startswith("fault ") and not counts[what]] == []
+    assert "fault claim_in_doubt" in counts, "rare kinds, too"
     for what in ("old copies of leaders", "old copies in sync", "gives way"):
         assert counts[what] > 2, counts
     for what in ("epochs", "claims", "cuts", "rebuilds", "hand-overs", "in-sync changes", "acknowledged", "read"):

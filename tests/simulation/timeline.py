@@ -7,6 +7,7 @@ from enum import StrEnum
 
 from kvcoord.contract import PartitionState
 from kvnode.core.messages import Ack, Append, Compacted, Go, Hello, Leave, Message, Passed, Refuse, Welcome
+from kvnode.core.types import Position
 
 KEPT = 4000
 
@@ -19,6 +20,7 @@ class Mark(StrEnum):
     END = "end"
     ROLE = "role"
     FAULT = "fault"
+    ASTRAY = "astray"  # a fault of a single message
     HEAL = "heal"
     SEND = "send"
     RECEIVE = "receive"
@@ -35,6 +37,7 @@ class Line:
     """One thing that happened at a true time, in seconds. `link` pairs the sending of a message with its arrival.
 
     `detail`: one of very many of its kind, heartbeats and acknowledgements, that a reader wants to see only at last.
+    `pauses`: the run that a fault pauses.
     """
 
     at: float
@@ -45,6 +48,7 @@ class Line:
     index: int | None = None
     link: int = 0
     detail: bool = False
+    pauses: str = ""
 
 
 class Timeline:
@@ -78,7 +82,12 @@ def rows(lines: Iterable[Line], *, details: bool = False) -> list[str]:
     return found
 
 
-_SIGNS = {Mark.FAULT: "FAULT: ", Mark.HEAL: "healed: ", Mark.BROKEN: ">>> BROKEN: "}
+_SIGNS = {Mark.FAULT: "FAULT: ", Mark.ASTRAY: "FAULT: ", Mark.HEAL: "healed: ", Mark.BROKEN: ">>> BROKEN: "}
+
+
+def at(place: Position) -> str:
+    """A place in a log, epoch and index, as everywhere in a timeline."""
+    return f"{place.epoch}:{place.index}"
 
 
 def describe(message: Message) -> str:
@@ -88,15 +97,14 @@ def describe(message: Message) -> str:
             return f"heartbeat {message.sequence}: commit {message.commit}{'' if message.leased else ', without lease'}"
         case Append():
             first, last = message.batches[0].first, message.batches[-1].last
-            return f"append {first}..{last} after {message.prev.epoch}:{message.prev.index}, commit {message.commit}"
+            return f"append {first}..{last} after {at(message.prev)}, commit {message.commit}"
         case Ack():
             return f"acknowledge: heard {message.heard}, durable to {message.durable}"
         case Hello():
             end = message.end
-            return f"hello to {message.to.run}: epoch {message.epoch}, my log ends at {end.epoch}:{end.index}"
+            return f"hello to {message.to.run}: epoch {message.epoch}, my log ends at {at(end)}"
         case Welcome():
-            at = message.parting
-            return f"welcome in epoch {message.epoch}: our logs are the same to {at.epoch}:{at.index}"
+            return f"welcome in epoch {message.epoch}: our logs are the same to {at(message.parting)}"
         case Refuse():
             return f"refuse in epoch {message.epoch}: {message.reason.name.lower().replace('_', ' ')}"
         case Go():

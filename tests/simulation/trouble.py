@@ -113,7 +113,8 @@ class Trouble(ABC, Generic[M]):
     def start(self) -> None:
         """Strike at the times that the seed gives, from now on for as long as the options say."""
         kept = self.options.faults
-        self.loop.note("faults", f"one in {self.often} s of {', '.join(sorted(self.chosen))}")
+        kinds = ", ".join(sorted(self.chosen))
+        self.loop.note("faults", f"the seed's faults: one in {self.often} s, of {kinds}")
         rng = self.loop.stream("faults")
         at, number = rng.expovariate(1 / self.often), 0
         while at < self.options.seconds:
@@ -147,8 +148,9 @@ class Trouble(ABC, Generic[M]):
             self.kinds[kind]()
 
     def counted(self) -> dict[str, int]:
-        """How often each kind struck, by the name that reports give it."""
-        return dict(Counter(f"fault {struck.kind}" for struck in self.struck))
+        """How often each kind there is struck, by the name that reports give it."""
+        struck = Counter(s.kind for s in self.struck)
+        return {f"fault {kind}": struck[kind] for kind in self.kinds}
 
     def stop(self) -> None:
         """End every fault; everything that is down comes up."""
@@ -159,8 +161,8 @@ class Trouble(ABC, Generic[M]):
         self.heals.clear()
         self._heal_machines()
 
-    def _note(self, what: str, mark: Mark = Mark.FAULT) -> None:
-        self.loop.note("faults", what, mark)
+    def _note(self, what: str, mark: Mark = Mark.FAULT, *, pauses: str = "") -> None:
+        self.loop.note("faults", what, mark, pauses=pauses)
 
     def _for(self, seconds: float, heal: Callable[[], None]) -> Callable[[], None]:
         """End a fault after a time, or at the end of all, or when what this gives is called: whichever is first."""

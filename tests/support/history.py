@@ -53,7 +53,7 @@ FAILED = Outcome(Result.FAILED)
 
 @dataclass(frozen=True, slots=True)
 class Operation:
-    """One call of one client. `returned` is None exactly when the outcome is unknown."""
+    """One call of one client. `returned` is None exactly when the outcome is unknown. `request`: its name, if it has one."""
 
     client: int
     key: bytes
@@ -63,6 +63,18 @@ class Operation:
     invoked: float
     returned: float | None
     outcome: Outcome
+    request: str = ""
+
+    @property
+    def whose(self) -> str:
+        """Whose it is, and by which name it can be found, for people."""
+        return f"client {self.client}{f' ({self.request})' if self.request else ''}"
+
+    @property
+    def during(self) -> str:
+        """From when to when, for people."""
+        until = "never told" if self.returned is None else f"{self.returned:.6f}"
+        return f"{self.invoked:.6f} .. {until}"
 
     @property
     def writes(self) -> bool:
@@ -94,6 +106,7 @@ class History:
         outcome: Outcome,
         value: bytes | None = None,
         expected_version: int | None = None,
+        request: str = "",
     ) -> Operation:
         """Add one operation; an unknown outcome is pending for ever, whatever time is given as its return.
 
@@ -105,7 +118,7 @@ class History:
             raise ValueError(
                 f"{kind} of {key!r} invoked at {invoked} returned {outcome} at {returned}: give a later time"
             )
-        operation = Operation(client, key, Kind(kind), value, expected_version, invoked, returned, outcome)
+        operation = Operation(client, key, Kind(kind), value, expected_version, invoked, returned, outcome, request)
         self.operations.append(operation)
         return operation
 
@@ -136,8 +149,8 @@ def version_violations(operations: Sequence[Operation]) -> list[str]:
         if operation.writes and version is not None and writers.setdefault(version, operation) is not operation:
             other = writers[version]
             problems.append(
-                f"version {version} was given to two writes: {other.asks} of {other.key!r} by client "
-                f"{other.client} and {operation.asks} of {operation.key!r} by client {operation.client}"
+                f"version {version} was given to two writes: {other.asks} of {other.key!r} by {other.whose}, "
+                f"{other.during}, and {operation.asks} of {operation.key!r} by {operation.whose}, {operation.during}"
             )
     for key, of_key in History(list(operations)).by_key().items():
         problems.extend(_turned_back(key, of_key))
@@ -157,8 +170,8 @@ def _turned_back(key: bytes, operations: Sequence[Operation]) -> Iterator[str]:
         version, before = operation.outcome.version or 0, highest.outcome.version or 0 if highest else 0
         if highest and (version < before or (operation.writes and version == before)):
             yield (
-                f"key {key!r} went back: client {operation.client} {operation.asks} -> {operation.outcome}, invoked "
-                f"at {operation.invoked:.6f}, after client {highest.client} {highest.asks} -> {highest.outcome} "
+                f"key {key!r} went back: {operation.whose} {operation.asks} -> {operation.outcome}, invoked "
+                f"at {operation.invoked:.6f}, after {highest.whose} {highest.asks} -> {highest.outcome} "
                 f"had returned at {highest.returned:.6f}"
             )
 
@@ -179,6 +192,6 @@ def lost_writes(operations: Sequence[Operation], final: Mapping[bytes, int]) -> 
         if (key not in final and not deletable) or (key in final and final[key] < (last.outcome.version or 0)):
             found = f"version {final[key]}" if key in final else "nothing"
             problems.append(
-                f"key {key!r}: client {last.client} {last.asks} -> {last.outcome} is lost, {found} is there"
+                f"key {key!r}: {last.whose} {last.asks} -> {last.outcome}, {last.during}, is lost, {found} is there"
             )
     return problems

@@ -276,7 +276,7 @@ def format_violation(violation: Violation) -> str:
     """A few lines: what is wrong, what was possible, and a timeline with the failing operation marked `>`."""
     operation = violation.operation
     lines = [
-        f"key {violation.key!r} is not linearizable: client {operation.client} {operation.asks} -> {operation.outcome} fits in no order"
+        f"key {violation.key!r} is not linearizable: {operation.whose} {operation.asks} -> {operation.outcome} fits in no order"
     ]
     lines += [f"  when it was invoked the key can have been: {state}" for state in violation.states[:4]]
     if len(violation.states) > 4:
@@ -304,4 +304,4 @@ def _row(op: Operation, start: float, end: float, *, failing: bool) -> str:
     body = "|" if right == left else "|" + "-" * (right - left - 1) + closing
     bar = (" " * left + body).ljust(_BAR)
     until = "never told" if op.returned is None else f"{op.returned:.6f}"
-    return f"{'>' if failing else ' '} [{bar}] {op.invoked:.6f} .. {until:<12} client {op.client} {op.asks} -> {op.outcome}"
+    return f"{'>' if failing else ' '} [{bar}] {op.invoked:.6f} .. {until:<12} {op.whose} {op.asks} -> {op.outcome}"

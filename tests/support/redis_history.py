@@ -35,7 +35,10 @@ ANSWERS = frozenset({NOT_AN_INTEGER, OVERFLOW, NO_SUCH_KEY})
 
 @dataclass(frozen=True, slots=True)
 class Command:
-    """One command of one client. `after`: the number, in the history, of the one before it on its connection."""
+    """One command of one client. `after`: the number, in the history, of the one before it on its connection.
+
+    `request`: the name of the request that it is part of, if that has one.
+    """
 
     client: int
     group: bytes
@@ -44,12 +47,14 @@ class Command:
     returned: float | None
     reply: Reply | object
     after: int | None = None
+    request: str = ""
 
     def __str__(self) -> str:
         until = "never told" if self.returned is None else f"{self.returned:.6f}"
         asked = b" ".join(self.words).decode("latin-1")
         said = "?" if self.reply is UNTOLD else repr(self.reply)
-        return f"{self.invoked:.6f} .. {until:<12} client {self.client} {asked} -> {said}"
+        whose = f"client {self.client}{f' ({self.request})' if self.request else ''}"
+        return f"{self.invoked:.6f} .. {until:<12} {whose} {asked} -> {said}"
 
 
 @dataclass

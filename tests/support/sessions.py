@@ -29,8 +29,8 @@ def went_back(reads: Sequence[StaleRead], operations: Sequence[Operation]) -> li
         last = max(writes, key=lambda o: o.outcome.version or 0, default=None)
         if last is not None and _is_older(read, last, others):
             problems.append(
-                f"client {read.client} had observed version {observed} when it read {read.key!r} -> {read.outcome} at "
-                f"{read.returned:.6f}, without client {last.client}'s {last.asks} -> {last.outcome}"
+                f"{read.whose} had observed version {observed} when it read {read.key!r} -> {read.outcome} at "
+                f"{read.returned:.6f}, without what {last.whose} wrote, {last.asks} -> {last.outcome}, {last.during}"
             )
     return problems
 

@@ -66,6 +66,10 @@ class _Configurations(Generic[S]):
         least[:] = [other for other in least if not used <= other] + [used]
         return True
 
+    def states(self) -> tuple[S, ...]:
+        """Each that there is, once."""
+        return tuple(dict.fromkeys(state for state, _ in self._least))
+
 
 class Sweep(Generic[S, O]):
     """One search.
@@ -115,7 +119,7 @@ class Sweep(Generic[S, O]):
         failing = answers[furthest]
         invoked = self._operations[failing.operation].invoked
         first = next(n for n, a in enumerate(answers) if a.returned >= invoked)
-        return Stuck(failing.operation, tuple(c.state for c in tried[first]), frozenset(failing.open))
+        return Stuck(failing.operation, tried[first].states(), frozenset(failing.open))
 
     def _answers(self) -> "list[_Answer]":
         """All answers by their times, each with the operations that are open then, or unknown for ever."""

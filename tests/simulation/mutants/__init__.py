@@ -24,6 +24,8 @@ from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
 
+from tests.simulation.record import RAISED, Failure
+
 HERE = Path(__file__).parent
 ROOT = HERE.parents[2]
 PACKAGES = {
@@ -36,6 +38,8 @@ PACKAGES = {
 }
 QUICK_SEEDS = {"core": 160, "whole": 20, "store": 60}
 """By world: a mutant that is stated to need more is tried by `make mutants` only."""
+
+RAISED_NAME = Failure(RAISED, 0.0, "", "").name
 
 _SEEDS = re.compile(r"(whole |store )?seeds (\d+)\.\.(\d+)(?:, (\d+) replicas)?$")
 
@@ -104,7 +108,7 @@ def mutants() -> list[Mutant]:
 def try_mutant(mutant: Mutant, *, stop: bool = True) -> Verdict:
     """Run what is to catch it; `stop` at the first seed that does.
 
-    Raises RuntimeError when it doesn't fit the code, or the unbroken code fails where it was caught.
+    Raises RuntimeError when it doesn't fit the code, or the unbroken code fails where it was caught, or it only raises.
     """
     with _applied(mutant) as folder:
         verdict = _try(mutant, folder, stop=stop)
@@ -174,21 +178,63 @@ def _simulate(mutant: Mutant, folder: str, world: str, seeds: range, replicas: i
         ) from None
     if not result["core"].startswith(folder):
         raise RuntimeError(f"{mutant.patch.name}: simulated {result['core']}, not the mutant")
+    if set(result["by"]) == {RAISED_NAME}:
+        raise RuntimeError(f"{mutant.patch.name}: what it makes of the code only raises, which no check is needed for")
     by = ", ".join(f"{what} ({number})" for what, number in sorted(result["by"].items(), key=lambda x: -x[1])[:4])
     return Verdict(mutant, result["failed"], result["seeds"], result["first"], by)
 
 
 def _run_test(mutant: Mutant, folder: str) -> Verdict:
     """Exit code 1: some test failed. All else means that the tests could not be run."""
-    words = mutant.catcher.split(" -k ")
-    selected = ["-k", words[1]] if len(words) > 1 else []
-    plain = ["-x", "-q", "--no-header", "-p", "no:cacheprovider", "-p", "no:xdist"]
-    run = _python([sys.executable, "-m", "pytest", words[0], *selected, *plain], folder)
+    run = _python(_test_command(mutant), folder)
     if run.returncode not in (0, 1) or "no tests ran" in run.stdout:
         raise RuntimeError(f"{mutant.patch.name}: {mutant.catcher} could not be run: {run.stdout[-2000:]}")
     return Verdict(mutant, run.returncode, 1, 0, mutant.catcher)
 
 
-def _python(command: list[str], folder: str) -> subprocess.CompletedProcess[str]:
-    environment = {**os.environ, "PYTHONPATH": folder}
-    return subprocess.run(command, cwd=ROOT, env=environment, capture_output=True, text=True, check=False)
+def _test_command(mutant: Mutant) -> list[str]:
+    words = mutant.catcher.split(" -k ")
+    selected = ["-k", words[1]] if len(words) > 1 else []
+    plain = ["-x", "-q", "--no-header", "-p", "no:cacheprovider", "-p", "no:xdist"]
+    return [sys.executable, "-m", "pytest", words[0], *selected, *plain]
+
+
+def _python(command: list[str], folder: str, *, shown: bool = False) -> subprocess.CompletedProcess[str]:
+    """Run it with the packages in the folder before all others. `shown`: what it prints is for whoever called us."""
+    path = os.pathsep.join(filter(None, (folder, os.environ.get("PYTHONPATH"))))
+    environment = {**os.environ, "PYTHONPATH": path}
+    return subprocess.run(command, cwd=ROOT, env=environment, capture_output=not shown, text=True, check=False)
+
+
+# --- to look at ------------------------------------------------------------------------------------------------------
+
+
+def show(mutant: Mutant, *, html: Path | None = None, details: bool = False) -> bool:
+    """Print what it breaks, and the run that catches it, shrunk, and draw it; or what the test says that is to catch it.
+
+    Gives whether it was caught. Raises RuntimeError as `try_mutant` does.
+    """
+    name, change = mutant.patch.name, mutant.patch.read_text().partition("\n--- ")[2]
+    print(f"MUTANT: {mutant.breaks}\n\nTHE CHANGE (tests/simulation/mutants/{name})\n--- {change}", flush=True)
+    with _applied(mutant) as folder:
+        if mutant.seeds is None:
+            return _python(_test_command(mutant), folder, shown=True).returncode == 1
+        print(f"looks for the first of {mutant.catcher} that catches it", file=sys.stderr, flush=True)
+        verdict = _try(mutant, folder, stop=True)
+        if verdict.caught:
+            _python(_show_command(mutant, verdict.first, html=html, details=details), folder, shown=True)
+    return bool(verdict.caught)
+
+
+def _show_command(mutant: Mutant, seed: int, *, html: Path | None, details: bool) -> list[str]:
+    assert mutant.seeds is not None
+    world, _, replicas = mutant.seeds
+    command = [sys.executable, "-m", "tests.simulation", "--world", world, "--seed", str(seed), "--shrink"]
+    command += [
+        "--replicas",
+        str(replicas),
+        "--again",
+        f".venv/bin/python -m tests.simulation.mutants {mutant.name} --show",
+    ]
+    command += [] if html is None else ["--html", str(html.absolute())]
+    return command + ["--details"] * details

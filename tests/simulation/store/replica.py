@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any, TypeVar
 from kvstore.errors import StoreClosedError, StoreError, StoreFailedError
 from kvstore.files import is_full
 from kvstore.store import Store, StoreOptions
+from tests.simulation.record import SimulationError
 from tests.simulation.store.checks import check, check_opened
 from tests.simulation.store.written import WrittenLog
 from tests.simulation.timeline import Mark
@@ -80,9 +81,9 @@ class Replica:
         epoch, index = self.held.log.end
         self.record.note(self.who, what, mark, epoch=epoch, index=index)
 
-    def fail(self, invariant: int, what: str) -> None:
+    def fail(self, invariant: int, what: str, error: BaseException | None = None) -> None:
         """Raises SimulationError."""
-        self.record.fail(self.who, invariant, what)
+        self.record.fail(self.who, invariant, what, error)
 
     # --- its process -------------------------------------------------------------------------------------------------
 
@@ -124,7 +125,7 @@ class Replica:
     def _failed(self, what: str, error: BaseException) -> None:
         assert self.store is not None
         if not self.struck and not self.rotten:
-            self.fail(0, f"{what}: {error!r}, though its disk is well")
+            raise SimulationError(self.record.raised(self.who, f"{what}, on a disk that is well,", error))
         self.note(f"{what}: {type(error).__name__}: {error}", Mark.DISK)
         if self.struck <= {"there is no room"} and is_full(error) and self.store.failure is None:
             return
@@ -142,7 +143,7 @@ class Replica:
         except (StoreFailedError, StoreClosedError):
             self.suspect, self.doubted = self.struck == {"a sync fails"}, True
         else:
-            self.fail(27, f"{what}: {error!r}, and it goes on")
+            self.fail(27, f"{what}: {error!r}, and it goes on", error)
 
     def start(self, *, rebuild: bool = False) -> None:
         """A new process. What can't be opened, as its disk failed, is rebuilt."""
@@ -177,7 +178,7 @@ class Replica:
     def _not_opened(self, error: BaseException, *, rebuild: bool) -> None:
         self.note(f"can't start: {type(error).__name__}: {error}", Mark.DISK)
         if not (self.struck or self.rotten or self.suspect or self.doubted):
-            self.fail(22, f"can't start, though its disk is well: {error!r}")
+            self.fail(22, f"can't start, though its disk is well: {error!r}", error)
         if "a sync fails" in self.struck:
             self.suspect, self.doubted = isinstance(error, StoreFailedError) and len(self.struck) == 1, True
         self.files.stop()

@@ -60,5 +60,5 @@ def test_a_failing_run_of_stores_shrinks_and_its_command_replays_it(monkeypatch:
     again = simulate(replace(shrunk.options, faults=parse_faults(found[1]), requests=parse_requests(found[2])))
     assert again == shrunk
     text = explain(simulate(replace(shrunk.options, verbose=True)))
-    assert text.startswith("WHAT WENT WRONG: invariant 22")
+    assert text.startswith("BROKEN: invariant 22")
     assert shrunk.options.command in text

@@ -21,6 +21,7 @@ from tests.simulation.store.partition import Partition
 from tests.simulation.store.plan import Operation, operations
 from tests.simulation.store.replica import GoneError, Replica
 from tests.simulation.timeline import Mark
+from tests.support.faulty_files import CrashError
 
 ROUNDS = 12  # after the last operation, until all have everything
 
@@ -340,8 +341,8 @@ def simulate(options: Options) -> Report:
             world.run()
         except SimulationError as e:
             failure = e.failure
-        except Exception as e:
-            failure = world.record.broken("world", 0, repr(e))
+        except (Exception, CrashError) as e:
+            failure = world.record.raised("world", "the run", e)
     return Report(
         options,
         failure,

@@ -5,6 +5,7 @@ from random import Random
 from typing import TYPE_CHECKING
 
 from tests.simulation import schedule
+from tests.simulation.requests import request_name
 from tests.simulation.timeline import Mark
 from tests.simulation.whole.world import Actor
 
@@ -45,7 +46,8 @@ class Client:
         if given is not None:
             for asked in [a for a in given if a.client == self.number]:
                 await asyncio.sleep(max(0.0, asked.at - self.loop.now))
-                await self._ask(asked.number)
+                if self.cluster.load:
+                    await self._ask(asked.number)
             return
         number = 0
         while self.cluster.load:
@@ -58,6 +60,11 @@ class Client:
         self.sequence = number
         self.cluster.asked.append(schedule.Asked(self.number, number, self.loop.now))
         await self.request()
+
+    @property
+    def name(self) -> str:
+        """Of the request that is under way."""
+        return request_name(self.number, self.sequence)
 
     def note(self, what: str) -> None:
         """A line of the timeline."""

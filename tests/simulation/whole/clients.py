@@ -101,9 +101,9 @@ class KeyClient(Client):
         invoked, partition_of = self.loop.now, self.cluster.partition_of
         observed = self._observed(asks)
         asked = f"{', '.join(map(str, asks))}{fresh}"
-        self.note(f"asks: {asked}")
+        self.note(f"asks ({self.name}): {asked}")
         answers = await self.call(asks, fresh)
-        self.note(f"told: {asked} -> {'; '.join(f'{a.outcome} {a.reason}'.strip() for a in answers)}")
+        self.note(f"told ({self.name}): {asked} -> {'; '.join(f'{a.outcome} {a.reason}'.strip() for a in answers)}")
         for ask, answer in zip(asks, answers, strict=True):
             outcome, partition = answer.outcome, partition_of(ask.key)
             operation = self.cluster.history.record(
@@ -115,6 +115,7 @@ class KeyClient(Client):
                 outcome=outcome,
                 value=ask.value,
                 expected_version=ask.expected,
+                request=self.name,
             )
             if fresh is not NOW:
                 self.cluster.stale_reads.append(StaleRead(operation, observed.get(partition, 0)))
@@ -189,6 +190,7 @@ class DirectClient(KeyClient):
 
     async def prepare(self) -> None:
         engine = engine_of(Polled(self), self.loop.stream(f"engine {self.who}"), self.loop, session=True)
+        self.cluster.writers[engine.client_id] = self.number
         engine.start()
         await engine.wait_for_map()
         self._client = AsyncClient(engine, timeout=TIMEOUT)
@@ -285,6 +287,7 @@ class RouterClient(KeyClient):
                 operation.expected_version = ask.expected
         if writes:
             request.client_id, request.sequence = self.number.to_bytes(16, "big"), self.sequence
+            self.cluster.writers[request.client_id] = self.number
         if fresh is not NOW:
             request.observed_version = max(self._observed(asks).values(), default=0)
         return request

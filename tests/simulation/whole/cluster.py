@@ -22,8 +22,10 @@ from kvoperator.spec import KVClusterSpec
 from kvstore.options import Durability
 from tests.simulation.checks import Checker
 from tests.simulation.disk import Payloads
+from tests.simulation.final_log import check_log
 from tests.simulation.record import SimulationError
 from tests.simulation.report import Report
+from tests.simulation.requests import request_at
 from tests.simulation.schedule import Asked, Options
 from tests.simulation.sooner import sooner
 from tests.simulation.timeline import Mark, describe_state
@@ -173,6 +175,7 @@ class WholeCluster:
         self.stale_reads: list[StaleRead] = []
         self.redis_history = RedisHistory()
         self.asked: list[Asked] = []
+        self.writers: dict[bytes, int] = {}  # which client writes under an id of kvclient's, or of its own
         self.load = True
         self.coordination = Coordination(self, calm="coordination" in options.calm)
         self.names = Names("c", "sim")
@@ -286,6 +289,7 @@ class WholeCluster:
             enough = self._served() > served + 5 or self.options.requests is not None
             if enough and not self.operator.kubernetes.at_work and all(p.whole() for p in self.partitions):
                 self.load = False
+                self.loop.note("cluster", "is whole again; nobody asks any more")
                 await asyncio.sleep(6.0)
                 return self.loop.now - began - 6.0
         states = "; ".join(f"p{p.number} whole {p.whole()}: {describe_state(p.state)}" for p in self.partitions)
@@ -302,9 +306,9 @@ class WholeCluster:
         return sum(c.served for c in self.clients)
 
     async def _read_all(self) -> None:
-        reader = DirectClient(self, len(self.clients))
+        reader, other = DirectClient(self, len(self.clients)), NodeRedisClient(self, len(self.clients) + 1)
+        self.loop.note("cluster", f"{reader.who} and {other.who} read every key, then logs and histories are judged")
         await reader.actor.spawn(reader.read(self.keys), "reader")
-        other = NodeRedisClient(self, len(self.clients) + 1)
         await other.actor.spawn(other.read(), "reader")
 
     def _judge(self) -> None:
@@ -313,12 +317,16 @@ class WholeCluster:
             assert leader is not None
             process = partition.machines[leader.replica.pod].process
             assert process is not None
-            partition.checker.check_log(process.disk)
+            check_log(partition.checker, process.disk, f"partition {partition.number}: ", self._request_of)
             for other in partition.processes():
                 if other.disk.doubtful:
                     self.loop.fail(other.who, 27, "goes on, although a sync or a read of its disk failed")
             self._compare_states(partition)
         self._judge_history()
+
+    def _request_of(self, client_id: bytes, at: float) -> str:
+        client = self.writers.get(client_id)
+        return "a request" if client is None else request_at(client, at, self.asked, self.history)
 
     def _compare_states(self, partition: Partition) -> None:
         """Invariants 11, 12 and 13: every replica shows the fold of all that is committed, compacted or not."""
@@ -389,6 +397,8 @@ def simulate(cluster: WholeCluster) -> Report:
             failure = loop.failure
         except SimulationError as e:
             failure = e.failure
+        except Exception as e:
+            failure = loop.raised("world", "the run", e)
         finally:
             loop.end(cluster.actors)
     return Report(

@@ -164,7 +164,7 @@ class CoordinationTrouble(DiskTrouble):
     def _pause(self, process: "NodeProcess") -> None:
         if self.over or not process.alive or process.actor.paused:
             return
-        self._note(f"pause {process.who}, which is about to put the state back")
+        self._note(f"pause {process.who}, which is about to put the state back", pauses=process.who)
         process.pause()
         self._for(PUT_BACK_WITHIN, lambda: self._resume(process))
 

@@ -189,7 +189,7 @@ class Faults(CoordinationTrouble):
         process = self._running()
         if process is not None and not process.actor.paused:
             length = self._length()
-            self._note(f"pause {process.who} for {length:.2f} s")
+            self._note(f"pause {process.who} for {length:.2f} s", pauses=process.who)
             process.pause()
             self._for(length, process.resume)
             self.heals.append(self.cluster.show_away)

@@ -20,7 +20,7 @@ from kvstore.errors import CorruptionError
 from kvstore.store import Store
 from tests.simulation.checks import Checker
 from tests.simulation.network import frequent
-from tests.simulation.timeline import Mark, describe, describe_state
+from tests.simulation.timeline import Mark, at, describe, describe_state
 from tests.simulation.whole.world import Plug
 
 if TYPE_CHECKING:
@@ -46,7 +46,7 @@ class Observer:
                 shadow.append(Batch(header.epoch, header.first, header.last, data))
         kept = [batch for batch in shadow.log if batch.last <= end]
         if shadow.durable.index > end and not shadow.destroyed:
-            self.checker.fail(self.process, 22, f"finds a log to {end} at its start, {shadow.durable} was durable")
+            self.checker.fail(self.process, 22, f"finds a log to {end} at its start, {at(shadow.durable)} was durable")
         if not shadow.destroyed:
             self._compare_records(store, kept)
         shadow.restore(len(kept))

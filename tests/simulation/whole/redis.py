@@ -169,7 +169,9 @@ class RedisClient(Client):
             if _is_refusal(reply) or (unknown and asked[0] in READS):
                 continue
             returned = None if unknown else at
-            command = Command(self.number, group, asked, since, returned, UNTOLD if unknown else reply, before)
+            command = Command(
+                self.number, group, asked, since, returned, UNTOLD if unknown else reply, before, self.name
+            )
             before = history.record(command)
             self.served += not unknown
         return not any(isinstance(t.reply, Refusal) or t.reply is UNTOLD for t in told)
@@ -179,14 +181,16 @@ class RedisClient(Client):
         since, ((reply, at),) = await self._until_taken([(b"GET", key)], stale=stale)
         if reply is None or isinstance(reply, bytes):
             found = Outcome(Result.NOT_FOUND) if reply is None else Outcome(Result.OK, None, reply)
-            self.cluster.history.record(self.number, key, Kind.GET, invoked=since, returned=at, outcome=found)
+            self.cluster.history.record(
+                self.number, key, Kind.GET, invoked=since, returned=at, outcome=found, request=self.name
+            )
             self.served += 1
 
     async def _until_taken(self, words: Sequence[Words], *, stale: bool) -> tuple[float, list[Told]]:
         """Send them until some are not refused, or for a while; and from when on the state may be that they show."""
         invoked, partition = self.loop.now, self.cluster.partition_of(words[0][1])
         asked = "; ".join(b" ".join(w).decode() for w in words) + (" (a follower may say)" if stale else "")
-        self.note(f"asks: {asked}")
+        self.note(f"asks ({self.name}): {asked}")
         told = [Told(Refusal("not sent"), invoked)] * len(words)
         while self.loop.now < invoked + TIMEOUT:
             told = await self._try(self.address(partition, stale=stale), words, stale=stale)
@@ -196,7 +200,9 @@ class RedisClient(Client):
             if len(refusals) < len(words):
                 break
             await asyncio.sleep(0.05)
-        self.note(f"told: {asked} -> {'; '.join('lost' if t.reply is UNTOLD else repr(t.reply) for t in told)}")
+        self.note(
+            f"told ({self.name}): {asked} -> {'; '.join('lost' if t.reply is UNTOLD else repr(t.reply) for t in told)}"
+        )
         return (max(0.0, invoked - FOLLOWER_LAG * CLOCKS) if stale else invoked), told
 
     async def _try(self, address: str, words: Sequence[Words], *, stale: bool) -> list[Told]:

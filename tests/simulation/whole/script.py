@@ -111,8 +111,8 @@ class Script:
     def _unexpected(self, what: str) -> None:
         self.loop.fail("scenario", UNEXPECTED, f"{what}; there is {describe_state(self.partition.state)}")
 
-    def _note(self, what: str, mark: Mark = Mark.FAULT) -> None:
-        self.loop.note("scenario", what, mark)
+    def _note(self, what: str, mark: Mark = Mark.FAULT, *, pauses: str = "") -> None:
+        self.loop.note("scenario", what, mark, pauses=pauses)
 
     # --- what is expected --------------------------------------------------------------------------------------------
 
@@ -255,7 +255,7 @@ class Script:
     def pause(self, machine: "Machine") -> None:
         """SIGSTOP."""
         process = self._process(machine)
-        self._note(f"pause {process.who}")
+        self._note(f"pause {process.who}", pauses=process.who)
         process.pause()
         self.cluster.faults.heals.append(process.resume)
 

@@ -19,7 +19,8 @@ from types import SimpleNamespace
 from typing import Any, TypeVar, TypeVarTuple, cast
 
 from kvstore.errors import StoreError
-from tests.simulation.record import Record, SimulationError
+from tests.simulation.record import RAISED, Record, SimulationError
+from tests.simulation.timeline import Mark
 
 T = TypeVar("T")
 Arguments = TypeVarTuple("Arguments")
@@ -51,7 +52,7 @@ class Actor:
     def _done(self, task: "asyncio.Task[Any]") -> None:
         error = None if task.cancelled() else task.exception()
         if error is not None:
-            self.loop.call_exception_handler({"message": f"{task.get_name()} raised", "exception": error})
+            self.loop.call_exception_handler({"message": task.get_name(), "exception": error, "actor": self})
 
     def later(self, delay: float, call: Callable[..., object], *args: Any) -> asyncio.TimerHandle:
         return self.loop.call_later(delay, call, *args, context=self.context)
@@ -88,9 +89,12 @@ class VirtualLoop(asyncio.BaseEventLoop, Record):
         error = context.get("exception")
         if self.closing or isinstance(error, SimulationError | StoreError):  # a failed disk ends its process elsewhere
             return
-        actor = ACTOR.get()
-        what = f"{context.get('message')}: {type(error).__name__}: {error}"
-        self.broken(actor.who if actor else "world", 0, what)
+        actor = context.get("actor") or ACTOR.get()
+        who, what = actor.who if actor else "world", str(context.get("message"))
+        if error is None:
+            self.broken(who, RAISED, what)
+        else:
+            self.raised(who, what, error)
 
     # --- a loop ------------------------------------------------------------------------------------------------------
 
@@ -319,6 +323,7 @@ class Plug(asyncio.Transport):
         rng = net.loop.stream(f"astray {self.actor.host} {self.peer.actor.host}")
         if self.accepted and net.answers_lost and rng.random() < net.answers_lost.get(self.port, 0.0):
             net.counts["answers lost"] += 1
+            self._note_astray(f"its answer to {self.peer.actor.who} is lost, and their connection ends")
             self.break_()
             return True
         share = net.unruly.get(self.port, 0.0)
@@ -326,10 +331,15 @@ class Plug(asyncio.Transport):
             return False
         fate = rng.choice(["lost", "twice", "late"])
         net.counts[f"frames {fate}"] += 1
+        self._note_astray(f"its next message to {self.peer.actor.who} is {fate}")
         if fate != "lost":
             late = net.delay(self.actor.host, self.peer.actor.host) + rng.choice([0.0, 0.05, 1.0]) * rng.random()
             net.loop.after(late, self._arrive, bytes(data), link)
         return fate != "twice"
+
+    def _note_astray(self, what: str) -> None:
+        if self.net.loop.verbose:
+            self.net.loop.note(self.actor.who, what, Mark.ASTRAY)
 
     def _arrive(self, data: bytes, link: int) -> None:
         """Out of its turn."""
