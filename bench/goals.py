@@ -3,6 +3,7 @@
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
+from bench.footprint import STARTS
 from bench.measure import Outcome
 from bench.report import number
 
@@ -51,6 +52,7 @@ GOALS: Sequence[Goal] = (
     Goal("the same, 128 callers", (UNARY_PUTS, _ROUTER, "128 callers"), (NATIVE_PUTS, _ETCD_NATIVE, "128 callers"), 0.5),
     Goal("unary gRPC through the router, 32 callers: gets over etcd's", (UNARY_GETS, _ROUTER, "32 callers"), (NATIVE_GETS, _ETCD_NATIVE, "32 callers"), 0.5),
     Goal("the same, 128 callers", (UNARY_GETS, _ROUTER, "128 callers"), (NATIVE_GETS, _ETCD_NATIVE, "128 callers"), 0.5),
+    Goal("seconds from a kill to serving with a million keys, each written three times", (STARTS, "a killed node with 1,000,000 keys, each written 3 times", "found again"), None, 3, at_most=True),
     Goal("MiB per million keys, leader", (MEMORY, "per million keys, over idle", "leader"), None, 200, at_most=True),
 )  # fmt: skip
 

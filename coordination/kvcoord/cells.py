@@ -94,14 +94,14 @@ class CellCoordination(ABC):
         cell = await self._read(IDENTITY)
         return None if cell is None else codec.decode_identity(cell.data)
 
-    async def create_identity(self, identity: ClusterIdentity) -> Won | Lost:
-        return await self._create(IDENTITY, codec.encode_identity(identity))
+    async def create_identity(self, identity: ClusterIdentity, *, session: int | None = None) -> Won | Lost:
+        return await self._create(IDENTITY, codec.encode_identity(identity), session)
 
     async def read_map(self) -> Versioned[SlotMap] | None:
         return _versioned(await self._read(MAP), codec.decode_map)
 
-    async def create_map(self, slot_map: SlotMap) -> Won | Lost:
-        return await self._create(MAP, codec.encode_map(slot_map))
+    async def create_map(self, slot_map: SlotMap, *, session: int | None = None) -> Won | Lost:
+        return await self._create(MAP, codec.encode_map(slot_map), session)
 
     async def compare_and_set_map(self, expected_version: int, slot_map: SlotMap) -> Won | Lost:
         return await self._compare_and_set(MAP, expected_version, codec.encode_map(slot_map))

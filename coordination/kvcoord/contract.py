@@ -1,8 +1,8 @@
 """What coordination promises, and the frozen values it holds.
 
 Everything here is small, changed rarely, and changed only by compare-and-set. The replication protocol's safety rests
-on `compare_and_set_partition`; nothing rests on a clock of the coordination service, and on its sessions only that none
-outlives the data it was begun with.
+on `compare_and_set_partition`; nothing rests on a clock of the coordination service, and on its sessions only that data
+which is begun anew, empty, knows none of those before.
 """
 
 from collections.abc import AsyncIterator, Mapping
@@ -155,14 +155,20 @@ class Coordination(Protocol):
 
     @property
     def session(self) -> int:
-        """Which session this is; another number after each that ended. Data that was lost has taken its sessions with it."""
+        """Which session this is; another number after each that ended. Data that is begun anew, empty, knows none of those before."""
         ...
 
     async def read_identity(self) -> ClusterIdentity | None: ...
-    async def create_identity(self, identity: ClusterIdentity) -> Won | Lost: ...
+    async def create_identity(self, identity: ClusterIdentity, *, session: int | None = None) -> Won | Lost:
+        """Once, at birth; or put back by a node, after a loss.
+
+        With a `session`, here as below, it is done in this session or not at all: what was decided upon what was read in
+        it does not meet data that was begun anew since (rule 19).
+        """
+        ...
 
     async def read_map(self) -> Versioned[SlotMap] | None: ...
-    async def create_map(self, slot_map: SlotMap) -> Won | Lost: ...
+    async def create_map(self, slot_map: SlotMap, *, session: int | None = None) -> Won | Lost: ...
     async def compare_and_set_map(self, expected_version: int, slot_map: SlotMap) -> Won | Lost: ...
     def watch_map(self) -> AsyncIterator[Versioned[SlotMap] | None]: ...
 
@@ -173,11 +179,7 @@ class Coordination(Protocol):
     async def create_partition(
         self, partition: int, state: PartitionState, *, session: int | None = None
     ) -> Won | Lost:
-        """A partition's birth, by the operator or `make run`, once; or its state put back by a node, after a loss.
-
-        With a `session`, here as below, it is done in this session or not at all: what was decided upon what was read in
-        it does not meet other data that has the same versions (rule 19).
-        """
+        """A partition's birth, by the operator or `make run`, once; or its state put back by a node, after a loss."""
         ...
 
     async def compare_and_set_partition(

@@ -188,17 +188,21 @@ class AsyncKazoo:
         return Replaced.DONE
 
     async def _ask(self, begin: Callable[[Any], Any], *, sync: str | None = None, session: int | None = None) -> Any:
-        """Kazoo's answer. In this `session` or not at all: it throws away what is in its queues when a session ends."""
+        """Kazoo's answer. In this `session` or not at all: what is in kazoo's queue when a session ends is never sent."""
         if self._closed or self._loop is None:
             raise CoordinationUnavailableError(f"the connection to ZooKeeper at {self._hosts} is closed")
         try:
             async with asyncio.timeout(self._call_timeout):
                 await self._up.wait()
-                if session not in (None, self.session_id):
-                    raise CoordinationUnavailableError(f"the session with ZooKeeper at {self._hosts} is another now")
                 client = self._client
+                if client is None:
+                    raise CoordinationUnavailableError(f"the client of ZooKeeper at {self._hosts} ended by itself")
                 synced = None if sync is None else self._answer(client.sync_async(sync))
-                answer = self._answer(begin(client))
+                with client.fence:
+                    if session is not None and session != (self.session_id or None):
+                        text = f"the session with ZooKeeper at {self._hosts} is another now"
+                        raise CoordinationUnavailableError(text)
+                    answer = self._answer(begin(client))
                 if synced is not None:
                     await asyncio.wait([synced, answer])
                     synced.result()
@@ -243,7 +247,7 @@ class AsyncKazoo:
         retry = KazooRetry(
             max_tries=-1, delay=RECONNECT_DELAY, max_delay=RECONNECT_MAX_DELAY, backoff=2, max_jitter=0.2
         )
-        client = KazooClient(
+        client = _Client(
             hosts=self._hosts,
             timeout=self._session_timeout,
             handler=_Handler(),
@@ -337,6 +341,18 @@ class _Left:
             return sorted(expand(), key=lambda host: (host[1], host[2]) == self._address)
 
         client._connection._expand_client_hosts = ordered
+
+
+class _Client(KazooClient):  # type: ignore[misc]
+    """kazoo's client, whose session does not end while `fence` is held."""
+
+    def __init__(self, **arguments: Any) -> None:
+        self.fence = threading.RLock()
+        super().__init__(**arguments)
+
+    def _session_callback(self, state: Any) -> None:
+        with self.fence:
+            super()._session_callback(state)
 
 
 class _Handler(SequentialThreadingHandler):  # type: ignore[misc]

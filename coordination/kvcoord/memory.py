@@ -109,9 +109,11 @@ class MemoryStore:
         return dict(self._cells)
 
     def put_back(self, cells: Mapping[str, Cell]) -> None:
-        """Replace all that is stored, as a restore of an old copy does; {} is the loss of everything."""
+        """Replace all that is stored, as a restore of an old copy does; {} is the loss of everything. All sessions end."""
         self._cells = dict(cells)
         self._tell()
+        for session in self.sessions:
+            session.expire()
 
     def get(self, cell: str) -> Cell | None:
         """A cell as it is now."""
@@ -197,6 +199,7 @@ class MemoryCoordination(CellCoordination):
         if self._closed:
             return
         self._closed = True
+        self._expired += 1
         self._member = None
         self._cancel_expiry()
         if forget or not self._started:

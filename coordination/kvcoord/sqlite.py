@@ -61,10 +61,15 @@ class SqliteFile:
         path.parent.mkdir(parents=True, exist_ok=True)
         self._session = session
         self._clock = clock
+        heartbeats = path.with_name(path.name + "-sessions")
+        for file in (path, heartbeats):
+            file.touch()
+        self._inodes = {
+            file: file.stat().st_ino for file in (path, heartbeats)
+        }  # before: one replaced meanwhile is lost
         self._db = _connect(path, "FULL", SCHEMA)
-        self._heartbeats = _connect(path.with_name(path.name + "-sessions"), "OFF", SESSIONS_SCHEMA)
+        self._heartbeats = _connect(heartbeats, "OFF", SESSIONS_SCHEMA)
         self._data_version = -1
-        self._inodes = {p: p.stat().st_ino for p in (path, path.with_name(path.name + "-sessions"))}
 
     @property
     def lost(self) -> bool:

@@ -69,6 +69,7 @@ def advice(witnesses: Sequence[Witness], there: PartitionState | None, take: str
 async def recover(settings: RecoverSettings, coordination: Coordination) -> list[str]:
     """Look, or carry out the word; lines for a person. Raises KVClusterError."""
     members = await coordination.read_members()
+    session = coordination.session  # what is heard now is not to meet data that was begun anew meanwhile (rule 19)
     addresses = [m.replication_address for m in members.values() if m.partition == settings.partition]
     answers = await ask_all(TcpNetwork("", 0), addresses, Question(settings.cluster_id))
     witnesses = [a.testimony for a in answers if a.partition == settings.partition]
@@ -77,7 +78,7 @@ async def recover(settings: RecoverSettings, coordination: Coordination) -> list
     lines = table(witnesses, there)
     if not settings.take or settings.confirm != settings.take:
         return lines + advice(witnesses, there, settings.take)
-    return [*lines, await _choose(settings, coordination, witnesses, versioned)]
+    return [*lines, await _choose(settings, coordination, witnesses, versioned, session)]
 
 
 async def _choose(
@@ -85,14 +86,17 @@ async def _choose(
     coordination: Coordination,
     witnesses: Sequence[Witness],
     versioned: Versioned[PartitionState] | None,
+    session: int,
 ) -> str:
     state = chosen(witnesses, settings.take, versioned.value if versioned else None)
     if isinstance(state, str):
         raise KVClusterError(f"{state}; nothing was changed")
     if versioned is None:
-        outcome = await coordination.create_partition(settings.partition, state)
+        outcome = await coordination.create_partition(settings.partition, state, session=session)
     else:
-        outcome = await coordination.compare_and_set_partition(settings.partition, versioned.version, state)
+        outcome = await coordination.compare_and_set_partition(
+            settings.partition, versioned.version, state, session=session
+        )
     if isinstance(outcome, Lost):
         raise KVClusterError("the state changed meanwhile; nothing was changed. Look again")
     return f"done: {state.in_sync[0]} alone is in sync and will lead; the others follow it, and begin from empty if need be"

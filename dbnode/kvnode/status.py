@@ -75,7 +75,7 @@ class Reporter(Collector):
         loss = self.host.core.loss
         if loss is None:
             return ""
-        what = "is missing" if loss[0] is Loss.MISSING else "is older than what this replica knows"
+        what = "is missing" if loss is Loss.MISSING else "is older than what this replica knows"
         return f"the partition's state in coordination {what}: its data was lost. {self.host.recovery.note}".strip()
 
     def _serving(self) -> bool:

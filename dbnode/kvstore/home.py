@@ -72,18 +72,14 @@ class Home:
         A run without syncs survives its clean end, or a start in the same boot of the host, for which `boot_id`
         stands; one that is empty is never the same. Raises OSError.
         """
-        before, lost = self.meta.unsynced_boot, self.is_run_lost(boot_id)
+        before = self.meta.unsynced_boot
+        lost = bool(before) and (before != boot_id or not boot_id)
         now = "" if synced else boot_id or "unknown"
         if lost:
             self.save(incarnation=new_incarnation(), unsynced_boot=now)
         elif before != now:
             self.save(unsynced_boot=now)
         return lost
-
-    def is_run_lost(self, boot_id: str) -> bool:
-        """Whether the last run was without syncs and did not survive: any of its files may be torn."""
-        before = self.meta.unsynced_boot
-        return bool(before) and (before != boot_id or not boot_id)
 
     def end_run(self) -> None:
         """Note that everything is synced. Raises OSError."""

@@ -2,7 +2,6 @@
 
 Verified is all that a crash may have torn: the last segment, and every segment without a hint. Of a sealed segment
 with a hint the header, the size and the hint are; its records when they are read (docs/storage-format.md, "A start").
-After a run without syncs that did not survive, any file may be torn: then all is verified.
 """
 
 from dataclasses import dataclass, field
@@ -53,7 +52,6 @@ class _Recovery:
     files: Files
     directory: Path
     visitor: Visitor
-    believe_hints: bool
     segments: list[Segment] = field(default_factory=list)
     leftovers: list[Path] = field(default_factory=list)  # sources of a compaction whose output is there
     hinted: list[int] = field(default_factory=list)
@@ -105,8 +103,6 @@ class _Recovery:
             self.last = hint.last
 
     def _hint(self, segment: Segment) -> Hint | None:
-        if not self.believe_hints:
-            return None
         try:
             hint = read_hint(self.files, segment.path)
         except (CorruptionError, FormatVersionError) as e:
@@ -169,7 +165,6 @@ def recover(
     *,
     preallocate_bytes: int = 0,
     ballast: Ballast | None = None,
-    believe_hints: bool = True,
 ) -> Recovered:
     """The directory's log, synced (rule 3).
 
@@ -177,7 +172,7 @@ def recover(
     known to have been committed. Raises CorruptionError for any other damage, FormatVersionError; nothing has been
     changed then. OSError.
     """
-    recovery = _Recovery(files, directory, visitor, believe_hints)
+    recovery = _Recovery(files, directory, visitor)
     try:
         recovery.read()
         found = recovery.repair(segment_bytes, preallocate_bytes, ballast)

@@ -144,7 +144,7 @@ class Store(Facts):
                 msg = f"a sync failed when {directory} was last in use: what it holds is unknown. Open it with rebuild"
                 raise StoreFailedError(msg)
             try:
-                store._recover(believe_hints=not home.is_run_lost(boot_id))
+                store._recover()
                 store.incarnation_lost = home.begin_run(
                     boot_id, synced=options.durability == "fsync", new_incarnation=options.new_incarnation
                 )
@@ -420,7 +420,7 @@ class Store(Facts):
 
     # Opening and closing
 
-    def _recover(self, *, believe_hints: bool = True) -> None:
+    def _recover(self) -> None:
         home = self._home
         epochs = home.load_epochs()
         horizon = home.load_horizon()
@@ -433,7 +433,6 @@ class Store(Facts):
             opening,
             preallocate_bytes=options.preallocate_bytes,
             ballast=home.ballast,
-            believe_hints=believe_hints,
         )
         self._log, self.torn_bytes = found.log, found.torn
         self._end, self._highest_version = opening.end, opening.highest_version

@@ -56,9 +56,10 @@ class LabelPod:
 
 @dataclass(frozen=True, slots=True)
 class CreateIdentity:
-    """The first word in the coordination data."""
+    """The first word in the coordination data. `session`, as in those below: in which that was found empty."""
 
     identity: ClusterIdentity
+    session: int | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -66,6 +67,7 @@ class CreateMap:
     """The first map: all slots, evenly."""
 
     partitions: int
+    session: int | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -74,6 +76,7 @@ class CreatePartition:
 
     partition: int
     state: PartitionState
+    session: int | None = None
 
 
 @dataclass(frozen=True, slots=True)

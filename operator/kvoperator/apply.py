@@ -96,13 +96,13 @@ class Applier:
             return
         match action:
             case act.CreateIdentity():
-                outcome = await coordination.create_identity(action.identity)
+                outcome = await coordination.create_identity(action.identity, session=action.session)
                 log.info("identity", cluster_id=action.identity.cluster_id, made=not isinstance(outcome, Lost))
             case act.CreateMap():
-                outcome = await coordination.create_map(first_map(action.partitions))
+                outcome = await coordination.create_map(first_map(action.partitions), session=action.session)
                 log.info("map", partitions=action.partitions, made=not isinstance(outcome, Lost))
             case act.CreatePartition():
-                outcome = await coordination.create_partition(action.partition, action.state)
+                outcome = await coordination.create_partition(action.partition, action.state, session=action.session)
                 in_sync = [str(replica) for replica in action.state.in_sync]
                 log.info("partition", partition=action.partition, in_sync=in_sync, made=not isinstance(outcome, Lost))
             case act.ReportDeath():

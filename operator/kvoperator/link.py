@@ -121,6 +121,7 @@ def _of_view(view: ClusterView, partitions: tuple[int, ...]) -> CoordinationView
 
 
 async def _ask(coordination: Coordination, partitions: tuple[int, ...], seen: ClusterView) -> CoordinationView:
+    session = coordination.session
     reads = (coordination.read_partition(partition) for partition in partitions)
     (identity, slot_map, members), states = await asyncio.gather(
         asyncio.gather(coordination.read_identity(), coordination.read_map(), coordination.read_members()),
@@ -132,4 +133,5 @@ async def _ask(coordination: Coordination, partitions: tuple[int, ...], seen: Cl
         partitions={p: state.value for p, state in zip(partitions, states, strict=True) if state is not None},
         members={**seen.members, **members},
         connected=frozenset(members),
+        session=session,
     )

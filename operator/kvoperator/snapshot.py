@@ -112,13 +112,14 @@ class ClaimView:
 
 @dataclass(frozen=True, slots=True)
 class CoordinationView:
-    """What coordination says. `connected` are the pods whose registration is alive."""
+    """What coordination says. `connected` are the pods whose registration is alive; `session`: in which it was asked."""
 
     identity: ClusterIdentity | None = None
     slot_map: SlotMap | None = None
     partitions: Mapping[int, PartitionState] = field(default_factory=dict)
     members: Mapping[str, MemberInfo] = field(default_factory=dict)
     connected: frozenset[str] = frozenset()
+    session: int | None = None
 
 
 @dataclass(frozen=True, slots=True)

@@ -1,6 +1,9 @@
 """A disk that lost what it had: nobody is told a wrong value, the replica is rebuilt, and the KVCluster says so."""
 
 import secrets
+import threading
+from collections.abc import Iterator
+from contextlib import contextmanager
 from itertools import count
 
 import grpc
@@ -8,7 +11,7 @@ import grpc
 from kvclient import AsyncClient, Record
 from tests.e2e.cluster import Cluster, partition_of
 from tests.e2e.experiment import AFTER_KILL, Experiment
-from tests.e2e.kube import Object, wait_until
+from tests.e2e.kube import Object, condition, wait_until
 from tests.support.workload import LoopThread
 
 PARTITION = 0
@@ -53,12 +56,33 @@ def told(cluster: Cluster, pod: str) -> Object | None:
     return next((e for e in about if pod in e["message"]), None)
 
 
+@contextmanager
+def degraded_for(cluster: Cluster) -> Iterator[set[str]]:
+    """The reasons for which the KVCluster is Degraded while this is open: a replica this small may be rebuilt in a second."""
+    reasons: set[str] = set()
+    over = threading.Event()
+
+    def look() -> None:
+        while not over.wait(0.1):
+            found = condition(cluster.resource(), "Degraded")
+            if found is not None and found["status"] == "True":
+                reasons.add(found["reason"])
+
+    looking = threading.Thread(target=look, name="conditions", daemon=True)
+    looking.start()
+    try:
+        yield reasons
+    finally:
+        over.set()
+        looking.join()
+
+
 def test_a_leader_whose_disk_is_damaged_is_rebuilt_and_the_kvcluster_says_so(cluster: Cluster) -> None:
     where = partition_of(cluster)
     key = next(key for n in count() if where(key := b"damaged/%d" % n) == PARTITION)
     value = secrets.token_bytes(200)
     loop = LoopThread.shared()
-    with Experiment(cluster, "damaged disk") as experiment:
+    with Experiment(cluster, "damaged disk") as experiment, degraded_for(cluster) as reasons:
         loop.run(put(cluster.address(), key, value))
         experiment.flow()  # what is last in a log could be a write that was torn
         before = cluster.partition(PARTITION)
@@ -80,6 +104,7 @@ def test_a_leader_whose_disk_is_damaged_is_rebuilt_and_the_kvcluster_says_so(clu
     assert record is not None
     assert record.value == value
     assert event["type"] == "Warning"
+    assert REASON in reasons
     assert cluster.partition(PARTITION).epoch > before.epoch
     assert experiment.gap(PARTITION) <= AFTER_KILL
     experiment.assert_unnoticed(*(p for p in experiment.partitions if p != PARTITION))

@@ -1,8 +1,7 @@
-"""The invariants of `replication.md`, watched from outside: true time, every disk, every process at once.
+"""The invariants of docs/correctness.md, watched from outside: true time, every disk, every process at once.
 
-A method is called where something happens, and fails the run at the first breach. Numbers are those of the list in
-`docs/correctness.md`. Linearizability (15) and liveness (24) are judged at the end, retries (14) and versions (20) in
-`final_log`.
+A method is called where something happens, and fails the run at the first breach. Numbers are those of the list
+there. Linearizability (15) and liveness (24) are judged at the end, retries (14) and versions (20) in `final_log`.
 """
 
 from bisect import bisect_right

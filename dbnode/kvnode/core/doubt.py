@@ -29,7 +29,6 @@ class Doubt:
     def __init__(self) -> None:
         self.since: float | None = None
         self.lost: Loss | None = None
-        self.version = -1  # of the older state that is there
         self._number = 0  # of the newest read that asks
         self._ask_at = 0.0
 
@@ -54,7 +53,6 @@ class Doubt:
             self._ask_at = now + ASK_AGAIN
             if now - self.since >= CONFIRM:
                 self.lost = Loss.MISSING if event.state is None else Loss.OLDER
-                self.version = event.version
         return False
 
     def tick(self, now: float) -> list[Effect]:

@@ -100,13 +100,9 @@ class Facts:
         return self.following.fresh_at
 
     @property
-    def loss(self) -> tuple[Loss, int] | None:
-        """Whether coordination's data was lost, or turned back to a state of this version (rule 19).
-
-        This replica then acts on none of it.
-        """
-        doubt = self.common.doubt
-        return None if doubt.lost is None else (doubt.lost, doubt.version)
+    def loss(self) -> Loss | None:
+        """Whether coordination's data was lost, or turned back (rule 19): this replica then acts on none of it."""
+        return self.common.doubt.lost
 
     @property
     def may_exit(self) -> bool:

@@ -256,11 +256,11 @@ class Host:
         session = self._coordination.session
         try:
             there = await self._coordination.read_partition(partition)
-            # A value that was put back has versions of its own: an old attempt must not meet one of them (rule 19), nor
-            # what is put back after this read: then the session is another.
-            fits = there is not None and there.version == expected and there.value.generation <= wanted.generation
+            # Data that was lost, or turned back, has had these versions with other states (rule 19). So the state there must be
+            # the one before the wanted one; and data that is begun anew after this read knows no session of before.
+            before = (wanted.generation, wanted.serial - 1)
             outcome: Won | Lost = Lost()
-            if fits:
+            if there is not None and there.version == expected and there.value.age == before:
                 outcome = await self._coordination.compare_and_set_partition(
                     partition, expected, wanted, session=session
                 )
@@ -305,7 +305,7 @@ class Host:
         return self._disk.waiting
 
     @property
-    def loss(self) -> tuple[Loss, int] | None:
+    def loss(self) -> Loss | None:
         """Whether coordination's data was lost or turned back."""
         return self.core.loss
 

@@ -10,8 +10,8 @@ from typing import Protocol
 
 import structlog
 
-from kvcoord.contract import Coordination, CoordinationUnavailableError, Won
-from kvcoord.recovery import rebuilt
+from kvcoord.contract import Coordination, CoordinationUnavailableError, PartitionState, Versioned, Won
+from kvcoord.recovery import newest_state, rebuilt
 from kvnode.core.doubt import Loss
 from kvnode.shell.testimony import Answer, Kept
 
@@ -25,8 +25,8 @@ class Subject(Protocol):
     """The replica that it works for."""
 
     @property
-    def loss(self) -> tuple[Loss, int] | None:
-        """What was lost, with the version of the older state that is there."""
+    def loss(self) -> Loss | None:
+        """What became of the partition's state in coordination."""
         ...
 
     def testify(self) -> Answer:
@@ -84,17 +84,17 @@ class Recovery:
         """Put back what may be; what is waited for, if anything.
 
         All in one session of coordination: a try that began before the data was lost once more, and is slow, must not
-        put back what it heard then.
+        put back what it heard then. What is there is read before anybody is asked: what they say is no older.
         """
         session = self._coordination.session
+        there = await self._coordination.read_partition(self._partition)
         answers = [self._subject.testify(), *await self._subject.ask_others()]
-        loss = self._subject.loss
-        if loss is None:
+        if self._subject.loss is None:
             return ""
-        waits = await self._put_back_cluster(answers)
-        return waits or await self._put_back_state(loss, answers, session)
+        waits = await self._put_back_cluster(answers, session)
+        return waits or await self._put_back_state(there, answers, session)
 
-    async def _put_back_cluster(self, answers: Sequence[Answer]) -> str:
+    async def _put_back_cluster(self, answers: Sequence[Answer], session: int) -> str:
         coordination = self._coordination
         no_identity = await coordination.read_identity() is None
         no_map = await coordination.read_map() is None
@@ -105,24 +105,29 @@ class Recovery:
             return kept
         if no_identity and kept.identity is not None:
             identity = replace(kept.identity, generation=kept.identity.generation + 1)
-            if isinstance(await coordination.create_identity(identity), Won):
+            if isinstance(await coordination.create_identity(identity, session=session), Won):
                 log.warning("cluster identity put back", generation=identity.generation)
-        if no_map and kept.slot_map is not None and isinstance(await coordination.create_map(kept.slot_map), Won):
-            log.warning("slot map put back", version=kept.slot_map.version)
+        if no_map and kept.slot_map is not None:
+            outcome = await coordination.create_map(kept.slot_map, session=session)
+            if isinstance(outcome, Won):
+                log.warning("slot map put back", version=kept.slot_map.version)
         return ""
 
-    async def _put_back_state(self, loss: tuple[Loss, int], answers: Sequence[Answer], session: int) -> str:
-        what, version = loss
+    async def _put_back_state(
+        self, there: Versioned[PartitionState] | None, answers: Sequence[Answer], session: int
+    ) -> str:
         testimonies = [a.testimony for a in answers if a.partition == self._partition]
-        state = rebuilt(testimonies, missing=what is Loss.MISSING)
+        newest = newest_state(testimonies)
+        if there is not None and newest is not None and there.value.age >= newest.age:
+            return ""  # somebody has put it back
+        state = rebuilt(testimonies, missing=there is None)
         if isinstance(state, str):
             return state
-        if what is Loss.MISSING:
-            outcome = await self._coordination.create_partition(self._partition, state, session=session)
+        partition, coordination = self._partition, self._coordination
+        if there is None:
+            outcome = await coordination.create_partition(partition, state, session=session)
         else:
-            outcome = await self._coordination.compare_and_set_partition(
-                self._partition, version, state, session=session
-            )
+            outcome = await coordination.compare_and_set_partition(partition, there.version, state, session=session)
         if isinstance(outcome, Won):
             log.warning("partition state put back", epoch=state.epoch, serial=state.serial, generation=state.generation)
         return ""

@@ -88,17 +88,16 @@ def births(snapshot: Snapshot, spec: KVClusterSpec, cluster_id: str) -> list[Act
         if members is None:
             continue
         ordered = _spread(snapshot, members, partition, leading)
-        created.append(
-            CreatePartition(partition, first_state(ordered, snapshot.names.replicas(partition, spec.replicas), spec))
-        )
+        state = first_state(ordered, snapshot.names.replicas(partition, spec.replicas), spec)
+        created.append(CreatePartition(partition, state, coordination.session))
     if not created and coordination.partitions.keys() < set(range(spec.partitions)):
         return []
     actions: list[Action] = []
     if coordination.identity is None:
         identity = ClusterIdentity(cluster_id, snapshot.names.cluster, spec.partitions, spec.replicas)
-        actions.append(CreateIdentity(identity))
+        actions.append(CreateIdentity(identity, coordination.session))
     if coordination.slot_map is None:
-        actions.append(CreateMap(spec.partitions))
+        actions.append(CreateMap(spec.partitions, coordination.session))
     return actions + created
 
 

@@ -1,4 +1,4 @@
-"""The word of death (replication.md, rule 7): what the kubelet has reported and coordination does not know yet."""
+"""The word of death (docs/correctness.md, rule 7): what the kubelet has reported and coordination does not know yet."""
 
 from collections.abc import Iterable, Mapping
 

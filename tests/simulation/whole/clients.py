@@ -168,7 +168,7 @@ class Polled:
             server = rng.choice(servers)
             net, host = client.loop.net, server.actor.host
             cut = net.is_cut(client.actor.host, host) or net.is_cut(host, client.actor.host)
-            if not server.actor.paused and not cut:
+            if server.actor.alive and not server.actor.paused and not cut:
                 await asyncio.sleep(net.delay(client.actor.host, host) + net.delay(host, client.actor.host))
                 topology = topology_of(server.watch.view)
                 if topology.slots and topology != seen:

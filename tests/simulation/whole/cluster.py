@@ -238,8 +238,10 @@ class WholeCluster:
             if process is not None:
                 away = self.coordination.down or bool(self.unreached.get(machine.pod)) or process.actor.paused
                 process.session.away = away
-        for session in (self.operator.session, *(router.session for router in self.routers)):
-            session.away = self.coordination.down
+        for router in self.routers:
+            cut_off = bool(self.unreached.get(router.name)) or router.actor.paused
+            router.session.away = self.coordination.down or cut_off
+        self.operator.session.away = self.coordination.down
 
     # --- a run -------------------------------------------------------------------------------------------------------
 

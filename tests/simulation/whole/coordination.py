@@ -68,5 +68,3 @@ class Coordination(MemoryStore):
         """Other data takes the place of what is there; {}: it is lost. No session outlives it, nothing that was asked before is done."""
         assert not self.pending
         self.put_back(cells)
-        for session in self.sessions:
-            session.expire()

@@ -15,6 +15,9 @@ if TYPE_CHECKING:
     from tests.simulation.whole.nodes import NodeProcess
 
 
+PUT_BACK_WITHIN = 10.0  # seconds; later a pause is another's, or it never comes
+
+
 class CoordinationTrouble(DiskTrouble):
     """Coordination that forgets."""
 
@@ -127,11 +130,11 @@ class CoordinationTrouble(DiskTrouble):
         late = [p for p in partition.processes() if p.serving and p.run != leader and not p.actor.paused]
         if self.over or leader is None or not late or not self._turn({}, "coordination's data is lost"):
             return
-        process = rng.choice(late)
+        process, until = rng.choice(late), self.loop.now + PUT_BACK_WITHIN
         self._pause_when_it_has_heard(process)
 
         def look() -> None:
-            if self.over or not process.alive:
+            if self.over or not process.alive or self.loop.now > until:
                 return
             acted = partition.checker.acted
             if not process.actor.paused or acted is None or acted.age != partition.state.age or partition.lost:
@@ -163,7 +166,7 @@ class CoordinationTrouble(DiskTrouble):
             return
         self._note(f"pause {process.who}, which is about to put the state back", pauses=process.who)
         process.pause()
-        self._for(10.0, lambda: self._resume(process))
+        self._for(PUT_BACK_WITHIN, lambda: self._resume(process))
 
     def _resume(self, process: "NodeProcess") -> None:
         if process.actor.paused:

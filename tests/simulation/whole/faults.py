@@ -65,6 +65,7 @@ class Faults(CoordinationTrouble):
             COPY_UNDER_WAY: self.copy_under_way,
             LEFT_ALONE: self.left_alone,
             "lost_twice": self.lost_twice,
+            "router": self.router,
         }
         super().__init__(cluster.loop, cluster.options, kinds, rare)
 
@@ -192,6 +193,23 @@ class Faults(CoordinationTrouble):
             process.pause()
             self._for(length, process.resume)
             self.heals.append(self.cluster.show_away)
+
+    def router(self) -> None:
+        """A router is killed, or paused, or does not reach coordination."""
+        router, length = self.rng.choice(self.cluster.routers), self._length()
+        if not router.actor.alive or router.actor.paused:
+            return
+        match self.rng.choice(["kill", "pause", "cut"]):
+            case "kill":
+                self._note(f"kill {router.name}")
+                router.kill()
+                self._for(length, router.start_again)
+            case "pause":
+                self._note(f"pause {router.name} for {length:.2f} s")
+                router.pause()
+                self._for(length, router.resume)
+            case _:
+                self._cut_coordination(router.name, length)
 
     def sigterm(self) -> None:
         process = self._running()

@@ -169,7 +169,10 @@ class NodeProcess:
             ),
         )
         try:
-            return opening()
+            store = opening()
+            if not store.incarnation_lost or self.observer.can_read(store):
+                return store
+            store.close()
         except (CorruptionError, StoreFailedError) as e:
             self.note(f"its disk is damaged, it waits until it is not counted on: {e}", Mark.DISK)
             self.checker.count("damage found at a start")

@@ -15,6 +15,7 @@ from kvclient.pipeline_transport import NodeTransport
 from kvclient.placement import DirectPlacement
 from kvclient.topology import Endpoint
 from kvclient.transport import BatchStream, Receiver, TopologySource
+from kvcoord.memory import MemoryCoordination
 from kvcoord.view import ClusterView, ClusterWatch
 from kvproto.v1 import kv_pb2
 from kvrouter.door import KeyValueDoor
@@ -22,6 +23,7 @@ from kvrouter.metrics import RouterMetrics
 from kvrouter.redis.door import RouterDoor
 from kvrouter.topology import CoordinationSource
 from tests.simulation.clock import Clock
+from tests.simulation.timeline import Mark
 from tests.simulation.whole.world import Actor
 
 if TYPE_CHECKING:
@@ -105,19 +107,50 @@ class _Call:
 
 
 class Router:
-    """One router, which lives as long as the run."""
+    """One router, and those that take its place when it is killed."""
+
+    actor: Actor
+    session: MemoryCoordination
+    watch: ClusterWatch
 
     def __init__(self, cluster: "WholeCluster", name: str) -> None:
         self.cluster, self.name = cluster, name
         self.loop = cluster.loop
-        self.actor = Actor(self.loop, name, name)
-        self.session = cluster.coordination.session(name)
+        self._make()
+
+    def _make(self) -> None:
+        """A process, not started yet."""
+        self.actor = Actor(self.loop, self.name, self.name)
+        self.session = self.cluster.coordination.session(self.name)
         self.spread: list[Callable[[ClusterView], None]] = []  # who is told of every change of the cluster
         self.watch = ClusterWatch(self.session, self._changed)
-        cluster.actors.append(self.actor)
+        self.cluster.actors.append(self.actor)
 
     def start(self) -> None:
         self.actor.spawn(self._main(), "main")
+
+    def kill(self) -> None:
+        """SIGKILL."""
+        self.loop.note(self.name, "ends", Mark.END)
+        self.actor.kill(silently=False)
+        self.session.crash()
+
+    def start_again(self) -> None:
+        """Another process in its place, which knows nothing of it; unless one is there."""
+        if not self.actor.alive:
+            self.loop.note(self.name, "starts", Mark.START)
+            self._make()
+            self.start()
+
+    def pause(self) -> None:
+        self.actor.paused = True
+        self.cluster.show_away()
+
+    def resume(self) -> None:
+        if self.actor.alive and self.actor.paused:
+            self.loop.note(self.name, "goes on after its pause", Mark.HEAL)
+            self.actor.resume()
+            self.cluster.show_away()
 
     async def _main(self) -> None:
         await self.session.start()

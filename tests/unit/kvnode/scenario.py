@@ -397,7 +397,7 @@ class World:
                 text += f", {'leased' if self.now < core.lease_until else 'no lease'}"
                 text += "" if core.accepting else ", not accepting"
                 text += "" if core.enough else ", too few in sync"
-            text += "" if core.loss is None else f", coordination's data is {core.loss[0].value}"
+            text += "" if core.loss is None else f", coordination's data is {core.loss.value}"
             text += "" if core.whole else ", has a part only"
             if core.leaving:
                 text += ", may exit" if core.may_exit else ", may not exit"

@@ -36,7 +36,6 @@ def test_reads_that_go_on_showing_an_older_state_are_a_loss() -> None:
     assert doubt.lost is None
     doubt.newer(KNOWN, StateSeen(OLDER, 5, asked(doubt, CONFIRM)), CONFIRM)
     assert doubt.lost is Loss.OLDER
-    assert doubt.version == 5
 
 
 def test_a_state_that_is_gone_is_a_loss_of_another_kind() -> None:

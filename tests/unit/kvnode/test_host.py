@@ -232,3 +232,18 @@ async def test_a_change_of_the_state_does_not_outlive_the_session_in_which_the_s
     await host._compare_and_set(ef.CompareAndSet(0, replace(state, serial=2)))
     assert seen == [ev.CasAnswered(0, None)]
     assert await read(0) == Versioned(state, 0)
+
+
+@pytest.mark.parametrize("older", [{"generation": 1, "serial": 3}, {"generation": 2, "serial": 4}])
+async def test_a_change_of_the_state_does_not_meet_an_older_one_of_the_same_version(
+    host: Host, older: dict[str, int]
+) -> None:
+    """The data was turned back: who knows better may know more than this replica, which is for rule 19 to find out."""
+    state = PartitionState(1, ME, (ME.replica,), ("a", "b"), min_in_sync=1, generation=2, serial=5)
+    there = replace(state, **older)  # type: ignore[arg-type]
+    coordination = host._coordination
+    await coordination.create_partition(0, there)
+    await host._compare_and_set(ef.CompareAndSet(0, replace(state, serial=6)))
+    assert await coordination.read_partition(0) == Versioned(there, 0)
+    await host._compare_and_set(ef.CompareAndSet(0, replace(there, serial=there.serial + 1)))
+    assert await coordination.read_partition(0) == Versioned(replace(there, serial=there.serial + 1), 1)

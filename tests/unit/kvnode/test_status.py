@@ -11,6 +11,8 @@ from kvnode.core.types import Role
 from kvnode.shell.host import Host
 from kvnode.status import Reporter
 from kvproto.v1 import cluster_pb2
+from kvstore.maintenance import Progress
+from kvstore.store import Store
 from tests.unit.kvnode.fake_host import FakeHost
 
 
@@ -87,3 +89,22 @@ def test_metrics_are_those_of_the_moment(host: FakeHost, reporter: Reporter, reg
     assert f"kvcluster_node_leader{labels} 1.0" in generate_latest(registry).decode()
     host.core.role = Role.FOLLOWER
     assert f"kvcluster_node_leader{labels} 0.0" in generate_latest(registry).decode()
+
+
+def test_metrics_show_how_far_a_compaction_is(
+    host: FakeHost, registry: CollectorRegistry, reporter: Reporter, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """What is compacted, how much of it was read, what waits; and what the ones before came to."""
+    assert reporter.status()  # it is what the registry collects
+    progress = Progress(compactions=2, reclaimed_bytes=700, waiting=3, source_bytes=900, read_bytes=400)
+    monkeypatch.setattr(Store, "progress", progress)
+    told = generate_latest(registry).decode()
+    for name, value in {
+        "compactions": 2.0,
+        "compaction_reclaimed_bytes": 700.0,
+        "compaction_waiting_segments": 3.0,
+        "compaction_source_bytes": 900.0,
+        "compaction_read_bytes": 400.0,
+    }.items():
+        assert f'kvcluster_node_{name}{{partition="0",pod="c-p0-0"}} {value}' in told
+    assert host.store.progress is progress

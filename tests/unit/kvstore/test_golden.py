@@ -3,14 +3,14 @@
 from array import array
 from pathlib import Path
 
-from kvstore.batch import BatchHeader, encode_batch, encode_records, iter_batches, iter_records, seal_batch
+from kvstore.batch import BatchHeader, Record, encode_batch, encode_records, iter_batches, iter_records, seal_batch
 from kvstore.hint import Hint, decode_hint, encode_hint
 from kvstore.horizon import HORIZON, Horizon, read_horizon, write_horizon
 from kvstore.meta import EPOCHS, META, Meta, read_epochs, read_meta, write_epochs, write_meta
 from kvstore.segment import HEADER_BYTES, SegmentHeader, compacted_header, read_segment_header, segment_header
 from kvstore.sessions import session_key
 from tests.support.faulty_files import FaultyFiles, Inode
-from tests.unit.kvstore.support import CLUSTER, DATA, DELETE, EPOCH, PUT, SESSION
+from tests.unit.kvstore.support import CLUSTER, DATA, DELETE, EPOCH, PUT, SESSION, fill, open_store
 
 GOLDEN = Path(__file__).parent / "golden"
 RECORDS = [
@@ -117,3 +117,26 @@ def test_the_epoch_table_is_written_as_released() -> None:
 
 def test_a_released_epoch_table_is_read() -> None:
     assert read_epochs(files_with(EPOCHS, golden("epochs.hex")), DATA) == ((1, 1), (7, 41))
+
+
+def test_a_released_store_is_opened_and_written_to() -> None:
+    """A whole directory: two epochs compacted, with a delete and a session, and one more behind; see `golden/store`."""
+    files = FaultyFiles()
+    for file in sorted((GOLDEN / "store").iterdir()):
+        files.seen[DATA / file.stem] = Inode(bytearray(golden(f"store/{file.name}")))
+    again = {b"k%d" % i: Record(PUT, b"k%d" % i, b"again", i + 6, i + 6) for i in (1, 3, 4, 5, 6)}
+    last = {b"k%d" % i: Record(PUT, b"k%d" % i, b"v%d" % i, i, i) for i in (14, 15, 16, 17)}
+    for _ in range(2):
+        with open_store(files, pod="c-p3-0") as store:
+            assert (store.incarnation, store.epochs) == ("incarnation-1", ((1, 1), (2, 7), (3, 14)))
+            assert (store.horizon, store.purged_to) == (17, 0)
+            store.commit(store.end.index)
+            assert {k: store.get(k) for k in again | last} == again | last
+            assert store.get(b"k2") is None
+            assert store.sessions.lookup(b"client-0123456ab", 9) == b"\x01ok"
+            for _ in range(store.segments):
+                store.verify()
+            fill(store, 1, epoch=3)
+            number = store.end.index
+            last[b"k%d" % number] = Record(PUT, b"k%d" % number, b"v%d" % number, number, number)
+    assert store.end.index == 19

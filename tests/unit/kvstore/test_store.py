@@ -24,7 +24,7 @@ from kvstore.making import BatchMaker
 from kvstore.meta import META, read_meta, write_meta
 from kvstore.sessions import session_key
 from tests.support.faulty_files import CrashError, FaultyFiles
-from tests.unit.kvstore.support import DATA, PUT, SESSION, Incarnations, batch, delete, fill, maintain, open_store, put
+from tests.unit.kvstore.support import DATA, PUT, SESSION, Incarnations, batch, delete, fill, open_store, put
 
 
 def test_a_new_store_is_empty() -> None:
@@ -533,21 +533,6 @@ def test_an_unsynced_run_needs_a_clean_end_or_the_same_boot(
     assert store.incarnation_lost == lost
     assert store.incarnation == ("incarnation-2" if lost else "incarnation-1")
     assert store.end == (1, 3), "what is left is a prefix that catching up can use"
-
-
-def test_what_an_unsynced_run_left_behind_is_read_whole() -> None:
-    """Any of its files may be torn, those with hints as well."""
-    files = FaultyFiles()
-    with open_store(files, durability="memory", boot_id="b1") as store:
-        fill(store, 30)
-        maintain(store)
-        clean = files.copy()
-        sealed = min(path for path in files.snapshot() if path.suffix == ".log")
-        clean.damage(sealed, 100, 1)
-    with open_store(clean.copy(), durability="memory", boot_id="b1"):
-        pass  # the page cache has what was written: hints are believed
-    with pytest.raises(CorruptionError, match=sealed.name):
-        open_store(clean, durability="memory", boot_id="b2")
 
 
 def test_a_run_with_syncs_keeps_its_incarnation() -> None:

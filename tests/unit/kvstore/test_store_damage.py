@@ -80,6 +80,13 @@ def kept() -> FaultyFiles:
     return files
 
 
+def may_be(found: Record | None, newest: Record | None) -> bool:
+    """Whether a key may show this where the log's end is cut off: none, or what `fill` wrote, below its newest record."""
+    if found is None or newest is None:
+        return found is None
+    return found == newest or (found.index < newest.index and found.value == b"v" + found.key[1:])
+
+
 def test_every_byte_of_a_compacted_store_flipped_in_turn() -> None:
     """Right answers or an error by name at the start, at a read, or when the log is kept; hints are only made anew."""
     files = kept()
@@ -108,8 +115,10 @@ def test_every_byte_of_a_compacted_store_flipped_in_turn() -> None:
                 told[path.suffix] = told.get(path.suffix, 0) + 1
                 continue
             assert path.suffix == ".hint" or store.end.index < end, f"{path} at {at} was not noticed"
-            if store.end.index == end:
-                assert answers == expected
+            whole = store.end.index == end
+            assert all(
+                found == expected[k] or (not whole and may_be(found, expected[k])) for k, found in answers.items()
+            )
     assert told[".log"] > 500
     assert ".hint" not in told
 
@@ -327,16 +336,17 @@ def test_a_full_disk_fails_the_store_and_loses_nothing_that_was_durable() -> Non
     assert store.keys == survived
 
 
-@pytest.mark.parametrize("capacity", range(900, 1100, 7))
-def test_a_disk_that_fills_at_any_byte_is_survived(capacity: int) -> None:
-    files = FaultyFiles(capacity=capacity)
-    store = open_store(files)
-    with pytest.raises(StoreFailedError):
-        fill(store, 100)
-    durable = store.durable.index
-    files.capacity = None
-    files.crash()
-    assert open_store(files).end.index == durable
+def test_a_disk_that_fills_at_any_byte_is_survived() -> None:
+    for capacity in range(700, 1300):
+        files = FaultyFiles(capacity=capacity)
+        store = open_store(files)
+        with capture_logs(), pytest.raises(StoreFailedError):
+            fill(store, 100)
+        durable = store.durable.index
+        assert durable
+        files.capacity = None
+        files.crash()
+        assert open_store(files).end.index == durable, f"with room for {capacity} bytes"
 
 
 def test_a_failed_sync_is_never_tried_again() -> None:
