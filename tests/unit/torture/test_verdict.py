@@ -41,7 +41,7 @@ def test_a_lost_write_fails_the_run() -> None:
     found = judge(bad)
 
     assert any("is not linearizable" in text for text in found)
-    assert any("put b'v2' -> ok version 3 is lost, version 2 is there" in text for text in found)
+    assert any("put b'v2' -> ok version 3, 2.000000 .. 2.200000, is lost, version 2 is there" in text for text in found)
 
 
 def test_replicas_that_hold_different_values_are_told() -> None:
