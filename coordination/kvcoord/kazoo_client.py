@@ -1,7 +1,11 @@
 """ZooKeeper's client, kazoo, made async: the only module that imports it, and where its threads end.
 
-It goes on connecting for as long as it lives: names are resolved anew each time round, an attempt waits a second at most,
-attempts are half a second apart at most, and a client whose own thread has died is replaced by another. Beyond kazoo:
+It goes on connecting for as long as it lives: names are resolved anew each time round, an attempt waits half a second at most,
+rounds are half a second apart at most, and less than that in the first seconds, in which an ensemble elects; a client whose own
+thread has died is replaced by another. Beyond kazoo:
+
+- A server that does not answer an attempt is left out of the next rounds: its machine may be gone, and each attempt would
+  hold up those at the others.
 
 - A server that gives no answer for a second is left for another. kazoo's own pings take up to four to find that out, and
   who claims a leadership has just lost a machine, often with a server on it.
@@ -13,6 +17,7 @@ import asyncio
 import logging
 import socket
 import threading
+import time
 from collections.abc import Callable, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
@@ -28,9 +33,11 @@ from kazoo.retry import KazooRetry
 
 from kvcoord.contract import CoordinationUnavailableError
 
-CONNECT_TIMEOUT: Final = 1.0
+CONNECT_TIMEOUT: Final = 0.5
 RECONNECT_DELAY: Final = 0.1
 RECONNECT_MAX_DELAY: Final = 0.5
+RECONNECT_BACKOFF: Final = 1.2  # 2.6 s until the longest delay
+SILENT_FOR: Final = 3.0  # seconds that a server which did not answer an attempt is left out
 CLOSE_TIMEOUT: Final = 2.0
 PROBE_INTERVAL: Final = 0.5
 PROBE_TIMEOUT: Final = 1.0
@@ -86,7 +93,7 @@ class AsyncKazoo:
         self._up = asyncio.Event()
         self._down_since = 0.0
         self._supervisor: asyncio.Task[None] | None = None
-        self._left = _Left()
+        self._candidates = _Candidates()
         self._closed = False
         self.connections = 0  # how many there have been; a watch reads anew after each
         self.on_connected: Callable[[], None] = lambda: None
@@ -245,17 +252,21 @@ class AsyncKazoo:
 
     def _begin(self) -> None:
         retry = KazooRetry(
-            max_tries=-1, delay=RECONNECT_DELAY, max_delay=RECONNECT_MAX_DELAY, backoff=2, max_jitter=0.2
+            max_tries=-1,
+            delay=RECONNECT_DELAY,
+            max_delay=RECONNECT_MAX_DELAY,
+            backoff=RECONNECT_BACKOFF,
+            max_jitter=0.2,
         )
         client = _Client(
             hosts=self._hosts,
             timeout=self._session_timeout,
-            handler=_Handler(),
+            handler=_Handler(self._candidates),
             connection_retry=retry,
             command_retry=KazooRetry(max_tries=1),
             logger=_quiet_logger(),
         )
-        self._left.avoid_in(client)
+        self._candidates.order_in(client)
         self._down_since = asyncio.get_running_loop().time()
         client.add_listener(lambda state: self._call_in_loop(lambda: self._changed(client, state)))
         self._client = client
@@ -306,7 +317,7 @@ class AsyncKazoo:
         await asyncio.wait([self._answer(result)], timeout=PROBE_TIMEOUT)
         if not result.ready() and client is self._client and self._up.is_set():
             log.warning("zookeeper server gives no answer; leaving it", servers=self._hosts)
-            self._left.leave(client)
+            self._candidates.leave(client)
 
     def _end(self, client: Any, ended: asyncio.Event) -> None:
         """Stop a client in a thread of its own, as that waits for a server that may not answer."""
@@ -320,27 +331,36 @@ class AsyncKazoo:
         threading.Thread(target=end, name="kvcoord-zookeeper-close", daemon=True).start()
 
 
-class _Left:
-    """The server that was left last: the next connection tries it after all others."""
+class _Candidates:
+    """Which servers the next round tries, and in which order. A server is (name, address, port)."""
 
-    def __init__(self) -> None:
-        self._address: tuple[str, int] | None = None
+    def __init__(self, now: Callable[[], float] = time.monotonic) -> None:
+        self._now = now
+        self._left: tuple[str, int] | None = None
+        self._silent: dict[tuple[str, int], float] = {}  # until when each is left out
 
     def leave(self, client: Any) -> None:
-        """Break the connection; kazoo then looks for another."""
+        """Break the connection; kazoo then looks for another, and comes back to this one last."""
         with suppress(OSError, AttributeError):  # it may be gone already
             connected_to = client._connection._socket.getpeername()
-            self._address = (connected_to[0], connected_to[1])
+            self._left = (connected_to[0], connected_to[1])
             client._connection._socket.shutdown(socket.SHUT_RDWR)
 
-    def avoid_in(self, client: Any) -> None:
+    def silent(self, address: tuple[str, int]) -> None:
+        """It did not answer an attempt."""
+        self._silent[address] = self._now() + SILENT_FOR
+
+    def ordered(self, servers: Sequence[tuple[str, str, int]]) -> list[tuple[str, str, int]]:
+        """Those to be tried: all, if none has answered."""
+        now = self._now()
+        self._silent = {address: until for address, until in self._silent.items() if until > now}
+        tried = [server for server in servers if (server[1], server[2]) not in self._silent]
+        return sorted(tried or servers, key=lambda server: (server[1], server[2]) == self._left)
+
+    def order_in(self, client: Any) -> None:
         """Order this client's attempts."""
         expand = client._connection._expand_client_hosts
-
-        def ordered() -> list[tuple[str, str, int]]:
-            return sorted(expand(), key=lambda host: (host[1], host[2]) == self._address)
-
-        client._connection._expand_client_hosts = ordered
+        client._connection._expand_client_hosts = lambda: self.ordered(expand())
 
 
 class _Client(KazooClient):  # type: ignore[misc]
@@ -358,9 +378,17 @@ class _Client(KazooClient):  # type: ignore[misc]
 class _Handler(SequentialThreadingHandler):  # type: ignore[misc]
     """kazoo's threads, with less patience for a server that is not there."""
 
+    def __init__(self, candidates: _Candidates) -> None:
+        self._candidates = candidates
+        super().__init__()
+
     def create_connection(self, *args: Any, **kwargs: Any) -> Any:
         kwargs["timeout"] = min(kwargs.get("timeout") or CONNECT_TIMEOUT, CONNECT_TIMEOUT)
-        return super().create_connection(*args, **kwargs)
+        try:
+            return super().create_connection(*args, **kwargs)
+        except TimeoutError:
+            self._candidates.silent(kwargs["address"])
+            raise
 
 
 def _quiet_logger() -> logging.Logger:
