@@ -14,19 +14,18 @@ from tests.simulation.whole import cluster
 from tests.simulation.whole.redis import NodeRedisClient
 
 CHUNK = 5
-CASES = [(3, first) for first in range(0, 40, CHUNK)]
-CASES += [(2, first) for first in range(1000, 1010, CHUNK)]
+AT_LEAST = 40  # seeds with three replicas
 
 
 def run(seed: int, replicas: int = 3) -> Report:
     return try_seed(Options(seed, replicas, world="whole"))
 
 
-@pytest.mark.parametrize(("replicas", "first"), CASES)
-def test_every_invariant_holds_in_a_whole_cluster_whatever_fails(replicas: int, first: int) -> None:
+@pytest.mark.parametrize("first", range(1000, 1010, CHUNK))
+def test_every_invariant_holds_in_a_whole_cluster_of_two_replicas_whatever_fails(first: int) -> None:
     """A failing seed gives the command that replays it, and the end of its timeline."""
     for seed in range(first, first + CHUNK):
-        assert run(seed, replicas).served > 0
+        assert run(seed, replicas=2).served > 0
 
 
 def test_a_seed_of_a_whole_cluster_always_gives_the_same_run() -> None:
@@ -97,15 +96,17 @@ ONCE = (
 )
 
 
-def test_seeds_try_every_kind_of_fault_on_whole_clusters_and_the_faults_bite() -> None:
+def test_every_invariant_holds_in_whole_clusters_and_every_kind_of_fault_bites() -> None:
     """Load without faults proves nothing: leaders change, disks are found damaged, old copies come back, within 100 seeds."""
     counts: Counter[str] = Counter()
     missing = {*OFTEN, *ONCE}
     for seed in range(100):
-        counts.update(run(seed).counts)
+        report = run(seed)
+        assert report.served > 0
+        counts.update(report.counts)
         kinds = [what for what in counts if what.startswith("fault ")]  # all that there are
         missing = {what for what in OFTEN if counts[what] <= 5} | {what for what in (*ONCE, *kinds) if not counts[what]}
-        if not missing:
+        if not missing and seed + 1 >= AT_LEAST:
             assert "fault lost_twice" in kinds, "rare kinds, too"
             return
     raise AssertionError(f"not seen: {missing}")
