@@ -6,7 +6,6 @@ thread has died is replaced by another. Beyond kazoo:
 
 - A server that does not answer an attempt is left out of the next rounds: its machine may be gone, and each attempt would
   hold up those at the others.
-
 - A server that gives no answer for a second is left for another. kazoo's own pings take up to four to find that out, and
   who claims a leadership has just lost a machine, often with a server on it.
 - After being cut off for longer than any session lasts, a new session is begun. The old one remembers the newest

@@ -342,13 +342,13 @@ class MemoryCoordination(CellCoordination):
             raise CoordinationUnavailableError(f"{self.name}: can't {operation} {target}: cut off from the store")
         fate = self._store.hook(Call(self.name, operation, target))
         if fate == FINE:
-            self._check_session(session)
+            if not self._is_in(session):
+                raise CoordinationUnavailableError(f"{self.name}: the session is another now")
             return do()
         return await self._fated(fate, f"{operation} {target}", do, session)
 
-    def _check_session(self, session: int | None) -> None:
-        if session not in (None, self._expired):
-            raise CoordinationUnavailableError(f"{self.name}: the session is another now")
+    def _is_in(self, session: int | None) -> bool:
+        return session in (None, self._expired)
 
     def _fated(self, fate: Fate, what: str, do: Callable[[], T], session: int | None) -> Awaitable[T]:
         loop = asyncio.get_running_loop()
@@ -359,7 +359,7 @@ class MemoryCoordination(CellCoordination):
                 answer.set_result(result)
 
         def apply() -> None:
-            if session not in (None, self._expired):
+            if not self._is_in(session):
                 return  # and nobody answers
             result = do()
             if fate.answered:

@@ -64,9 +64,8 @@ class SqliteFile:
         heartbeats = path.with_name(path.name + "-sessions")
         for file in (path, heartbeats):
             file.touch()
-        self._inodes = {
-            file: file.stat().st_ino for file in (path, heartbeats)
-        }  # before: one replaced meanwhile is lost
+        # Before they are opened: one that is replaced meanwhile is lost, too.
+        self._inodes = {file: file.stat().st_ino for file in (path, heartbeats)}
         self._db = _connect(path, "FULL", SCHEMA)
         self._heartbeats = _connect(heartbeats, "OFF", SESSIONS_SCHEMA)
         self._data_version = -1

@@ -51,6 +51,11 @@ UNKNOWN = Outcome(Result.UNKNOWN)
 FAILED = Outcome(Result.FAILED)
 
 
+def whose(client: int, request: str) -> str:
+    """Whose a call is, and by which name it can be found, for people."""
+    return f"client {client}{f' ({request})' if request else ''}"
+
+
 @dataclass(frozen=True, slots=True)
 class Operation:
     """One call of one client. `returned` is None exactly when the outcome is unknown. `request`: its name, if it has one."""
@@ -68,7 +73,7 @@ class Operation:
     @property
     def whose(self) -> str:
         """Whose it is, and by which name it can be found, for people."""
-        return f"client {self.client}{f' ({self.request})' if self.request else ''}"
+        return whose(self.client, self.request)
 
     @property
     def during(self) -> str:

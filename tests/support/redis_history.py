@@ -10,6 +10,7 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Final
 
+from tests.support.history import whose
 from tests.support.sweep import Sweep
 
 
@@ -53,8 +54,7 @@ class Command:
         until = "never told" if self.returned is None else f"{self.returned:.6f}"
         asked = b" ".join(self.words).decode("latin-1")
         said = "?" if self.reply is UNTOLD else repr(self.reply)
-        whose = f"client {self.client}{f' ({self.request})' if self.request else ''}"
-        return f"{self.invoked:.6f} .. {until:<12} {whose} {asked} -> {said}"
+        return f"{self.invoked:.6f} .. {until:<12} {whose(self.client, self.request)} {asked} -> {said}"
 
 
 @dataclass

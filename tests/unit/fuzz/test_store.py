@@ -10,7 +10,7 @@ from kvstore.batch import Record
 from kvstore.errors import StoreError
 from tests.support.faulty_files import FaultyFiles, Inode
 from tests.unit.fuzz.mutations import mutated
-from tests.unit.kvstore.support import PUT, fill, maintain, open_store
+from tests.unit.kvstore.support import fill, maintain, may_be, open_store
 from tests.unit.kvstore.test_store_damage import kept
 
 TRIES = 120
@@ -31,14 +31,6 @@ def whole(files: FaultyFiles) -> tuple[dict[bytes, Record | None], int]:
     with open_store(files.copy()) as store:
         store.commit(store.end.index)
         return {b"k%d" % i: store.get(b"k%d" % i) for i in range(40)}, store.end.index
-
-
-def may_be(found: Record | None, newest: Record | None) -> bool:
-    """Whether a key may show this where the log's end is cut off: its newest record, an older one, or none."""
-    if found is None or found == newest:
-        return True
-    older = Record(PUT, found.key, b"v" + found.key[1:], found.index, found.index)  # what the fill wrote
-    return found == older and newest is not None and found.index < newest.index
 
 
 @pytest.mark.parametrize("seed", range(4))

@@ -80,3 +80,11 @@ def fold(records: Iterable[Record]) -> dict[bytes, Record]:
         elif record.type == DELETE:
             state.pop(record.key, None)
     return state
+
+
+def may_be(found: Record | None, newest: Record | None) -> bool:
+    """Whether a key may show this where the log's end is cut off: its newest record, an older one, or none."""
+    if found is None or found == newest:
+        return True
+    older = Record(PUT, found.key, b"v" + found.key[1:], found.index, found.index)  # what the fill wrote
+    return found == older and newest is not None and found.index < newest.index

@@ -12,7 +12,7 @@ from kvstore.meta import EPOCHS, META, write_epochs
 from kvstore.segment import HEADER_BYTES, segment_name
 from kvstore.store import Store
 from tests.support.faulty_files import FaultyFiles, Inode
-from tests.unit.kvstore.support import DATA, PUT, batch, delete, fill, maintain, open_store, put
+from tests.unit.kvstore.support import DATA, PUT, batch, delete, fill, maintain, may_be, open_store, put
 
 COUNT = 12  # records in the small log, one a batch, in segments of three or four
 
@@ -78,13 +78,6 @@ def kept() -> FaultyFiles:
         store.maintain()
     assert {p.suffix for p in files.seen} == {".log", ".hint", ""}
     return files
-
-
-def may_be(found: Record | None, newest: Record | None) -> bool:
-    """Whether a key may show this where the log's end is cut off: none, or what `fill` wrote, below its newest record."""
-    if found is None or newest is None:
-        return found is None
-    return found == newest or (found.index < newest.index and found.value == b"v" + found.key[1:])
 
 
 def test_every_byte_of_a_compacted_store_flipped_in_turn() -> None:
