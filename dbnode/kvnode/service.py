@@ -18,6 +18,7 @@ from kvcommon.slots import slot_of
 from kvcommon.versions import VersionClock
 from kvnode.core.types import Role
 from kvnode.evaluation import MAX_LOG_BATCH_BYTES, Evaluation, LogBatch
+from kvnode.gathering import Gathering
 from kvnode.operations import Code, Columns, Kind, Operation, Outcome, ReadMode, Request
 from kvnode.reading import LINEARIZABLE, Reads, RefusedError
 from kvnode.requests import Answer, other_batch, too_far_ahead, what_is_invalid, without_invalid
@@ -54,6 +55,7 @@ class Service:
         self._queue: deque[Work] = deque()
         self._queued_bytes = 0
         self._flush_scheduled = False
+        self._gathering = Gathering()
         self._in_flight: deque[LogBatch] = deque()  # not committed
         self._reads = Reads(host, closing=lambda: self.closing)
         self._evaluation = Evaluation(self._reads, self._versions, self._in_flight)
@@ -203,6 +205,7 @@ class Service:
             if refused is not None:
                 work.settle(refused)
             else:
+                self._gathering.came(1)
                 self._enqueue(work)
 
     def put(self, slot: int, key: bytes, value: bytes, now: float, deadline: float) -> Puts | Outcome:
@@ -222,6 +225,7 @@ class Service:
         puts = self._puts(size, deadline)
         puts.keys.append(key)
         puts.values.append(value)
+        self._gathering.came(1)
         return puts
 
     def put_many(self, keys: Sequence[bytes], values: Sequence[bytes], now: float, deadline: float) -> Puts | None:
@@ -234,6 +238,7 @@ class Service:
         puts = self._puts(size, deadline)
         puts.keys.extend(keys)
         puts.values.extend(values)
+        self._gathering.came(len(keys))
         return puts
 
     def _puts(self, size: int, deadline: float) -> Puts:
@@ -315,9 +320,12 @@ class Service:
         return len(self._in_flight) < MAX_IN_FLIGHT and not self._host.writing
 
     def _flush(self) -> None:
-        """Make one log batch of what is queued; what goes wrong here would leave callers without an answer."""
+        """Make one log batch of what is queued, once no more comes; what goes wrong here would leave callers without an answer."""
         try:
-            self._flush_queue()
+            if self._gathering.goes_on():
+                asyncio.get_running_loop().call_soon(self._flush)
+            else:
+                self._flush_queue()
         except Exception as e:
             self._host.die(e)
             raise

@@ -10,13 +10,14 @@ import pytest
 from kvcommon.slotmap import SlotMap
 from kvnode.core.types import Position
 from kvnode.doors.redis import RedisDoor, RedisSettings
+from kvnode.gathering import QUIET_TURNS
 from kvresp.connection import Connection
 from tests.redis.notation import command
 from tests.support.calls import Calls
 from tests.unit.kvnode.fake_host import FakeHost, make_service
 
 CLIENTS = 64
-GET_CALLS, FILE_GET_CALLS, SET_CALLS, COMMIT_CALLS = 23.0, 41.0, 25.5, 8.0
+GET_CALLS, FILE_GET_CALLS, SET_CALLS, COMMIT_CALLS = 23.0, 41.0, 25.5, 9.0
 
 
 class Wire(asyncio.Transport):
@@ -68,7 +69,9 @@ class Node:
         self.door.turn()
 
     async def commit(self) -> None:
-        await asyncio.sleep(0)
+        """Of what was sent, once no more comes."""
+        for _ in range(QUIET_TURNS + 1):
+            await asyncio.sleep(0)
         self.host.commit()
 
     def close(self) -> None:

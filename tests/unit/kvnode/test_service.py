@@ -12,6 +12,7 @@ from kvcommon.slotmap import SlotMap
 from kvcommon.versions import pack_version
 from kvnode import service as service_module
 from kvnode.core.types import Role
+from kvnode.gathering import QUIET_TURNS
 from kvnode.operations import Code, Kind, Operation, ReadMode, Request
 from kvnode.reading import MAX_ANSWER_BYTES
 from kvnode.service import MAX_IN_FLIGHT, UNKNOWN_AFTER, Service
@@ -51,8 +52,8 @@ def delete(key: bytes, expected: int | None = None) -> Operation:
 
 
 async def turn() -> None:
-    """Let what is scheduled on the loop run."""
-    for _ in range(3):
+    """Let what is scheduled on the loop run, until single writes that came are gathered."""
+    for _ in range(QUIET_TURNS + 2):
         await asyncio.sleep(0)
 
 

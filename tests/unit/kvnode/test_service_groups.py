@@ -1,5 +1,6 @@
 """Atomic groups and single writes through the request service, with commits made by hand."""
 
+import asyncio
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -219,6 +220,23 @@ async def test_single_writes_are_queued_together(host: FakeHost, service: Servic
     host.commit()
     assert third.settled == [None]
     assert service._queued_bytes == 0
+
+
+async def test_single_writes_that_come_turn_by_turn_are_one_batch(host: FakeHost, service: Service) -> None:
+    """Whatever kind they are of; but a write that comes alone is a batch at once."""
+    put(host, service, b"alone")
+    await asyncio.sleep(0)
+    assert [r.key for r in host.proposed[0]] == [b"alone"]
+    host.commit()
+    put(host, service, b"a")
+    put(host, service, b"b")
+    await asyncio.sleep(0)
+    service.transact(0, group_of((b"c", b"v")))
+    await asyncio.sleep(0)
+    put(host, service, b"d")
+    assert len(host.proposed) == 1
+    await turn()
+    assert [r.key for r in host.proposed[1]] == [b"a", b"b", b"c", b"d"]
 
 
 async def test_single_writes_keep_their_place_among_others(host: FakeHost, service: Service) -> None:
