@@ -26,22 +26,24 @@ Cell = tuple[str, str, str]
 
 @dataclass(frozen=True, slots=True)
 class Goal:
-    """`cell` over `other` (None: `cell` itself), of `what`, is to be at least (or at most) `goal`."""
+    """`cell` over `other` (None: `cell` itself) is to be at least (or at most) `goal`; None: it only helps to judge the row above."""
 
     text: str
     cell: Cell
     other: Cell | None
-    goal: float
+    goal: float | None
     at_most: bool = False
     latency: bool = False  # of medians of latencies, not of rates
 
 
 GOALS: Sequence[Goal] = (
     Goal("Redis door, 128 connections: puts over etcd's, its own client, 128 connections", (NATIVE_PUTS, _DOOR, "128 callers"), (NATIVE_PUTS, _ETCD_EACH, "128 callers"), 5),
-    Goal("the same, over etcd's on one connection", (NATIVE_PUTS, _DOOR, "128 callers"), (NATIVE_PUTS, _ETCD_NATIVE, "128 callers"), 5),
-    Goal("the same, gets over etcd's linearizable gets, 128 connections", (NATIVE_GETS, _DOOR, "128 callers"), (NATIVE_GETS, _ETCD_EACH, "128 callers"), 7),
-    Goal("the same, over etcd's on one connection", (NATIVE_GETS, _DOOR, "128 callers"), (NATIVE_GETS, _ETCD_NATIVE, "128 callers"), 7),
-    Goal("the same, gets over Redis's", (NATIVE_GETS, _DOOR, "128 callers"), (NATIVE_GETS, _REDIS, "128 callers"), 0.8),
+    Goal("beside it: over etcd's, all callers on one connection", (NATIVE_PUTS, _DOOR, "128 callers"), (NATIVE_PUTS, _ETCD_NATIVE, "128 callers"), None),
+    Goal("Redis door, 128 connections: gets over etcd's linearizable gets, 128 connections", (NATIVE_GETS, _DOOR, "128 callers"), (NATIVE_GETS, _ETCD_EACH, "128 callers"), 7),
+    Goal("beside it: over etcd's, all callers on one connection", (NATIVE_GETS, _DOOR, "128 callers"), (NATIVE_GETS, _ETCD_NATIVE, "128 callers"), None),
+    Goal("beside it: Redis's own gets over etcd's, 128 connections", (NATIVE_GETS, _REDIS, "128 callers"), (NATIVE_GETS, _ETCD_EACH, "128 callers"), None),
+    Goal("beside it: Redis's own gets over etcd's, all callers on one connection", (NATIVE_GETS, _REDIS, "128 callers"), (NATIVE_GETS, _ETCD_NATIVE, "128 callers"), None),
+    Goal("Redis door, 128 connections: gets over Redis's", (NATIVE_GETS, _DOOR, "128 callers"), (NATIVE_GETS, _REDIS, "128 callers"), 0.8),
     Goal("one caller: put's p50 over etcd's (native clients)", (NATIVE_PUTS, _DOOR, "1 caller"), (NATIVE_PUTS, _ETCD_NATIVE, "1 caller"), 0.6, at_most=True, latency=True),
     Goal("128 Python tasks: puts over etcd's through Python", (PYTHON_PUTS, _CLIENT, "128 tasks"), (PYTHON_PUTS, _ETCD, "128 tasks"), 10),
     Goal("128 Python tasks: gets over redis-py's", (PYTHON_GETS, _CLIENT, "128 tasks"), (PYTHON_GETS, _REDIS_PY, "128 tasks"), 8),
@@ -77,7 +79,11 @@ def goals_table(outcomes: Sequence[Outcome]) -> str:
     lines = ["| | goal | reached | |", "|---|---|---|---|"]
     for goal in GOALS:
         ratio = reached(goal, outcomes)
-        if ratio is not None:
+        if ratio is None:
+            continue
+        if goal.goal is None:
+            lines.append(f"| {goal.text} | | {number(ratio)} | |")
+        else:
             met = ratio <= goal.goal if goal.at_most else ratio >= goal.goal
             sign = "at most" if goal.at_most else "at least"
             lines.append(f"| {goal.text} | {sign} {goal.goal:g} | **{number(ratio)}** | {'met' if met else 'missed'} |")
