@@ -23,6 +23,8 @@ from tests.e2e.release import Release
 from tests.e2e.test_lifecycle import MADE, get, left_of, put
 
 NAMESPACE = "kv-e2e-sparse"
+PARTITIONS = 3
+HAND_OVERS = 2  # of each partition, at most
 
 
 def thin(image: str, connect: str) -> dict[str, Any]:
@@ -33,7 +35,7 @@ def thin(image: str, connect: str) -> dict[str, Any]:
         "metadata": {"name": "sparse"},
         "spec": {
             "image": image,
-            "partitions": 3,
+            "partitions": PARTITIONS,
             "replicas": 2,
             "minInSync": 1,
             "storage": {"size": "1Gi", "retention": "Delete"},
@@ -122,15 +124,17 @@ def machine_of_zookeepers_leader(cluster: Cluster) -> str:
 def a_machine(cluster: Cluster, sparse: Cluster) -> str:
     """One to switch off: with a leader of `cluster`, and without anything of some partition of `sparse`.
 
-    If it can be, ZooKeeper's leader is there too. If `cluster` leads nowhere where it should, a leader hands over.
+    If it can be, ZooKeeper's leader is there too. If `cluster` leads nowhere where it should, leaders hand over.
     """
     machines = {pod["spec"]["nodeName"] for pod in cluster.node_pods()}
     thin_there = sorted(machine for machine in machines if Standing.of(sparse).apart_from(machine))
-    before = cluster.partition(0)
     led = [machine for machine in thin_there if Standing.of(cluster).led_on(machine)]
-    if not led:
+    for number in [*range(PARTITIONS)] * HAND_OVERS:  # who is next in line may be anywhere
+        if led:
+            break
+        before = cluster.partition(number)
         cluster.kube.kubectl("delete", "pod", before.leader, "-n", cluster.namespace, "--wait=false")
-        cluster.wait_for_new_leader(0, before.epoch)
+        cluster.wait_for_new_leader(number, before.epoch)
         cluster.wait_whole()
         led = [machine for machine in thin_there if Standing.of(cluster).led_on(machine)]
     assert led, f"no leader of {cluster.name} on any of {thin_there}"

@@ -14,8 +14,9 @@ CONF, DATA = "/zk", "/data"
 
 TICK_MS = 500
 """ZooKeeper's unit of time: sessions may last 2 to 20 ticks, 1 to 10 s, and ours ask for 6. A member that has been silent for
-SYNC_LIMIT ticks, 2 s, is given up, so that an ensemble that lost its leader's machine has the next in some 3 s."""
-SYNC_LIMIT = 4
+SYNC_LIMIT ticks, 1.5 s, is given up, so that an ensemble that lost its leader's machine has the next in some 2.5 s: as long as
+a partition that lost a follower with that machine may pause."""
+SYNC_LIMIT = 3
 INIT_LIMIT = 20
 
 START = f"""set -e

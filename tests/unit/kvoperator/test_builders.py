@@ -200,7 +200,7 @@ def test_zookeeper_gives_six_second_sessions_and_notices_a_lost_leader_in_two() 
     tick = int(env["ZOO_TICK_TIME"])
 
     assert 2 * tick <= 6000 <= 20 * tick
-    assert tick * int(env["ZOO_SYNC_LIMIT"]) <= 2000
+    assert tick * int(env["ZOO_SYNC_LIMIT"]) <= 1500
 
 
 def test_zookeeper_members_know_one_another() -> None:
