@@ -12,9 +12,9 @@ ENOUGH: Final = 256
 class Gathering:
     """Asked in every turn whether to wait for the next.
 
-    A batch costs each replica as much as some twenty writes do. Callers that were answered together ask again one after the
-    other, as they wake up; were the first of them a batch, so would the next be, and all of them stayed small. A turn
-    without a write takes microseconds. Who writes alone is not made to wait for it.
+    A batch costs each replica as much as dozens of writes do. Callers that were answered together ask again one after the
+    other, as they wake up; were the first of them a batch, so would the next be, and all of them stayed small. Who writes
+    alone is not made to wait.
     """
 
     def __init__(self) -> None:

@@ -1,7 +1,8 @@
 """The request path of a node: typed batches in, outcomes out; it knows no door's protocol.
 
-Writes of all doors and connections are gathered: what arrived while the log's thread was at work, or in one turn of the
-event loop, becomes one log batch, one fsync and one frame per follower, while earlier batches are still on their way.
+Writes of all doors and connections are gathered: what arrived while the log's thread was at work, in one turn of the
+event loop, or, of single writes, in turns that follow each other (`kvnode.gathering`), becomes one log batch, one fsync
+and one frame per follower, while earlier batches are still on their way.
 Conditions are evaluated on the index overlaid with what is appended and not committed; every answer that depends on that
 waits for its commit (rule 9).
 """
@@ -222,10 +223,9 @@ class Service:
         refused = self._unfit_to_write(size, now)
         if refused is not None:
             return refused
-        puts = self._puts(size, deadline)
+        puts = self._puts(1, size, deadline)
         puts.keys.append(key)
         puts.values.append(value)
-        self._gathering.came(1)
         return puts
 
     def put_many(self, keys: Sequence[bytes], values: Sequence[bytes], now: float, deadline: float) -> Puts | None:
@@ -235,14 +235,14 @@ class Service:
             return None
         if self._unfit_to_write(size, now) is not None:
             return None
-        puts = self._puts(size, deadline)
+        puts = self._puts(len(keys), size, deadline)
         puts.keys.extend(keys)
         puts.values.extend(values)
-        self._gathering.came(len(keys))
         return puts
 
-    def _puts(self, size: int, deadline: float) -> Puts:
-        """What a write of that many bytes is queued in."""
+    def _puts(self, count: int, size: int, deadline: float) -> Puts:
+        """What so many writes, of that many bytes together, are queued in."""
+        self._gathering.came(count)
         queue = self._queue
         puts = queue[-1] if queue else None  # what is queued is not begun
         if type(puts) is not Puts or puts.size >= MAX_PUTS_BYTES or puts.deadline < deadline - PUTS_SECONDS:
@@ -311,7 +311,7 @@ class Service:
         return True
 
     def _schedule(self) -> None:
-        """Make the next batch at the end of this turn of the loop, if the log's thread is free: it would only wait there."""
+        """Make the next batch from the end of this turn of the loop on, if the log's thread is free: it would only wait there."""
         if not self._flush_scheduled and self._may_begin():
             self._flush_scheduled = True
             asyncio.get_running_loop().call_soon(self._flush)

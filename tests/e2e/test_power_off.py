@@ -128,7 +128,11 @@ def a_machine(cluster: Cluster, sparse: Cluster) -> str:
     """
     machines = {pod["spec"]["nodeName"] for pod in cluster.node_pods()}
     thin_there = sorted(machine for machine in machines if Standing.of(sparse).apart_from(machine))
-    led = [machine for machine in thin_there if Standing.of(cluster).led_on(machine)]
+
+    def leading() -> list[str]:
+        return [machine for machine in thin_there if Standing.of(cluster).led_on(machine)]
+
+    led = leading()
     for number in [*range(PARTITIONS)] * HAND_OVERS:  # who is next in line may be anywhere
         if led:
             break
@@ -136,7 +140,7 @@ def a_machine(cluster: Cluster, sparse: Cluster) -> str:
         cluster.kube.kubectl("delete", "pod", before.leader, "-n", cluster.namespace, "--wait=false")
         cluster.wait_for_new_leader(number, before.epoch)
         cluster.wait_whole()
-        led = [machine for machine in thin_there if Standing.of(cluster).led_on(machine)]
+        led = leading()
     assert led, f"no leader of {cluster.name} on any of {thin_there}"
     zookeeper = machine_of_zookeepers_leader(cluster)
     machine = zookeeper if zookeeper in led else led[0]

@@ -195,7 +195,7 @@ def test_storage_is_as_asked() -> None:
     assert "storageClassName" not in member
 
 
-def test_zookeeper_gives_six_second_sessions_and_notices_a_lost_leader_in_two() -> None:
+def test_zookeeper_gives_six_second_sessions_and_notices_a_lost_leader_in_one_and_a_half() -> None:
     env = environment(objects()["StatefulSet", "c-zk"])
     tick = int(env["ZOO_TICK_TIME"])
 
