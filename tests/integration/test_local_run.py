@@ -31,7 +31,7 @@ async def start(manifest: Path, *arguments: str) -> asyncio.subprocess.Process:
     """`kvlocal run` with its data beside the manifest."""
     command = [sys.executable, "-m", "kvlocal.main", "run", str(manifest), "--data", str(manifest.parent / "data")]
     # Other clusters on this machine have the well-known ports.
-    command += ["--port", "0", "--http-port", "0", *arguments]
+    command += ["--port", "0", "--http-port", "0", "--redis-port", "0", *arguments]
     pipe = asyncio.subprocess.PIPE
     return await asyncio.create_subprocess_exec(*command, stdout=pipe, stderr=pipe)
 
