@@ -48,6 +48,10 @@ class File(Protocol):
         """Return once everything written is on the disk (fdatasync). Raises SyncError, once: never call it again then."""
         ...
 
+    def fileno(self) -> int:
+        """Its descriptor, for who has the kernel sync it. Raises OSError if it has none."""
+        ...
+
     def truncate(self, size: int) -> None: ...
     def size(self) -> int: ...
     def close(self) -> None: ...
@@ -123,6 +127,9 @@ class OsFile:
             os.fdatasync(self._fd)
         except OSError as e:
             raise SyncError(*e.args) from e
+
+    def fileno(self) -> int:
+        return self._fd
 
     def truncate(self, size: int) -> None:
         os.ftruncate(self._fd, size)

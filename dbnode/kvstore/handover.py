@@ -20,6 +20,12 @@ class Handover:
         with self._lock:
             self._batches.extend(batches)
 
+    @property
+    def waiting(self) -> Sequence[LogBatch]:
+        """All of them, which stay."""
+        with self._lock:
+            return tuple(self._batches)
+
     def take(self) -> list[LogBatch]:
         """All of them; the queue is empty then."""
         with self._lock:

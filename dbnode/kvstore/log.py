@@ -34,6 +34,18 @@ class LogBatch:
     offset: int = -1
 
 
+@dataclass(frozen=True, slots=True)
+class Unsynced:
+    """A segment behind whose end something was written that is not synced yet; `size`: where it ends then."""
+
+    segment: Segment
+    size: int
+
+    def settle(self) -> None:
+        """It was synced: it belongs to the segment now."""
+        self.segment.size = self.size
+
+
 class Log:
     """The segments of one directory. One thread writes (`write`), others may `read` and `pread` what was written."""
 
@@ -84,11 +96,24 @@ class Log:
                 self._append(segment, parts, size, sync=sync)
                 segment, parts = self._roll(batch, sync=sync), []
                 size = segment.size
-            batch.segment, batch.offset = segment.number, size
-            segment.note(batch.header.first, size)
+            size = _place(batch, segment, size)
             parts.append(batch.data)
-            size += len(batch.data)
         self._append(segment, parts, size, sync=sync)
+
+    def write_ahead(self, batches: Sequence[LogBatch]) -> Unsynced | None:
+        """Put batches into zeros that are there, in one write, and tell each where it is; the caller syncs and settles it.
+
+        None if they are many, or don't fit: nothing was done. Raises OSError.
+        """
+        segment = self._segments[-1] if self._segments else None
+        data = b"".join([batch.data for batch in batches])
+        if segment is None or not data or len(data) >= _LARGE_WRITE or segment.size + len(data) > segment.allocated:
+            return None
+        size = segment.size
+        for batch in batches:
+            size = _place(batch, segment, size)
+        self._ballast.write(segment.file.write, data, segment.size)
+        return Unsynced(segment, size)
 
     def _append(self, segment: Segment | None, parts: list[bytes], size: int, *, sync: bool) -> None:
         if segment is None or not parts:
@@ -271,6 +296,13 @@ class Log:
             segment.file.close()
         self._segments = ()
         self._by_number = {}
+
+
+def _place(batch: LogBatch, segment: Segment, offset: int) -> int:
+    """Say that a batch is there; the offset behind it."""
+    batch.segment, batch.offset = segment.number, offset
+    segment.note(batch.header.first, offset)
+    return offset + len(batch.data)
 
 
 def _check_boundary(header: BatchHeader, after_index: int) -> None:

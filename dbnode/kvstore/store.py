@@ -4,8 +4,10 @@ Threads. Three may call at the same time: the caller's thread (everything but th
 another that calls `maintain` and `verify`.
 - The caller's thread owns the end of the log in memory, the index, the sessions and what waits to be applied.
 - Whoever holds `_io` owns the files; `flush` takes it, and so do `cut`, `wipe_for_rebuild` and `close`, which wait for it.
+- A flush may have two halves instead, on the caller's thread: `write_ahead`, which takes a moment, and `synced`. Between them
+  nobody flushes, cuts or closes: who began it sees to that.
 - Handed over: `_queue` (append puts in, flush takes out; it has its own lock), `_durable` and `_failure` (written under
-  `_io`, read anywhere: one reference each). A batch's place in the files is set before `_durable` reaches it.
+  `_io` or by `synced`, read anywhere: one reference each). A batch's place in the files is set before `_durable` reaches it.
 - Reading what was written needs no lock: files only grow there, and lists of segments are replaced, never changed.
 - Maintenance works on segments that nobody changes any more: full, and applied as a whole. It takes `_io` to put its
   output in their place; it asks index and sessions while the caller changes them, and moves places in the index, which
@@ -34,13 +36,13 @@ from kvstore.errors import (
     StoreFailedError,
 )
 from kvstore.facts import Facts
-from kvstore.files import Files, OsFiles, SyncError
+from kvstore.files import File, Files, OsFiles, SyncError
 from kvstore.folded import Folded
 from kvstore.handover import Handover
 from kvstore.home import Home, epochs_upto, with_epochs_of
 from kvstore.horizon import HORIZON, Horizon
 from kvstore.incoming import BEGINNING, Position, split
-from kvstore.log import Log, LogBatch
+from kvstore.log import Log, LogBatch, Unsynced
 from kvstore.maintenance import HaltedError, Maintenance
 from kvstore.meta import EpochStart
 from kvstore.opening import Opening
@@ -79,6 +81,7 @@ class Store(Facts):
             ballast=self._home.ballast,
         )
         self._queue = Handover()
+        self._unsynced: tuple[Unsynced, Position] | None = None
         self._recent = RecentBatches(self._options.read_cache_bytes)
         self._read = ReadCache(self._options.record_cache_bytes)
         self._made: tuple[bytes, Folded] | None = None
@@ -197,6 +200,7 @@ class Store(Facts):
         """
         with self._io:
             self._check()
+            self._check_synced()
             batches = self._queue.take()
             if not batches:
                 return self._durable
@@ -207,6 +211,52 @@ class Store(Facts):
             last = batches[-1].header
             self._durable = Position(last.epoch, last.last)
             return self._durable
+
+    def write_ahead(self) -> File | None:
+        """Write what is queued, if that takes a moment only; gives the file to be synced, whose end `synced` is to be told.
+
+        For the caller's thread, instead of a flush of another: little data, into zeros that are there, waits for no disk
+        as long as the file system itself moves. None: nothing was done, it takes a flush. Raises StoreFailedError.
+        """
+        if self._options.durability != "fsync" or not self._io.acquire(blocking=False):
+            return None
+        try:
+            self._check()
+            self._check_synced()
+            batches = self._queue.waiting
+            if not batches or batches[-1].header.epoch != self._durable.epoch:
+                return None
+            return self._write_ahead(batches)
+        finally:
+            self._io.release()
+
+    def _write_ahead(self, batches: Sequence[LogBatch]) -> File | None:
+        try:
+            unsynced = self._log.write_ahead(batches)
+        except BaseException as e:
+            raise self._fail("write", e) from e
+        if unsynced is None:
+            return None
+        self._queue.take()
+        last = batches[-1].header
+        self._unsynced = unsynced, Position(last.epoch, last.last)
+        return unsynced.segment.file
+
+    def synced(self, error: BaseException | None = None) -> None:
+        """The file that `write_ahead` gave is on the disk, or its sync failed, which is final: StoreFailedError then."""
+        if self._unsynced is None:
+            msg = "nothing was written ahead"
+            raise RuntimeError(msg)
+        (unsynced, end), self._unsynced = self._unsynced, None
+        if error is not None:
+            raise self._fail("write", error) from error
+        unsynced.settle()
+        self._durable = end
+
+    def _check_synced(self) -> None:
+        if self._unsynced is not None:
+            msg = "what was written ahead has to be synced first"
+            raise RuntimeError(msg)
 
     def _write(self, batches: list[LogBatch]) -> None:
         if batches[-1].header.epoch != self._durable.epoch:
@@ -231,6 +281,7 @@ class Store(Facts):
         """
         with self._io:
             self._check()
+            self._check_synced()
             floor = max(self._committed, min(self.horizon, self._end.index))
             if after_index < floor:
                 msg = (

@@ -7,6 +7,7 @@ changed since its last sync.
 """
 
 import errno
+import io
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from itertools import pairwise
@@ -89,6 +90,9 @@ class FaultyFile:
         self._alive()
         self.files.sync_step()
         self.inode.settle()
+
+    def fileno(self) -> int:
+        raise io.UnsupportedOperation("this file is in memory")
 
     def truncate(self, size: int) -> None:
         self._alive()

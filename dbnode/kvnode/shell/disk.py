@@ -8,18 +8,37 @@ from collections.abc import Callable
 from queue import SimpleQueue
 from typing import Protocol
 
+import structlog
+
 from kvnode.core.types import Batch, Position
+from kvnode.shell.kernel_sync import Done, KernelSync
+from kvstore.errors import StoreError
+from kvstore.files import File
 from kvstore.store import Store
 
 Work = Callable[[], object]
-Done = Callable[[BaseException | None], None]
+
+log = structlog.get_logger()
 
 
 class Worker(Protocol):
     """Does one piece of work after the other. The simulation has its own."""
 
+    @property
+    def syncs(self) -> bool:
+        """Whether it can `sync`."""
+        ...
+
     def begin(self, work: Work, done: Done) -> None:
         """Do the work; `done` is called on the event loop with what it raised, or None."""
+        ...
+
+    def sync(self, file: File, done: Done) -> None:
+        """Have what was written to a file on the disk, without a thread that waits; `done` as of `begin`."""
+        ...
+
+    def finish(self) -> None:
+        """Wait for the sync under way, if there is one; its `done` was called when this returns."""
         ...
 
     def close(self) -> None:
@@ -28,35 +47,74 @@ class Worker(Protocol):
 
 
 class LogWriter:
-    """Writes the log on a thread of its own."""
+    """Writes the log on a thread of its own; syncs by the kernel, where that can be."""
 
     def __init__(self, took: Callable[[float], None] | None = None) -> None:
-        """`took` is told how many seconds each write took, on the thread."""
+        """`took` is told how many seconds each piece of work or sync took."""
         self._took = took
+        self._kernel: KernelSync | None = None
+        try:
+            self._kernel = KernelSync()
+        except OSError as e:
+            log.info("the log is synced by a thread: the kernel's AIO is not there", error=str(e))
         self._loop = asyncio.get_running_loop()
         self._wanted: SimpleQueue[tuple[Work, Done] | None] = SimpleQueue()  # an executor's futures cost as much again
         threading.Thread(target=self._run, name="log", daemon=True).start()
 
     def begin(self, work: Work, done: Done) -> None:
-        """When this turn of the loop is over: what it sends is on its way then, and the thread need not wait for Python's lock."""
-        self._loop.call_soon(self._wanted.put, (work, done))
+        self._wanted.put((work, done))
+
+    @property
+    def syncs(self) -> bool:
+        return self._kernel is not None
+
+    def sync(self, file: File, done: Done) -> None:
+        began = time.perf_counter()
+
+        def ended(error: BaseException | None) -> None:
+            if self._took is not None and error is None:
+                self._took(time.perf_counter() - began)
+            done(error)
+
+        assert self._kernel is not None
+        try:
+            self._kernel.begin(file, ended)
+        except OSError as e:  # this once on the event loop; by the thread from now on
+            log.warning("the log is synced by a thread: the kernel's AIO failed", error=str(e))
+            self._give_up()
+            ended(_error_of(file.sync))
+
+    def _give_up(self) -> None:
+        kernel, self._kernel = self._kernel, None
+        if kernel is not None:
+            kernel.close()
+
+    def finish(self) -> None:
+        if self._kernel is not None:
+            self._kernel.finish()
 
     def close(self) -> None:
         self._wanted.put(None)
+        self._give_up()
 
     def _run(self) -> None:
         while (wanted := self._wanted.get()) is not None:
             work, done = wanted
-            error: BaseException | None = None
             began = time.perf_counter()
-            try:
-                work()
-            except BaseException as e:
-                error = e
+            error = _error_of(work)
             if self._took is not None and error is None:
                 self._took(time.perf_counter() - began)
             with contextlib.suppress(RuntimeError):  # the loop is closed: nobody waits any more
                 self._loop.call_soon_threadsafe(done, error)
+
+
+def _error_of(work: Work) -> BaseException | None:
+    """What the work raised."""
+    try:
+        work()
+    except BaseException as e:
+        return e
+    return None
 
 
 class Disk:
@@ -77,6 +135,7 @@ class Disk:
         self._worker = worker or LogWriter(took)
         self._flushing: asyncio.Future[None] | None = None
         self._began = 0.0  # the flush under way, on the event loop's clock
+        self._finishing = False
         self._broken = False
 
     def write(self, batch: Batch, *, trusted: bool) -> None:
@@ -93,13 +152,44 @@ class Disk:
 
     @property
     def busy(self) -> bool:
-        """Whether the thread is at work: what is written now waits for it."""
+        """Whether a flush is under way: what is written now waits for it."""
         return self._flushing is not None
 
     def _flush(self) -> None:
+        """When this turn of the loop is over: what it sends is on its way then, and a thread need not wait for Python's lock."""
         loop = asyncio.get_running_loop()
         self._flushing, self._began = loop.create_future(), loop.time()
-        self._worker.begin(self._store.flush, self._flushed)
+        loop.call_soon(self._begin)
+
+    def _begin(self) -> None:
+        """Little is written here and synced by the kernel; for the rest, and where the kernel doesn't, there is the thread."""
+        try:
+            file = self._store.write_ahead() if self._worker.syncs else None
+        except StoreError as e:
+            self._flushed(e)
+            return
+        if file is None:
+            self._worker.begin(self._store.flush, self._flushed)
+        else:
+            self._worker.sync(file, self._synced)
+
+    def _synced(self, error: BaseException | None) -> None:
+        try:
+            self._store.synced(error)
+        except StoreError as e:
+            error = e
+        if self._finishing:
+            asyncio.get_running_loop().call_soon(self._flushed, error)
+        else:
+            self._flushed(error)
+
+    def finish(self) -> None:
+        """Before the log is cut: wait for the sync under way. That it ended is told later, as of then."""
+        self._finishing = True
+        try:
+            self._worker.finish()
+        finally:
+            self._finishing = False
 
     def _flushed(self, error: BaseException | None) -> None:
         flushing, self._flushing = self._flushing, None

@@ -202,6 +202,7 @@ class Host:
     def _cut(self, effect: ef.Cut) -> None:
         log.warning("log cut", after=effect.after.index, epoch=effect.after.epoch)
         self.cut_version = self.store.highest_version
+        self._disk.finish()
         self.store.cut(effect.after.index)
 
     def _committed(self, effect: ef.Committed) -> None:
@@ -384,7 +385,7 @@ class Host:
 
     @property
     def writing(self) -> bool:
-        """Whether the log's thread is at work."""
+        """Whether the log is being written: what comes now waits for it."""
         return self._disk.busy
 
     def _write_failed(self, reason: str) -> None:

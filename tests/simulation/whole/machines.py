@@ -32,6 +32,7 @@ class Machine:
         self.caches: dict[str, Any] = {}  # half of all read each record and batch from their files
         if self.loop.stream(f"caches of {pod}").random() < 0.5 or cluster.faults.has_rare(COPY_UNDER_WAY):
             self.caches = {"read_cache_bytes": 1, "record_cache_bytes": 0}
+        self.kernel_syncs = self.loop.stream(f"syncs of {pod}").random() < 0.5
         self.slow_disk = 0.0  # seconds that a sync may take at most, above the usual
         self.least_free = 0  # bytes that a leader keeps free on its disk; 0: none looks
         self.ballast = 0  # bytes that its store keeps back, which half of all do

@@ -20,6 +20,7 @@ from kvnode.shell.transport import TcpNetwork
 from kvnode.shell.upkeep import Upkeep
 from kvnode.space import watch_space
 from kvstore.errors import CorruptionError, StoreError, StoreFailedError
+from kvstore.files import File
 from kvstore.meta import read_meta
 from kvstore.store import Store, StoreOptions
 from tests.simulation import disk as shadows
@@ -40,13 +41,38 @@ VERIFY_EVERY = 5.0
 
 
 class VirtualWorker:
-    """One worker thread's work, done at once after the time that the disk takes."""
+    """One worker thread's work, done at once after the time that the disk takes; so are syncs, on half of the machines."""
 
     def __init__(self, process: "NodeProcess") -> None:
         self._process = process
+        self.syncs = process.machine.kernel_syncs
+        self._syncing: Callable[[], None] | None = None
 
     def begin(self, work: Callable[[], object], done: Callable[[BaseException | None], None]) -> None:
         self._process.actor.later(self._process.machine.sync_delay(), self._run, work, done)
+
+    def sync(self, file: File, done: Callable[[BaseException | None], None]) -> None:
+        self._syncing = partial(self._sync, file, len(self._process.disk.log), done)
+        self._process.actor.later(self._process.machine.sync_delay(), self._end, self._syncing)
+
+    def finish(self) -> None:
+        if self._syncing is not None:
+            self._end(self._syncing)
+
+    def _end(self, syncing: Callable[[], None]) -> None:
+        if self._syncing is syncing:
+            self._syncing = None
+            syncing()
+
+    def _sync(self, file: File, written: int, done: Callable[[BaseException | None], None]) -> None:
+        shadow = self._process.disk
+        try:
+            file.sync()
+        except Exception as e:
+            done(e)
+            return
+        shadow.end_flush(min(written, len(shadow.log)))  # it may just be cut
+        done(None)
 
     def close(self) -> None:
         return
