@@ -156,13 +156,18 @@ def _crc_holds(data: bytes, offset: int, size: int) -> bool:
 def check_batch(data: bytes, offset: int = 0, *, file: str = BYTES, base: int = 0) -> BatchHeader:
     """The header of the whole batch at `offset`, its CRC verified. Raises CorruptionError, FormatVersionError."""
     header = read_header(data, offset, file=file, base=base)
+    check_crc(data, header, offset, file=file, base=base)
+    return header
+
+
+def check_crc(data: bytes, header: BatchHeader, offset: int = 0, *, file: str = BYTES, base: int = 0) -> None:
+    """Verify the CRC of the whole batch at `offset`, whose header was read. Raises CorruptionError."""
     if len(data) - offset < header.length:
         what = f"a batch of {header.length} bytes of which {len(data) - offset} are there"
         raise CorruptionError(file, base + offset, what)
     if not _crc_holds(data, offset, header.length):
         what = f"wrong checksum over the batch of indexes {header.first}..{header.last}"
         raise CorruptionError(file, base + offset, what)
-    return header
 
 
 def check_records(data: bytes, header: BatchHeader, offset: int = 0, *, file: str = BYTES, base: int = 0) -> int:

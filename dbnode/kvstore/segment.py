@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Final, NamedTuple
 
 from kvstore.batch import HEADER_BYTES as BATCH_HEADER_BYTES
-from kvstore.batch import BatchHeader, check_batch, read_header
+from kvstore.batch import BatchHeader, check_batch, check_crc, read_header
 from kvstore.checksum import crc32c
 from kvstore.errors import CorruptionError, FormatVersionError
 from kvstore.files import File
@@ -158,6 +158,6 @@ class Segment:
             if header.length > len(chunk) - at:
                 wanted = min(max(_CHUNK, header.length), end - offset)
                 chunk, base, at = self.file.pread(wanted, offset), offset, 0
-            header = check_batch(chunk, at, file=name, base=base)
+            check_crc(chunk, header, at, file=name, base=base)
             yield header, offset, chunk[at : at + header.length]
             offset += header.length

@@ -106,6 +106,7 @@ def test_without_a_rate_it_waits_for_nothing_and_is_halted_all_the_same() -> Non
 
 def test_how_far_it_is_can_be_seen_and_how_much_it_gained(monkeypatch: pytest.MonkeyPatch) -> None:
     """While it runs: what it reads in all, and how much of that it has; afterwards nothing of that, and the sum."""
+    monkeypatch.setattr(maintenance, "_SLICE", 200)
     files = FaultyFiles()
     watch = Watch(monkeypatch, files)
     store = watch.store = open_store(files)
