@@ -106,13 +106,13 @@ class Log:
         None if they are many, or don't fit: nothing was done. Raises OSError.
         """
         segment = self._segments[-1] if self._segments else None
-        data = b"".join([batch.data for batch in batches])
-        if segment is None or not data or len(data) >= _LARGE_WRITE or segment.size + len(data) > segment.allocated:
+        length = sum(len(batch.data) for batch in batches)
+        if segment is None or not length or length >= _LARGE_WRITE or segment.size + length > segment.allocated:
             return None
         size = segment.size
         for batch in batches:
             size = _place(batch, segment, size)
-        self._ballast.write(segment.file.write, data, segment.size)
+        self._ballast.write(segment.file.write, b"".join([batch.data for batch in batches]), segment.size)
         return Unsynced(segment, size)
 
     def _append(self, segment: Segment | None, parts: list[bytes], size: int, *, sync: bool) -> None:

@@ -158,6 +158,7 @@ class Segment:
             if header.length > len(chunk) - at:
                 wanted = min(max(_CHUNK, header.length), end - offset)
                 chunk, base, at = self.file.pread(wanted, offset), offset, 0
+                header = read_header(chunk, at, file=name, base=base)  # of the bytes that are verified
             check_crc(chunk, header, at, file=name, base=base)
             yield header, offset, chunk[at : at + header.length]
             offset += header.length
