@@ -9,6 +9,7 @@ from kvstore.folded import Folded
 from kvstore.hint import Hint
 from kvstore.index.base import LENGTH_BITS, LENGTH_MASK, SEGMENT_SHIFT, Index
 from kvstore.log import LogBatch
+from kvstore.noted import Notes
 from kvstore.sessions import Sessions
 
 _PUT, _DELETE, _SESSION = int(RecordType.PUT), int(RecordType.DELETE), int(RecordType.SESSION)
@@ -20,6 +21,8 @@ class Applier:
     def __init__(self, index: Index, sessions: Sessions) -> None:
         self.index = index
         self.sessions = sessions
+        self.notes = Notes()
+        """Of the segments that were applied since they were begun."""
         self.applied = 0
         """The log index up to which everything is folded."""
         self.pending_bytes = 0
@@ -49,6 +52,7 @@ class Applier:
 
     def _take(self, batch: LogBatch, folded: Folded) -> None:
         """A whole batch of which it is known what it changes."""
+        self.notes.add(batch.segment, batch.offset, batch.header, folded)
         base = batch.segment << SEGMENT_SHIFT | batch.offset << LENGTH_BITS
         places: Iterable[int | None]
         if None in folded.places:
@@ -104,4 +108,5 @@ class Applier:
         self._pending.clear()
         self.index.clear()
         self.sessions.clear()
+        self.notes.clear()
         self.applied = self.pending_bytes = 0

@@ -11,7 +11,8 @@ One thread; `kvstore.store` says how it gets on with the others. Every step may 
 import contextlib
 import threading
 import time
-from collections.abc import Callable, Iterator, Sequence
+from bisect import bisect_left
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from itertools import islice, pairwise
 from pathlib import Path
@@ -27,7 +28,7 @@ from kvstore.garbage import Weight, choose
 from kvstore.hint import Hint, HintBuilder, hint_path, read_hint, write_hint
 from kvstore.home import Home
 from kvstore.horizon import Horizon
-from kvstore.index.base import LENGTH_BITS, LENGTH_MASK, MAX_OFFSET, SEGMENT_SHIFT
+from kvstore.index.base import LENGTH_BITS, LENGTH_MASK, MAX_OFFSET, SEGMENT_SHIFT, unpack_place
 from kvstore.log import Log
 from kvstore.options import StoreOptions
 from kvstore.rewrite import Rewriter
@@ -62,6 +63,20 @@ class Progress:
     """How much of `source_bytes` was read."""
     waiting: int = 0
     """Segments that want a hint or compaction."""
+
+
+@dataclass(frozen=True, slots=True)
+class Candidates:
+    """The records of a segment that may count, by their `offsets`, ascending; `highest` is the highest version of all its records."""
+
+    offsets: Sequence[int]
+    highest: int
+
+    def within(self, offset: int, length: int) -> list[int]:
+        """Those of the batch there, from its beginning."""
+        offsets = self.offsets
+        start = bisect_left(offsets, offset)
+        return [at - offset for at in offsets[start : bisect_left(offsets, offset + length, start)]]
 
 
 class Pace:
@@ -141,12 +156,37 @@ class Maintenance:
         applied = self._applier.applied
         return tuple(s for s, later in pairwise(self._log.segments) if later.first - 1 <= applied)
 
-    def _sift(self, segment: Segment, sieve: Sieve) -> Iterator[tuple[BatchHeader, int, bytes, list[Kept], int]]:
-        """A segment's verified batches with their offsets, what counts of them, and their highest versions, at the pace that is set."""
+    def _sift(
+        self, segment: Segment, sieve: Sieve, candidates: Candidates | None
+    ) -> Iterator[tuple[BatchHeader, int, bytes, list[Kept], int]]:
+        """A segment's verified batches with their offsets, what counts of them, and versions of which the highest is the segment's.
+
+        At the pace that is set. Of its records only the `candidates` are looked at, if they are known.
+        """
         name = str(segment.path)
         for header, offset, data in segment.batches(segment.first):
-            yield header, offset, data, *sieve.sift(header, data, _place(segment, offset), file=name, base=offset)
+            if candidates is None:
+                kept, highest = sieve.sift(header, data, _place(segment, offset), file=name, base=offset)
+            else:
+                kept = sieve.pick(data, _place(segment, offset), candidates.within(offset, header.length))
+                highest = candidates.highest
+            yield header, offset, data, kept, highest
             self._pace.spend(header.length)
+
+    def _candidates(self, segments: Sequence[Segment]) -> Mapping[int, Candidates]:
+        """By segment number, where it is cheaper to ask the index for its places than each record for its key."""
+        notes = {s.number: note for s in segments if (note := self._applier.notes.of(s.number, s.size))}
+        index = self._applier.index
+        if sum(note.records for note in notes.values()) < len(index):
+            return {}
+        places = index.places_in(notes.keys())
+        if places is None:
+            return {}
+        offsets = {number: list(note.others) for number, note in notes.items()}
+        for place in places:
+            number, offset, _ = unpack_place(place)
+            offsets[number].append(offset)
+        return {number: Candidates(sorted(offsets[number]), note.highest) for number, note in notes.items()}
 
     # Hints
 
@@ -161,12 +201,14 @@ class Maintenance:
 
     def _write_hint(self, segment: Segment) -> bool:
         hint = HintBuilder()
-        for header, offset, data, kept, highest in self._sift(segment, self._sieve()):
+        candidates = self._candidates([segment]).get(segment.number)
+        for header, offset, data, kept, highest in self._sift(segment, self._sieve(), candidates):
             hint.batch(header, highest)
             for record in kept:
                 hint.record(record, data, offset + record.at)
         write_hint(self._home.files, segment.path, hint.build(segment, self._settle()))
         self._hinted.add(segment.number)
+        self._applier.notes.forget(segment.number)
         self.progress = replace(self.progress, hints=self.progress.hints + 1)
         return True
 
@@ -285,11 +327,11 @@ class Maintenance:
 
     def _rewrite(self, sources: Sequence[Segment], sieve: Sieve, output: Rewriter) -> Sequence[Segment]:
         """Write what counts; gives the sources that there was room for."""
-        read = 0
+        read, candidates = 0, self._candidates(sources)
         for i, source in enumerate(sources):
             if i and output.segment.size + source.size > MAX_OFFSET:
                 return sources[:i]
-            for header, _, data, kept, highest in self._sift(source, sieve):
+            for header, _, data, kept, highest in self._sift(source, sieve, candidates.get(source.number)):
                 output.add(header, data, kept, highest)
                 read += header.length
                 if read - self.progress.read_bytes >= _SLICE:
@@ -328,6 +370,8 @@ class Maintenance:
         hint = output.hint.build(segment, as_of)
         self._move(hint, segment.number, frozenset(s.number for s in sources))
         self._log.retire(sources)
+        for source in sources:
+            self._applier.notes.forget(source.number)
         for source in sources[1:]:
             for path in (source.path, hint_path(source.path)):
                 with contextlib.suppress(FileNotFoundError):

@@ -1,6 +1,6 @@
 """Which records of a sealed segment still count: the others were superseded by committed ones (rule 15)."""
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field
 from typing import NamedTuple
 
@@ -73,6 +73,19 @@ class Sieve:
         if at != stop:
             raise CorruptionError(file, base + at, f"the records end at {base + at}, the batch at {base + stop}")
         return kept, highest
+
+    def pick(self, data: bytes, place: int, offsets: Iterable[int]) -> list[Kept]:
+        """What counts of a batch as in `sift`, of which nothing but the records at these offsets can."""
+        kept: list[Kept] = []
+        for at in offsets:
+            _, kind, key_length, value_length, index, version = unpack_record(data, at)
+            value_at = at + RECORD_BYTES + key_length
+            end = value_at + value_length
+            key = data[at + RECORD_BYTES : value_at]
+            here = place + (at << LENGTH_BITS)
+            if self.found(key) == here + end - at if kind == _PUT else self._counts(kind, key, here, index, version):
+                kept.append(Kept(kind, key, at, end))
+        return kept
 
     def _counts(self, kind: int, key: bytes, place: int, index: int, version: int) -> bool:
         """Whether a record that is no PUT counts."""

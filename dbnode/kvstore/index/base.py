@@ -27,7 +27,7 @@ def unpack_place(place: int) -> tuple[int, int, int]:
 class Index(Protocol):
     """Keys to places of their newest committed records.
 
-    One thread calls everything but `move`; another may call `move` and `get` at the same time.
+    One thread calls everything but `move` and `places_in`; another may call those and `get` at the same time.
     """
 
     @property
@@ -41,6 +41,10 @@ class Index(Protocol):
 
     def get(self, key: bytes) -> int | None:
         """The place of a key's newest record, or None."""
+        ...
+
+    def places_in(self, segments: Collection[int]) -> list[int] | None:
+        """The places of this moment that are in these segments, in any order; None if they can't be told at once."""
         ...
 
     def move(self, places: Iterable[tuple[bytes, int]], segments: Collection[int]) -> None:

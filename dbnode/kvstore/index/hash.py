@@ -2,9 +2,12 @@
 
 import threading
 from collections.abc import Callable, Collection, Iterable, Mapping
-from typing import cast
+from typing import Final, cast
 
 from kvstore.index.base import SEGMENT_SHIFT
+
+MAX_LISTED: Final = 100_000
+"""Keys whose places are listed at once, while all else waits: a millisecond."""
 
 
 class HashIndex:
@@ -28,6 +31,13 @@ class HashIndex:
                     places.pop(key, None)
                 else:
                     places[key] = place
+
+    def places_in(self, segments: Collection[int]) -> list[int] | None:
+        if len(self._places) > MAX_LISTED:
+            return None
+        with self._changing:
+            places = list(self._places.values())
+        return [place for place in places if place >> SEGMENT_SHIFT in segments]
 
     def move(self, places: Iterable[tuple[bytes, int]], segments: Collection[int]) -> None:
         found = self._places

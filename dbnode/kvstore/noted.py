@@ -1,0 +1,73 @@
+"""What is noted of segments while their batches are committed, so that not every record need be looked at again."""
+
+from array import array
+from dataclasses import dataclass, field
+from typing import Final
+
+from kvstore.batch import BatchHeader
+from kvstore.folded import Folded
+from kvstore.index.base import LENGTH_BITS
+from kvstore.segment import HEADER_BYTES
+
+MAX_OTHERS: Final = 1 << 20
+"""Offsets that are kept of all segments but the newest, 4 bytes each; beyond it the oldest segments' notes go."""
+
+
+@dataclass(slots=True)
+class Note:
+    """Of a segment as it was written, from its first batch to the one that ends at offset `end`.
+
+    `others`: offsets of its records that are no PUT, in the order of the log. `records`: how many there are of any type,
+    `highest` their highest version.
+    """
+
+    end: int = HEADER_BYTES
+    records: int = 0
+    highest: int = 0
+    others: "array[int]" = field(default_factory=lambda: array("I"))
+
+
+class Notes:
+    """By segment number. One thread adds; another may ask for, and forget, what nothing is added to any more."""
+
+    def __init__(self) -> None:
+        self._of: dict[int, Note] = {}
+
+    def add(self, segment: int, offset: int, header: BatchHeader, folded: Folded) -> None:
+        """A segment's next batch, which is committed."""
+        note = self._of.get(segment)
+        if note is None:
+            if offset != HEADER_BYTES:
+                return
+            self._make_room()
+            note = self._of[segment] = Note()
+        if note.end != offset:
+            self.forget(segment)
+            return
+        note.end = offset + header.length
+        note.records += header.count
+        note.highest = max(note.highest, folded.highest)
+        if folded.others:
+            note.others.extend([offset + (place >> LENGTH_BITS) for place in folded.others])
+
+    def _make_room(self) -> None:
+        notes = list(self._of.items())
+        others = sum(len(note.others) for _, note in notes)
+        for segment, note in notes:
+            if others <= MAX_OTHERS:
+                return
+            self.forget(segment)
+            others -= len(note.others)
+
+    def of(self, segment: int, size: int) -> Note | None:
+        """Of a segment of this size, if all of it was noted."""
+        note = self._of.get(segment)
+        return note if note is not None and note.end == size else None
+
+    def forget(self, segment: int) -> None:
+        """What is noted of a segment is of no use any more."""
+        self._of.pop(segment, None)
+
+    def clear(self) -> None:
+        """Forget everything."""
+        self._of.clear()

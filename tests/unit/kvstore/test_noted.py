@@ -1,0 +1,146 @@
+"""Notes of segments: which records compaction looks at, and that it writes the same as if it had looked at all."""
+
+from functools import partial
+from typing import Any
+
+import hypothesis.strategies as st
+import pytest
+from hypothesis import given, settings
+
+from kvstore import noted
+from kvstore.batch import CRC_BYTES, Record, RecordType, check_batch
+from kvstore.folded import fold_records
+from kvstore.index.base import LENGTH_BITS
+from kvstore.index.hash import MAX_LISTED, HashIndex
+from kvstore.noted import Notes
+from kvstore.segment import HEADER_BYTES
+from kvstore.sessions import session_key
+from kvstore.store import Store
+from tests.support.faulty_files import FaultyFiles
+from tests.unit.kvstore.support import EPOCH, SESSION, batch, delete, maintain, open_store, put
+
+CLIENT = b"%016d" % 1
+
+
+class Asked(HashIndex):
+    """Counts what it is asked for; `lists` False: it never gives a list of places."""
+
+    def __init__(self, *, lists: bool = True) -> None:
+        super().__init__()
+        self.asked = 0
+        self._lists = lists
+        known = self.get
+
+        def get(key: bytes) -> int | None:
+            self.asked += 1
+            return known(key)
+
+        self.get = get
+
+    def places_in(self, segments: Any) -> list[int] | None:
+        return super().places_in(segments) if self._lists else None
+
+
+def write(store: Store, *records: Record, commit: bool = True) -> None:
+    store.append(batch(store.end.index + 1, *records, commit=store.applied))
+    store.flush()
+    if commit:
+        store.commit(store.end.index)
+
+
+def note(notes: Notes, segment: int, offset: int, *records: Record) -> int:
+    """Add a batch; where it ends."""
+    data = batch(1, *records)
+    header = check_batch(data)
+    notes.add(segment, offset, header, fold_records(data, header))
+    return offset + header.length
+
+
+def test_a_note_is_of_a_segment_from_its_beginning_to_its_end() -> None:
+    notes = Notes()
+    middle = note(notes, 1, HEADER_BYTES, put(b"a", b"1", 7))
+    assert notes.of(1, middle) is not None
+    end = note(notes, 1, middle, delete(b"a", 9), put(b"b", b"2", 8))
+    found = notes.of(1, end)
+    assert found is not None
+    assert (found.records, found.highest, list(found.others)) == (3, 9, [middle + 46])
+    assert notes.of(1, end + 1) is None, "something was not noted"
+    note(notes, 2, middle, put(b"a", b"1"))
+    assert notes.of(2, middle) is None, "nor was its beginning"
+    behind = note(notes, 1, end + 50, put(b"a", b"1"))
+    assert notes.of(1, behind) is None, "nor what was between"
+
+
+def test_the_oldest_notes_go_when_they_are_too_many(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(noted, "MAX_OTHERS", 5)
+    notes = Notes()
+    ends = [note(notes, n, HEADER_BYTES, *[delete(b"%d" % i) for i in range(3)]) for n in range(4)]
+    assert [notes.of(n, end) is not None for n, end in enumerate(ends)] == [False, False, True, True]
+
+
+def test_of_few_keys_that_are_often_written_not_every_record_is_looked_at() -> None:
+    index = Asked()
+    store = open_store(FaultyFiles(), index=lambda: index, segment_bytes=1_500_000)
+    for _ in range(200):
+        write(store, *[put(b"k%d" % n, bytes(1000)) for n in range(10)])
+    index.asked = 0
+    maintain(store)
+    assert store.progress.compactions
+    assert index.asked < 200, "of 1,400 records: those of the batches at which garbage is estimated, and the newest"
+
+
+def test_of_more_keys_than_are_listed_at_once_every_record_is_looked_at() -> None:
+    index = HashIndex()
+    index.apply({b"%d" % n: n for n in range(MAX_LISTED)}, 1)
+    assert index.places_in({0}) is not None
+    index.apply({b"one more": 0}, 2)
+    assert index.places_in({0}) is None
+
+
+keys = st.sampled_from([b"a", b"b", b"c", b"a longer key"])
+records = st.one_of(
+    st.builds(put, keys, st.binary(max_size=40)),
+    st.builds(delete, keys),
+    st.builds(lambda n, r: Record(SESSION, session_key(CLIENT, n), r, 1), st.integers(0, 5), st.binary(max_size=9)),
+    st.just(Record(EPOCH, b"", b"", 1)),
+)
+steps = st.one_of(st.lists(records, min_size=1, max_size=4), st.sampled_from(["maintain", "again", "purge", "part"]))
+
+
+@settings(deadline=None, max_examples=150)
+@given(st.lists(steps, max_size=60), st.integers(0, 3))
+def test_what_is_written_is_the_same(script: list[Any], behind: int) -> None:
+    """As without notes: the files of two stores with one history, the last batches of which are not committed."""
+    outcomes = []
+    for lists in (True, False):
+        files = FaultyFiles()
+        options: dict[str, Any] = {"index": partial(Asked, lists=lists), "segment_bytes": 300}
+        store = open_store(files, **options)
+        for at, step in enumerate(script):
+            if step == "maintain":
+                maintain(store)
+            elif step == "purge":
+                store.allow_purge(store.end.index)
+            elif step == "again":
+                store.close()
+                store = open_store(files, **options)
+            elif step == "part":
+                write(store, put(b"a", b"1"), delete(b"b"), commit=False)
+                store.commit(store.end.index - 1)
+            else:
+                numbered = [r._replace(version=store.end.index + 1 + i) for i, r in enumerate(step)]
+                write(store, *numbered, commit=at < len(script) - behind)
+        maintain(store)
+        found = {k: store.get(k) for k in (b"a", b"b", b"c", b"a longer key")}
+        progress = store.progress
+        store.close()
+        outcomes.append((files.snapshot(), found, progress))
+    assert outcomes[0] == outcomes[1]
+
+
+def test_what_is_no_put_is_noted_of_every_type() -> None:
+    made = [delete(b"a", 1), Record(SESSION, session_key(CLIENT, 1), b"r", 2), Record(EPOCH, b"", b"", 3)]
+    data = batch(1, *made, put(b"a", b"1", 4))
+    folded = fold_records(data, check_batch(data))
+    kinds = [data[(place >> LENGTH_BITS) + CRC_BYTES] for place in folded.others]
+    assert kinds == [RecordType.DELETE, RecordType.SESSION, RecordType.EPOCH]
