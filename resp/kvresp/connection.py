@@ -8,14 +8,14 @@ import contextlib
 import socket
 from collections import deque
 from collections.abc import Callable, Iterable, Sequence
-from typing import Final, Protocol, cast
+from typing import Final, Protocol, Self, cast
 
 import structlog
 
 from kvcommon.errors import KVClusterError
 from kvresp import errors
 from kvresp.counts import Counts
-from kvresp.reader import CommandReader
+from kvresp.reader import CommandReader, split_one
 from kvresp.replies import error
 from kvresp.session import Session
 
@@ -135,22 +135,30 @@ class Connection(asyncio.Protocol):
             self._unread = data
             self._door.arrived(self)
 
-    def one_command(self, now: float) -> list[bytes] | None:
-        """The short command that arrived, if it is the only one and nothing stands in its way; else all is done here, None."""
-        command = None
-        if (
-            self.transport is not None
-            and self._reading
-            and not (self.waiting or self._full or self._backlog or self._eof)
-        ):
-            command = self._reader.one(self._unread)
-        if command is None:
-            self.take(now)
-            return None
-        self._unread = b""
-        self.session.active = self.now = now
-        self.session.last = command[0]
-        return command
+    @classmethod
+    def take_all(cls, arrived: Sequence[Self], now: float) -> tuple[list[Self], list[list[bytes]]]:
+        """The connections to which one short command came, with nothing in its way, and these commands; the others `take`."""
+        connections: list[Self] = []
+        commands: list[list[bytes]] = []
+        for one in arrived:
+            command = None
+            if (
+                one.transport is not None
+                and one._reading
+                and one._reader.exact is None
+                and not (one.waiting or one._full or one._backlog or one._eof)
+            ):
+                command = split_one(one._unread)
+            if command is None:
+                one.take(now)
+                continue
+            one._unread = b""
+            session = one.session
+            session.active = one.now = now
+            session.last = command[0]
+            connections.append(one)
+            commands.append(command)
+        return connections, commands
 
     def take(self, now: float) -> None:
         """Do what arrived, or keep it for when it can be done. `now` was read after it was."""
@@ -168,7 +176,7 @@ class Connection(asyncio.Protocol):
             self._run(commands)
 
     def do(self, command: list[bytes]) -> None:
-        """Do a command of `one_command`."""
+        """Do a command of `take_all`."""
         self._run((command,))
 
     def pause_writing(self) -> None:
@@ -410,13 +418,7 @@ class Door:
                     connection.abort()
 
     def _take(self, arrived: Sequence[Connection], now: float) -> None:
-        connections: list[Connection] = []
-        commands: list[list[bytes]] = []
-        for connection in arrived:
-            command = connection.one_command(now)
-            if command is not None:
-                connections.append(connection)
-                commands.append(command)
+        connections, commands = Connection.take_all(arrived, now)
         if commands:
             self.execute_many(connections, commands)
 

@@ -7,7 +7,7 @@ from kvresp.parser import CommandParser
 
 _STAR = 42
 _LENGTHS = {b"$%d" % length: length for length in range(1025)}
-_TWO, _THREE = b"*2\r\n", b"*3\r\n"
+_TWO, _THREE = b"*2", b"*3"
 _ALIKE = bytes.maketrans(b"~>|%123456789", b"****000000000")
 _LONG = b"*00000"
 _STRINGS = (b"+", b"=", b"(")
@@ -23,29 +23,26 @@ class CommandReader:
     lengths and damaged input are the exact parser's, which goes on until it is at a boundary again.
     """
 
-    __slots__ = ("_exact", "_fast", "error")
+    __slots__ = ("_fast", "error", "exact")
 
     def __init__(self) -> None:
         self._fast = hiredis.Reader()
-        self._exact: CommandParser | None = None  # while it is in the middle of something, and once there is an error
+        self.exact: CommandParser | None = None
+        """While it is in the middle of something, and once there is an error; None: `split_one` may do as well as `feed`."""
         self.error = ""
         """What the input died of: reply `-ERR ` and this behind the commands, and end the connection."""
 
-    def one(self, data: bytes) -> list[bytes] | None:
-        """The command that the bytes are, if it is one short one, and nothing that came before is not whole; else None."""
-        return _split(data) if self._exact is None else None
-
     def feed(self, data: bytes) -> list[list[bytes]]:
         """The commands that are whole with these bytes, in order; none is empty. Look at `error` afterwards."""
-        if self._exact is None:
-            command = _split(data)
+        if self.exact is None:
+            command = split_one(data)
             if command is not None:
                 return [command]
         if self.error or not data:
             return []
         commands: list[list[bytes]] = []
-        if self._exact is not None:
-            data = self._finish(self._exact, data, commands)
+        if self.exact is not None:
+            data = self._finish(self.exact, data, commands)
             if not data:
                 return commands
         self._feed_fast(data, commands)
@@ -83,11 +80,11 @@ class CommandReader:
 
     def _feed_exact(self, data: bytes, commands: list[list[bytes]]) -> None:
         """All of it by the exact parser."""
-        exact = self._exact = CommandParser()
+        exact = self.exact = CommandParser()
         exact.feed(data)
         self._parse(exact, commands, at_most=len(data))
         if exact.idle and not self.error:
-            self._exact = None
+            self.exact = None
 
     def _finish(self, exact: CommandParser, data: bytes, commands: list[list[bytes]]) -> bytes:
         """The command under way by the exact parser; returns what is behind it."""
@@ -95,7 +92,7 @@ class CommandReader:
         self._parse(exact, commands, at_most=1)
         if self.error or not exact.at_boundary:
             return b""
-        self._exact = None
+        self.exact = None
         return exact.rest()
 
     def _parse(self, exact: CommandParser, commands: list[list[bytes]], *, at_most: int) -> None:
@@ -110,28 +107,24 @@ class CommandReader:
             self.error = str(e)
 
 
-def _split(data: bytes) -> list[bytes] | None:
+def split_one(data: bytes) -> list[bytes] | None:
     """The one command that the bytes are, two or three arguments of the lengths that are said; None: something else."""
-    kind = data[:4]
-    if kind == _TWO:
-        parts = data.split(b"\r\n", 4)
-        if len(parts) == 5:
-            _, name_size, name, size, last = parts
-            last = last[:-2]
-            if _LENGTHS.get(size) == len(last) and _LENGTHS.get(name_size) == len(name) and data.endswith(b"\r\n"):
-                return [name, last]
-    elif kind == _THREE:
-        parts = data.split(b"\r\n", 6)
-        if len(parts) == 7:
-            _, name_size, name, key_size, key, size, last = parts
-            last = last[:-2]
-            if (
-                _LENGTHS.get(size) == len(last)
-                and _LENGTHS.get(key_size) == len(key)
-                and _LENGTHS.get(name_size) == len(name)
-                and data.endswith(b"\r\n")
-            ):
-                return [name, key, last]
+    parts = data.split(b"\r\n", 6)
+    if len(parts) == 6:
+        head, name_size, name, size, last, rest = parts
+        if head == _TWO and _LENGTHS.get(size) == len(last) and _LENGTHS.get(name_size) == len(name) and not rest:
+            return [name, last]
+    elif len(parts) == 7:
+        head, name_size, name, key_size, key, size, last = parts
+        last = last[:-2]
+        if (
+            head == _THREE
+            and _LENGTHS.get(size) == len(last)
+            and _LENGTHS.get(key_size) == len(key)
+            and _LENGTHS.get(name_size) == len(name)
+            and data.endswith(b"\r\n")
+        ):
+            return [name, key, last]
     return None
 
 

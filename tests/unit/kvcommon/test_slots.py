@@ -15,8 +15,8 @@ def test_slots_of_many_keys_are_those_of_each(many: list[bytes]) -> None:
     assert slots_of(many) == [slot_of(key) for key in many]
 
 
-@given(keys)
-def test_owners_are_those_of_the_slots(many: list[bytes]) -> None:
-    """Of a map with three partitions."""
-    slot_map = SlotMap.even(3)
+@given(keys, st.integers(1, 3))
+def test_owners_are_those_of_the_slots(many: list[bytes], partitions: int) -> None:
+    """Of a map with three partitions, two, and one that owns all."""
+    slot_map = SlotMap.even(partitions)
     assert slot_map.owners_of(many) == [slot_map.owners[slot_of(key)] for key in many]
