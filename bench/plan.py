@@ -7,7 +7,7 @@ from dataclasses import dataclass
 class Plan:
     """One run's measures."""
 
-    rounds: int = 3
+    rounds: int = 5
     seconds: float = 2.0  # per series and round
     tasks: tuple[int, ...] = (1, 32, 128)
     kills: int = 10

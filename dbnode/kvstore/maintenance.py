@@ -11,7 +11,6 @@ One thread; `kvstore.store` says how it gets on with the others. Every step may 
 import contextlib
 import threading
 import time
-from bisect import bisect_left
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from itertools import islice, pairwise
@@ -28,8 +27,9 @@ from kvstore.garbage import Weight, choose
 from kvstore.hint import Hint, HintBuilder, hint_path, read_hint, write_hint
 from kvstore.home import Home
 from kvstore.horizon import Horizon
-from kvstore.index.base import LENGTH_BITS, LENGTH_MASK, MAX_OFFSET, SEGMENT_SHIFT, unpack_place
+from kvstore.index.base import LENGTH_BITS, LENGTH_MASK, MAX_OFFSET, SEGMENT_SHIFT
 from kvstore.log import Log
+from kvstore.noted import Candidates, find_candidates
 from kvstore.options import StoreOptions
 from kvstore.rewrite import Rewriter
 from kvstore.segment import Segment
@@ -63,20 +63,6 @@ class Progress:
     """How much of `source_bytes` was read."""
     waiting: int = 0
     """Segments that want a hint or compaction."""
-
-
-@dataclass(frozen=True, slots=True)
-class Candidates:
-    """The records of a segment that may count, by their `offsets`, ascending; `highest` is the highest version of all its records."""
-
-    offsets: Sequence[int]
-    highest: int
-
-    def within(self, offset: int, length: int) -> list[int]:
-        """Those of the batch there, from its beginning."""
-        offsets = self.offsets
-        start = bisect_left(offsets, offset)
-        return [at - offset for at in offsets[start : bisect_left(offsets, offset + length, start)]]
 
 
 class Pace:
@@ -174,19 +160,11 @@ class Maintenance:
             self._pace.spend(header.length)
 
     def _candidates(self, segments: Sequence[Segment]) -> Mapping[int, Candidates]:
-        """By segment number, where it is cheaper to ask the index for its places than each record for its key."""
-        notes = {s.number: note for s in segments if (note := self._applier.notes.of(s.number, s.size))}
-        index = self._applier.index
-        if sum(note.records for note in notes.values()) < len(index):
-            return {}
-        places = index.places_in(notes.keys())
-        if places is None:
-            return {}
-        offsets = {number: list(note.others) for number, note in notes.items()}
-        for place in places:
-            number, offset, _ = unpack_place(place)
-            offsets[number].append(offset)
-        return {number: Candidates(sorted(offsets[number]), note.highest) for number, note in notes.items()}
+        """By segment number, as far as they were noted and it is worth the while."""
+        notes = self._applier.notes
+        return find_candidates(
+            {s.number: note for s in segments if (note := notes.of(s.number, s.size))}, self._applier.index
+        )
 
     # Hints
 

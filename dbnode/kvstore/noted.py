@@ -1,12 +1,14 @@
 """What is noted of segments while their batches are committed, so that not every record need be looked at again."""
 
 from array import array
+from bisect import bisect_left
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Final
 
 from kvstore.batch import BatchHeader
 from kvstore.folded import Folded
-from kvstore.index.base import LENGTH_BITS
+from kvstore.index.base import LENGTH_BITS, Index, unpack_place
 from kvstore.segment import HEADER_BYTES
 
 MAX_OTHERS: Final = 1 << 20
@@ -71,3 +73,33 @@ class Notes:
     def clear(self) -> None:
         """Forget everything."""
         self._of.clear()
+
+
+@dataclass(frozen=True, slots=True)
+class Candidates:
+    """The records of a segment that may count, by their `offsets`, ascending; `highest` is the highest version of all its records."""
+
+    offsets: Sequence[int]
+    highest: int
+
+    def within(self, offset: int, length: int) -> list[int]:
+        """Those of the batch there, from its beginning."""
+        start = bisect_left(self.offsets, offset)
+        return [at - offset for at in self.offsets[start : bisect_left(self.offsets, offset + length, start)]]
+
+
+def find_candidates(notes: Mapping[int, Note], index: Index) -> Mapping[int, Candidates]:
+    """By segment number, of the segments that were noted; none where there are more keys than records, or too many to be listed.
+
+    Everything in these segments is committed, so no place that the index lacks now comes into it later.
+    """
+    if sum(note.records for note in notes.values()) < len(index):
+        return {}
+    places = index.places_in(notes.keys())
+    if places is None:
+        return {}
+    offsets = {number: list(note.others) for number, note in notes.items()}
+    for place in places:
+        number, offset, _ = unpack_place(place)
+        offsets[number].append(offset)
+    return {number: Candidates(sorted(offsets[number]), note.highest) for number, note in notes.items()}
