@@ -52,7 +52,7 @@ class Applier:
 
     def _take(self, batch: LogBatch, folded: Folded) -> None:
         """A whole batch of which it is known what it changes."""
-        self.notes.add(batch.segment, batch.offset, batch.header, folded)
+        self.notes.add(batch, folded)
         base = batch.segment << SEGMENT_SHIFT | batch.offset << LENGTH_BITS
         places: Iterable[int | None]
         if None in folded.places:

@@ -14,8 +14,8 @@ _PUT, _DELETE, _EPOCH, _SESSION = map(int, RecordType)
 class Folded:
     """`keys` that it writes, in order, and the `places` of those records, packed as an index's are, from the batch's beginning.
 
-    None: deleted. `sessions`: key, value and version of its SESSION records. `others`: the places of all records that are
-    no PUT. `highest`: the highest version of all.
+    None: deleted. `sessions`: key, value and version of its SESSION records. `others`: the offsets in the batch
+    of all records that are no PUT. `highest`: the highest version of all.
     """
 
     keys: list[bytes] = field(default_factory=list)
@@ -46,7 +46,7 @@ def fold_records(data: bytes, header: BatchHeader, offset: int = 0) -> Folded:
                 keys.append(data[key_at:value_at])
                 places.append((at - offset << LENGTH_BITS) + behind - at)
             else:
-                folded.others.append((at - offset << LENGTH_BITS) + behind - at)
+                folded.others.append(at - offset)
                 if kind == _DELETE:
                     keys.append(data[key_at:value_at])
                     places.append(None)

@@ -58,28 +58,32 @@ class BatchMaker:
 
     def put(self, key: bytes, value: bytes, version: int) -> None:
         """Add a write. Raises RecordTooLargeError."""
-        self.folded.places.append(self._add(_PUT, key, value, version))
+        at = self._size << LENGTH_BITS
+        self.folded.places.append(at + self._add(_PUT, key, value, version))
         self.folded.keys.append(key)
 
     def delete(self, key: bytes, version: int) -> None:
         """Add a deletion."""
-        self.folded.others.append(self._add(_DELETE, key, b"", version))
+        at = self._size
+        self._add(_DELETE, key, b"", version)
+        self.folded.others.append(at)
         self.folded.places.append(None)
         self.folded.keys.append(key)
 
     def session(self, key: bytes, result: bytes, version: int) -> None:
         """Add the result of a client's batch."""
-        self.folded.others.append(self._add(_SESSION, key, result, version))
+        at = self._size
+        self._add(_SESSION, key, result, version)
+        self.folded.others.append(at)
         self.folded.sessions.append((key, result, version))
 
     def _add(self, kind: int, key: bytes, value: bytes, version: int) -> int:
-        """The record's place in the batch."""
         data, _ = encode_records(self.first + self.count, ((kind, key, value, version, 0),))
-        place = (self._size << LENGTH_BITS) + len(data)
+        size = len(data)
         self._parts.append(data)
-        self._size += len(data)
+        self._size += size
         self._took(1, version)
-        return place
+        return size
 
     def _took(self, number: int, version: int) -> None:
         self.count += number

@@ -6,9 +6,9 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Final
 
-from kvstore.batch import BatchHeader
 from kvstore.folded import Folded
-from kvstore.index.base import LENGTH_BITS, Index, unpack_place
+from kvstore.index.base import Index, unpack_place
+from kvstore.log import LogBatch
 from kvstore.segment import HEADER_BYTES
 
 MAX_OTHERS: Final = 1 << 20
@@ -35,8 +35,9 @@ class Notes:
     def __init__(self) -> None:
         self._of: dict[int, Note] = {}
 
-    def add(self, segment: int, offset: int, header: BatchHeader, folded: Folded) -> None:
-        """A segment's next batch, which is committed."""
+    def add(self, batch: LogBatch, folded: Folded) -> None:
+        """A segment's next batch, which is committed, and what it changes."""
+        segment, offset, header = batch.segment, batch.offset, batch.header
         note = self._of.get(segment)
         if note is None:
             if offset != HEADER_BYTES:
@@ -50,7 +51,7 @@ class Notes:
         note.records += header.count
         note.highest = max(note.highest, folded.highest)
         if folded.others:
-            note.others.extend([offset + (place >> LENGTH_BITS) for place in folded.others])
+            note.others.extend([offset + at for at in folded.others])
 
     def _make_room(self) -> None:
         notes = list(self._of.items())

@@ -8,6 +8,7 @@ from kvresp.parser import CommandParser
 _STAR = 42
 _LENGTHS = {b"$%d" % length: length for length in range(1025)}
 _TWO, _THREE = b"*2", b"*3"
+_LONGEST = len(b"*3\r\n") + 3 * (len(b"$1024\r\n") + 1024 + 2)  # of a command that `split_one` takes
 _ALIKE = bytes.maketrans(b"~>|%123456789", b"****000000000")
 _LONG = b"*00000"
 _STRINGS = (b"+", b"=", b"(")
@@ -109,6 +110,8 @@ class CommandReader:
 
 def split_one(data: bytes) -> list[bytes] | None:
     """The one command that the bytes are, two or three arguments of the lengths that are said; None: something else."""
+    if len(data) > _LONGEST:
+        return None
     parts = data.split(b"\r\n", 6)
     if len(parts) == 6:
         head, name_size, name, size, last, rest = parts

@@ -65,6 +65,14 @@ def fill(store: Store, count: int, *, start: int | None = None, epoch: int = 1, 
             store.commit(i)
 
 
+def write(store: Store, *records: Record, epoch: int = 1, commit: bool = True) -> None:
+    """A batch of these records, durable, and committed unless said otherwise."""
+    store.append(batch(store.end.index + 1, *records, epoch=epoch, commit=store.applied))
+    store.flush()
+    if commit:
+        store.commit(store.end.index)
+
+
 def maintain(store: Store) -> None:
     """All that is to be done on the log."""
     while store.maintain():

@@ -14,7 +14,7 @@ from kvstore.index.hash import HashIndex
 from kvstore.sessions import Expired, session_key
 from kvstore.store import Store
 from tests.support.faulty_files import CrashError, FaultyFiles
-from tests.unit.kvstore.support import DATA, DELETE, EPOCH, PUT, SESSION, batch, delete, fold, maintain, put
+from tests.unit.kvstore.support import DATA, DELETE, EPOCH, PUT, SESSION, batch, delete, fold, maintain, put, write
 from tests.unit.kvstore.support import open_store as open_any
 
 MS = 1 << 22  # a millisecond, in versions
@@ -23,14 +23,6 @@ MS = 1 << 22  # a millisecond, in versions
 def open_store(files: FaultyFiles, **changes: Any) -> Store:
     """A store that reads its log from the files, not from memory."""
     return open_any(files, **{"read_cache_bytes": 1} | changes)
-
-
-def write(store: Store, *records: Record, epoch: int = 1, commit: bool = True) -> None:
-    """A batch of these records, durable, and committed unless said otherwise."""
-    store.append(batch(store.end.index + 1, *records, epoch=epoch, commit=store.applied))
-    store.flush()
-    if commit:
-        store.commit(store.end.index)
 
 
 def overwrite(store: Store, count: int = 60, keys: int = 5) -> dict[bytes, Record]:

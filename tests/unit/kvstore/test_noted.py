@@ -10,14 +10,13 @@ from hypothesis import given, settings
 from kvstore import noted
 from kvstore.batch import CRC_BYTES, Record, RecordType, check_batch
 from kvstore.folded import fold_records
-from kvstore.index.base import LENGTH_BITS
 from kvstore.index.hash import MAX_LISTED, HashIndex
+from kvstore.log import LogBatch
 from kvstore.noted import Notes
 from kvstore.segment import HEADER_BYTES
 from kvstore.sessions import session_key
-from kvstore.store import Store
 from tests.support.faulty_files import FaultyFiles
-from tests.unit.kvstore.support import EPOCH, SESSION, batch, delete, maintain, open_store, put
+from tests.unit.kvstore.support import EPOCH, SESSION, batch, delete, maintain, open_store, put, write
 
 CLIENT = b"%016d" % 1
 
@@ -41,18 +40,11 @@ class Asked(HashIndex):
         return super().places_in(segments) if self._lists else None
 
 
-def write(store: Store, *records: Record, commit: bool = True) -> None:
-    store.append(batch(store.end.index + 1, *records, commit=store.applied))
-    store.flush()
-    if commit:
-        store.commit(store.end.index)
-
-
 def note(notes: Notes, segment: int, offset: int, *records: Record) -> int:
     """Add a batch; where it ends."""
     data = batch(1, *records)
     header = check_batch(data)
-    notes.add(segment, offset, header, fold_records(data, header))
+    notes.add(LogBatch(header, data, segment, offset), fold_records(data, header))
     return offset + header.length
 
 
@@ -142,5 +134,5 @@ def test_what_is_no_put_is_noted_of_every_type() -> None:
     made = [delete(b"a", 1), Record(SESSION, session_key(CLIENT, 1), b"r", 2), Record(EPOCH, b"", b"", 3)]
     data = batch(1, *made, put(b"a", b"1", 4))
     folded = fold_records(data, check_batch(data))
-    kinds = [data[(place >> LENGTH_BITS) + CRC_BYTES] for place in folded.others]
+    kinds = [data[at + CRC_BYTES] for at in folded.others]
     assert kinds == [RecordType.DELETE, RecordType.SESSION, RecordType.EPOCH]
