@@ -3,7 +3,7 @@
 import asyncio
 import random
 from collections.abc import Awaitable, Sequence
-from operator import itemgetter
+from itertools import repeat
 from typing import Literal, Self
 
 import grpc
@@ -37,7 +37,7 @@ from kvclient.transport import TopologySource, Transport
 from kvclient.units import Call, Group
 from kvcommon.numbers import CLIENT_DEADLINE, GRPC_PORT, MAX_KEY_BYTES, MAX_VALUE_BYTES
 from kvcommon.slots import slot_of
-from kvproto.pipeline import Columns, OperationTuple, ResultTuple, picked
+from kvproto.pipeline import Columns, Done, OperationTuple, ResultTuple, all_done, keys_of, picked
 from kvproto.v1 import kv_pb2
 
 Mode = Literal["direct", "router"]
@@ -187,6 +187,9 @@ class AsyncClient:
         checked = check_operations(operations)
         profile = read_profile(read_mode, max_lag)
         results = await self.run_batch(checked, profile, deadline=self._deadline(timeout))
+        if type(results) is Done:
+            records = zip(keys_of(checked), results.values, results.versions, strict=True)
+            return list(map(make_tuple, repeat(Record), records))
         return [
             make_tuple(Record, (operation[1], result[1], result[0])) if result[2] is None else exception_of(result[2])
             for operation, result in zip(operations, results, strict=True)
@@ -201,7 +204,7 @@ class AsyncClient:
         pair: tuple[bytes, int] | None = None,
         age: float = 0.0,
         observed: int = 0,
-    ) -> list[ResultTuple]:
+    ) -> Sequence[ResultTuple]:
         """As `batch`, in plain tuples, unchecked: what the router forwards.
 
         `deadline` is by the loop's clock. A caller's own `pair`, `age` seconds old, is passed on with every part, and
@@ -217,8 +220,8 @@ class AsyncClient:
                 for p, _, part in parts
             ]
             answers = [await started[0]] if len(started) == 1 else await asyncio.gather(*started)
-            if len(answers) == 1 and len(left) == len(results) and not any(map(_ERROR, answers[0])):
-                return answers[0]  # as most are: whole, of one partition, without an error
+            if len(left) == len(results) and all(map(all_done, answers)):  # as most are: whole, without an error
+                return answers[0] if len(answers) == 1 else _in_order([at for _, at, _ in parts], answers)
             again: list[int] = []
             for (p, at, _), answer in zip(parts, answers, strict=True):
                 for i, result in zip(at, answer, strict=True):
@@ -233,8 +236,7 @@ class AsyncClient:
     ) -> list[tuple[int | None, Sequence[int], Sequence[OperationTuple]]]:
         """Of the operations at these positions, each partition's: the partition, their positions, they themselves."""
         asked = operations if len(at) == len(operations) else picked(operations, at)
-        keys = asked.keys if type(asked) is Columns else [operation[1] for operation in asked]
-        owners = self._engine.partitions_of(keys)
+        owners = self._engine.partitions_of(keys_of(asked))
         if owners.count(owners[0]) == len(owners):
             return [(owners[0], at, asked)]
         parts = partition_parts(owners).items()
@@ -250,12 +252,12 @@ class AsyncClient:
         pair: tuple[bytes, int] | None,
         born: float | None,
         observed: int,
-    ) -> list[ResultTuple]:
+    ) -> Sequence[ResultTuple]:
         if partition is None or self._engine.closed:
             message = "the client was closed" if self._engine.closed else "no map is known yet; nothing was applied"
             error = kv_pb2.Error(code=kv_pb2.ERROR_CODE_UNAVAILABLE, message=message)
             return [(0, b"", error)] * len(operations)
-        future: asyncio.Future[list[ResultTuple]] = self._engine.loop.create_future()
+        future: asyncio.Future[Sequence[ResultTuple]] = self._engine.loop.create_future()
         plain = type(operations) is Columns
         reads = operations[0][0] == GET if plain else all(operation[0] == GET for operation in operations)
         group = Group(operations, deadline, future, None if reads else pair, born)
@@ -308,8 +310,17 @@ class AsyncClient:
         raise exception_of(result[2])
 
 
-_ERROR = itemgetter(2)  # of a result
 _NOTHING: ResultTuple = (0, b"", kv_pb2.Error())
+
+
+def _in_order(places: Sequence[Sequence[int]], answers: Sequence[Sequence[ResultTuple]]) -> Done:
+    """The results of all parts, each where its operation was; none is an error."""
+    count = sum(map(len, places))
+    versions, values = [0] * count, [b""] * count
+    for at, answer in zip(places, answers, strict=True):
+        for i, (version, value, _) in zip(at, answer, strict=True):
+            versions[i], values[i] = version, value
+    return Done(versions, values)
 
 
 def _is_moved(error: kv_pb2.Error | None) -> bool:

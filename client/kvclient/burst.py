@@ -2,15 +2,14 @@
 
 import asyncio
 from collections.abc import Iterable, Sequence
-from operator import itemgetter, methodcaller
+from operator import methodcaller
 from typing import Final
 
 from kvclient.retry import Seen, classify
 from kvclient.units import Call, Pair, size_of
-from kvproto.pipeline import OperationTuple, ResultTuple
+from kvproto.pipeline import OperationTuple, ResultTuple, all_done
 from kvproto.v1 import kv_pb2
 
-_ERROR = itemgetter(2)  # of a result
 _IS_DONE = methodcaller("done")
 
 
@@ -65,7 +64,7 @@ class Burst:
         operations.extend(self.operations)
 
     def take(self, results: Sequence[ResultTuple]) -> Seen:
-        if not any(map(_ERROR, results)):
+        if all_done(results):
             for future, result in zip(self.futures, results, strict=True):
                 if not future.done():
                     future.set_result(result)

@@ -22,7 +22,7 @@ from kvclient.transport import TopologySource, Transport
 from kvclient.units import Call, Pair, Unit
 from kvcommon.errors import KVClusterError
 from kvcommon.slots import slot_of
-from kvproto.pipeline import Columns, OperationTuple, ResultTuple, in_columns, picked
+from kvproto.pipeline import OperationTuple, ResultTuple, in_columns, keys_of, picked
 from kvproto.v1 import kv_pb2
 
 # The standard library's logging: a library prints nothing unless its application wants it to.
@@ -307,8 +307,7 @@ class Engine:
             return
         asked, timeouts, futures = zip(*calls, strict=True)
         operations = in_columns(asked)
-        keys = operations.keys if type(operations) is Columns else [operation[1] for operation in asked]
-        owners = self.partitions_of(keys)
+        owners = self.partitions_of(keys_of(operations))
         now = self.loop.time()
         if owners.count(owners[0]) == timeouts.count(timeouts[0]) == len(asked):  # as nearly always
             self._take(Burst(operations, futures, now + timeouts[0]), owners[0], profile)

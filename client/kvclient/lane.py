@@ -19,7 +19,7 @@ from kvclient.retry import Next, Seen, after_answer
 from kvclient.topology import Endpoint
 from kvclient.units import Call, Pair, Unit, joined
 from kvcommon.numbers import MAX_BATCH_BYTES, MAX_BATCH_OPERATIONS
-from kvproto.pipeline import Request, ResultTuple
+from kvproto.pipeline import Done, Request, ResultTuple
 from kvproto.v1 import kv_pb2
 
 if TYPE_CHECKING:
@@ -113,7 +113,8 @@ class Lane:
             self._schedule()
             return
         if self.profile is not None:
-            self._read_bytes = sum(map(len, map(_VALUE, results))) // batch.count + OPERATION_OVERHEAD
+            values = results.values if type(results) is Done else map(_VALUE, results)
+            self._read_bytes = sum(map(len, values)) // batch.count + OPERATION_OVERHEAD
         seen = self._distribute(batch, results)
         if seen is Seen.FINAL:
             self._failures = 0
@@ -300,10 +301,13 @@ class Lane:
 
     def _distribute(self, batch: Batch, results: Sequence[ResultTuple]) -> Seen:
         """Give each unit its results."""
-        highest = max(map(_VERSION, results))
+        if type(results) is Done:
+            highest, done = results.highest, True
+        else:
+            highest, done = max(map(_VERSION, results)), not any(map(_ERROR, results))
         if highest:
             self._engine.observe(self.partition, highest)
-        if len(batch.units) == batch.count and not any(map(_ERROR, results)):  # as most are: single calls, all done
+        if len(batch.units) == batch.count and done:  # as most are: single calls, all done
             for unit, result in zip(batch.units, results, strict=True):
                 if type(unit) is Call:
                     if not unit.future.done():

@@ -2,13 +2,14 @@
 
 import enum
 from collections.abc import Sequence
-from typing import Final, NamedTuple, cast
+from typing import Final, NamedTuple
 
 from kvclient.errors import InvalidArgumentError
 from kvcommon.numbers import MAX_BATCH_BYTES, MAX_BATCH_OPERATIONS, MAX_KEY_BYTES, MAX_VALUE_BYTES
 from kvproto.pipeline import Columns, OperationTuple
 from kvproto.v1 import kv_pb2
 
+_BYTES: Final = {bytes}
 OPERATION_OVERHEAD: Final = 32  # bytes of an encoded operation beside key and value, at most
 
 GET: Final = kv_pb2.OPERATION_KIND_GET
@@ -118,22 +119,22 @@ def check_operations(operations: Sequence[Operation]) -> Sequence[OperationTuple
         return operations
     kinds, keys, values, expected = zip(*operations, strict=True)
     plain = expected.count(None) == count
-    if not plain or not _are_bytes(keys, 1, MAX_KEY_BYTES) or not _are_bytes(values, 0, MAX_VALUE_BYTES):
+    if not plain or set(map(type, keys)) != _BYTES or set(map(type, values)) != _BYTES:
         _name_what_is_wrong(operations)
-    size = sum(map(len, keys)) + sum(map(len, values))
+    key_bytes, value_bytes = sum(map(len, keys)), sum(map(len, values))
+    if not all(keys) or _exceeds(MAX_KEY_BYTES, keys, key_bytes) or _exceeds(MAX_VALUE_BYTES, values, value_bytes):
+        _name_what_is_wrong(operations)
+    size = key_bytes + value_bytes
     if size > MAX_BATCH_BYTES:
         raise InvalidArgumentError(
             f"a batch has at most {MAX_BATCH_BYTES} bytes of keys and values; got {size}: split it"
         )
-    return Columns(kinds[0], keys, values) if plain and kinds.count(kinds[0]) == count else operations
+    return Columns(kinds[0], keys, values, size) if plain and kinds.count(kinds[0]) == count else operations
 
 
-def _are_bytes(column: Sequence[object], least: int, most: int) -> bool:
-    """Whether all are bytes of such lengths."""
-    if set(map(type, column)) != {bytes}:
-        return False
-    lengths = list(map(len, cast("Sequence[bytes]", column)))
-    return least <= min(lengths) and max(lengths) <= most
+def _exceeds(most: int, column: Sequence[bytes], together: int) -> bool:
+    """Whether any has more bytes than `most`: none has if all `together` have not."""
+    return together > most and max(map(len, column)) > most
 
 
 def _name_what_is_wrong(operations: Sequence[Operation]) -> None:

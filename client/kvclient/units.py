@@ -6,16 +6,14 @@ A unit ends exactly once, with results as plain tuples (version, value, error or
 import asyncio
 from collections.abc import Iterable, Sequence
 from itertools import chain
-from operator import itemgetter
 from typing import Final, Protocol
 
 from kvclient.operations import GET, OPERATION_OVERHEAD
 from kvclient.retry import Seen, classify
-from kvproto.pipeline import Columns, OperationTuple, ResultTuple
+from kvproto.pipeline import Columns, OperationTuple, ResultTuple, all_done
 from kvproto.v1 import kv_pb2
 
 Pair = tuple[bytes, int]  # client id, sequence
-_ERROR = itemgetter(2)  # of a result
 
 
 class Unit(Protocol):
@@ -165,7 +163,7 @@ class Group:
         self,
         operations: Sequence[OperationTuple],
         deadline: float,
-        future: "asyncio.Future[list[ResultTuple]]",
+        future: "asyncio.Future[Sequence[ResultTuple]]",
         pair: Pair | None = None,
         born: float | None = None,
     ) -> None:
@@ -194,9 +192,9 @@ class Group:
         operations.extend(self.operations)
 
     def take(self, results: Sequence[ResultTuple]) -> Seen:
-        if not self._results and not any(map(_ERROR, results)):  # nearly always
+        if not self._results and all_done(results):  # nearly always
             if not self.future.done():
-                self.future.set_result(list(results))
+                self.future.set_result(results)
             return Seen.FINAL
         self._keep_parts()
         seen, final, known = Seen.NOTHING, False, self._results
@@ -264,6 +262,8 @@ def size_of(operations: Sequence[OperationTuple]) -> int:
     """Bytes that they take, about."""
     overhead = len(operations) * OPERATION_OVERHEAD
     if type(operations) is Columns:
+        if operations.size is not None:
+            return operations.size + overhead
         return sum(map(len, operations.keys)) + sum(map(len, operations.values)) + overhead
     return sum([len(operation[1]) + len(operation[2]) for operation in operations]) + overhead
 

@@ -10,6 +10,7 @@ import struct
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from itertools import accumulate, pairwise, repeat
+from operator import itemgetter
 from typing import Final, overload
 
 from google.protobuf.message import DecodeError
@@ -28,6 +29,7 @@ OperationTuple = tuple[int, bytes, bytes, int | None]
 ResultTuple = tuple[int, bytes, kv_pb2.Error | None]
 """(version, value, error or None)."""
 
+_ERROR = itemgetter(2)  # of a result
 _HEAD = struct.Struct("<IBB")
 _LENGTH = struct.Struct("<I")
 _REQUEST = struct.Struct("<16sQQQIIIIBB")
@@ -56,11 +58,11 @@ class Columns(Sequence[OperationTuple]):
     To whoever does not look, they are a sequence of operations like any other.
     """
 
-    __slots__ = ("keys", "kind", "values")
+    __slots__ = ("keys", "kind", "size", "values")
 
-    def __init__(self, kind: int, keys: Sequence[bytes], values: Sequence[bytes]) -> None:
-        """As many values as keys; a Get's are empty."""
-        self.kind, self.keys, self.values = kind, keys, values
+    def __init__(self, kind: int, keys: Sequence[bytes], values: Sequence[bytes], size: int | None = None) -> None:
+        """As many values as keys; a Get's are empty. `size`: bytes of them all, if somebody has counted them."""
+        self.kind, self.keys, self.values, self.size = kind, keys, values, size
 
     def __len__(self) -> int:
         return len(self.keys)
@@ -99,6 +101,57 @@ def picked(operations: Sequence[OperationTuple], places: Sequence[int]) -> Seque
         keys, values = operations.keys, operations.values
         return Columns(operations.kind, [keys[i] for i in places], [values[i] for i in places])
     return [operations[i] for i in places]
+
+
+def keys_of(operations: Sequence[OperationTuple]) -> Sequence[bytes]:
+    """The key of each."""
+    return operations.keys if type(operations) is Columns else [operation[1] for operation in operations]
+
+
+class Done(Sequence[ResultTuple]):
+    """Results without an error, which most answers are, in columns: no object is made for each.
+
+    To whoever does not look, they are a sequence of results like any other.
+    """
+
+    __slots__ = ("values", "versions")
+
+    def __init__(self, versions: Sequence[int], values: Sequence[bytes]) -> None:
+        """As many values as versions; a write's are empty."""
+        self.versions, self.values = versions, values
+
+    @property
+    def highest(self) -> int:
+        """The highest version."""
+        return self.versions[-1] if type(self.versions) is range else max(self.versions)
+
+    def __len__(self) -> int:
+        return len(self.versions)
+
+    def __iter__(self) -> Iterator[ResultTuple]:
+        return zip(self.versions, self.values, repeat(None))
+
+    @overload
+    def __getitem__(self, at: int) -> ResultTuple: ...
+    @overload
+    def __getitem__(self, at: slice) -> "Done": ...
+    def __getitem__(self, at: int | slice) -> "ResultTuple | Done":
+        if isinstance(at, slice):
+            return Done(self.versions[at], self.values[at])
+        return self.versions[at], self.values[at], None
+
+    def __eq__(self, other: object) -> bool:
+        return isinstance(other, Sequence) and list(self) == list(other)
+
+    __hash__ = None  # type: ignore[assignment]  # as a list's
+
+    def __repr__(self) -> str:
+        return f"Done({list(self)!r})"
+
+
+def all_done(results: Sequence[ResultTuple]) -> bool:
+    """Whether none is an error."""
+    return type(results) is Done or not any(map(_ERROR, results))
 
 
 @dataclass(slots=True)
@@ -259,8 +312,8 @@ def _answer(  # noqa: PLR0917 - the parts of a frame, in their order
     return _HEAD.pack(2 + len(body), ANSWER, VERSION) + body
 
 
-def decode_answer(body: bytes) -> tuple[int, list[ResultTuple]]:
-    """(id of the request, its results) of an answer's body. Raises FrameError."""
+def decode_answer(body: bytes) -> tuple[int, Sequence[ResultTuple]]:
+    """(id of the request, its results) of an answer's body; `Done` if they are several and none failed. Raises FrameError."""
     if len(body) >= _ONE_RECORD.size:
         number, count, flags, version, length = _ONE_RECORD.unpack_from(body)
         if count == 1 and flags == _VALUES and length == len(body) - _ONE_RECORD.size:
@@ -286,11 +339,10 @@ def decode_answer(body: bytes) -> tuple[int, list[ResultTuple]]:
         end = at + sum(lengths) if flags & _VALUES else at
         if end != len(body) or count > MAX_RESULTS:
             raise FrameError(f"an answer of {len(body)} bytes whose {count} results end at {end}")
-        results: list[ResultTuple]
-        if not flags & _VALUES:
-            results = list(zip(versions, repeat(b""), repeat(None)))
-        else:
-            results = list(zip(versions, _cut(body, at, lengths), repeat(None)))
+        values = _cut(body, at, lengths) if flags & _VALUES else [b""] * count
+        if not any(failed):
+            return number, Done(versions, values) if count > 1 else list(zip(versions, values, repeat(None)))
+        results: list[ResultTuple] = list(zip(versions, values, repeat(None)))
         for place in [i for i, bad in enumerate(failed) if bad]:
             version, value, _ = results[place]
             results[place] = (version, b"", kv_pb2.Error.FromString(value))

@@ -2,7 +2,7 @@
 
 import asyncio
 import contextlib
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Sequence
 from pathlib import Path
 
 import pytest
@@ -55,14 +55,14 @@ class Listener(Receiver):
 
     def __init__(self) -> None:
         self.open, self.end = asyncio.Event(), asyncio.Event()
-        self.answers: asyncio.Queue[tuple[int, list[ResultTuple]]] = asyncio.Queue()
+        self.answers: asyncio.Queue[tuple[int, Sequence[ResultTuple]]] = asyncio.Queue()
         self.reason = ""
 
     def opened(self) -> None:
         self.open.set()
 
     def answered(self, number: int, results: object) -> None:
-        assert isinstance(results, list)
+        assert isinstance(results, Sequence)
         self.answers.put_nowait((number, results))
 
     def lost(self, reason: str) -> None:

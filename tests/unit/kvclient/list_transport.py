@@ -9,17 +9,23 @@ from kvclient.engine import Engine, Limits
 from kvclient.placement import DirectPlacement
 from kvclient.topology import Endpoint
 from kvclient.transport import Receiver
-from kvproto.pipeline import Request, ResultTuple
+from kvcommon.slotmap import SlotMap
+from kvproto.pipeline import Request, ResultTuple, decode_answer, encode_answer
 from kvproto.v1 import cluster_pb2, kv_pb2
 
 
-def topology(epoch: int = 1, leader: str = "a") -> cluster_pb2.Topology:
-    """One partition; pod x is at address x:1."""
+def topology(epoch: int = 1, leader: str = "a", partitions: int = 1) -> cluster_pb2.Topology:
+    """As many partitions, all of one leader; pod x is at address x:1. A map of more partitions is a later one."""
     return cluster_pb2.Topology(
         cluster_id="c",
-        map_version=1,
-        slots=[cluster_pb2.SlotRange(first=0, last=16383, partition=0)],
-        partitions=[cluster_pb2.Partition(partition=0, epoch=epoch, leader=leader, leader_run="r")],
+        map_version=partitions,
+        slots=[
+            cluster_pb2.SlotRange(first=r.first, last=r.last, partition=r.partition)
+            for r in SlotMap.even(partitions).ranges
+        ],
+        partitions=[
+            cluster_pb2.Partition(partition=p, epoch=epoch, leader=leader, leader_run="r") for p in range(partitions)
+        ],
         members=[cluster_pb2.Member(pod=pod, run="r", grpc_address=f"{pod}:1", connected=True) for pod in "ab"],
     )
 
@@ -47,7 +53,7 @@ class ListStream:
         for _ in request.operations:
             self._version += 1
             results.append((0, b"", error) if error else (self._version, value, None))
-        self.receiver.answered(request.id, results)
+        self.receiver.answered(*decode_answer(encode_answer(request.id, results)[6:]))
         return request
 
 

@@ -16,7 +16,7 @@ from tests.support.calls import Calls
 from tests.unit.kvclient.list_transport import GivenSource, ListTransport, engine_over, turns
 
 MANY = 64
-BOUNDS = {"put": 81.0, "get": 81.0, "batch": 7.4}
+BOUNDS = {"put": 81.0, "get": 81.0, "batch": 6.4}
 BOUNDS_OF_ONE = {"put": 330, "get": 327}
 VALUE = bytes(256)
 

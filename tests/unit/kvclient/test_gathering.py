@@ -6,9 +6,9 @@ from typing import Any
 
 import pytest
 
-from kvclient import AsyncClient, Operation, ReadMode
+from kvclient import AsyncClient, Operation, ReadMode, Record
 from kvclient.operations import LINEARIZABLE
-from kvproto.pipeline import encode_request
+from kvproto.pipeline import decode_answer, encode_records, encode_request, encode_series
 from kvproto.v1 import kv_pb2
 from tests.unit.kvclient.list_transport import GivenSource, ListTransport, engine_over, topology, turns
 
@@ -147,9 +147,12 @@ async def test_reads_are_gathered_by_the_size_of_their_answers(bench: Bench) -> 
     bench.call(*(bench.client.get(b"%d" % i) for i in range(20)))
     await turns()
     assert bench.counts == [3, 3]
+    bench.transport.stream.answer(value=bytes(1 << 20))
+    await turns()
+    assert bench.counts == [3, 3], "they are as large when several come together"
     bench.transport.stream.answer(value=b"small")
     await turns()
-    assert bench.counts == [3, 14], "many small ones"
+    assert bench.counts == [3, 11], "many small ones"
     await bench.settle()
 
 
@@ -185,6 +188,36 @@ async def test_groups_travel_together_and_whole(bench: Bench) -> None:
     await turns()
     assert bench.counts == [800, 400]
     await bench.settle()
+
+
+@pytest.mark.parametrize("partitions", [1, 3])
+async def test_a_batch_is_answered_in_its_order_however_many_partitions_it_goes_to(
+    bench: Bench, partitions: int
+) -> None:
+    """By frames, whose results are columns: reads with values, and writes with versions that follow each other."""
+    bench.source.said.put_nowait(topology(epoch=2, partitions=partitions))
+    await turns()
+    keys = [b"k%d" % i for i in range(20)]
+    bench.call(bench.client.batch([Operation.get(key) for key in keys]))
+    bench.call(bench.client.batch([Operation.put(key, b"v") for key in keys]))
+    await turns()
+    stream = bench.transport.stream
+    written: dict[bytes, int] = {}
+    assert len(stream.sent) == 2 * partitions
+    for number, request in enumerate(stream.sent):
+        asked = [operation[1] for operation in request.operations]
+        versions = range(100 * number, 100 * number + len(asked))
+        if request.sequence:
+            written.update(zip(asked, versions, strict=True))
+            answer = encode_series(request.id, versions[0], len(asked))
+        else:
+            answer = encode_records(request.id, [int(key[1:]) for key in asked], [b"of " + key for key in asked])
+        stream.receiver.answered(*decode_answer(answer[6:]))
+    got, put = await asyncio.gather(*bench.calls)
+    assert got == [Record(key, b"of " + key, int(key[1:])) for key in keys]
+    assert put == [Record(key, b"", written[key]) for key in keys]
+    assert {type(record) for record in (*got, *put)} == {Record}
+    assert bench.client._engine.observed() == max(written.values())
 
 
 async def test_a_callers_own_pair_travels_alone(bench: Bench) -> None:

@@ -1,5 +1,7 @@
 """What is checked before anything is sent."""
 
+from typing import cast
+
 import pytest
 
 from kvclient.errors import InvalidArgumentError
@@ -13,6 +15,8 @@ from kvclient.operations import (
     check_version,
     read_profile,
 )
+from kvclient.units import size_of
+from kvproto.pipeline import Columns
 
 
 @pytest.mark.parametrize("key", [b"", bytes(4097), "k", None, 7, bytearray(b"k")])
@@ -46,6 +50,31 @@ def test_a_batch_names_which_operation_is_wrong() -> None:
         check_operations([Operation.get(b"k")] * 1001)
     with pytest.raises(InvalidArgumentError, match="at most 4194304 bytes"):
         check_operations([Operation.put(b"k", bytes(1 << 20))] * 4)
+
+
+@pytest.mark.parametrize(
+    ("wrong", "message"),
+    [
+        (Operation.get(bytes(4097)), "a key has 1 to 4096 bytes; got 4097"),
+        (Operation.put(b"k", bytes((1 << 20) + 1)), "a value has at most 1048576 bytes; got 1048577"),
+        (Operation.put(b"k", cast("bytes", "v")), "a value is bytes; got str"),
+        (Operation.get(cast("bytes", bytearray(b"k"))), "a key is bytes; got bytearray"),
+        (Operation.put(b"k", b"", expected_version=-1), "an expected version"),
+    ],
+)
+def test_whatever_is_wrong_with_one_of_many_is_named(wrong: Operation, message: str) -> None:
+    with pytest.raises(InvalidArgumentError, match=f"operation 2 of the batch: {message}"):
+        check_operations([Operation.put(b"a", b"v"), Operation.get(b"b"), wrong, Operation.get(b"c")])
+
+
+def test_operations_that_are_alike_are_columns_that_know_their_size() -> None:
+    """The largest keys and values that may be sent, and empty ones."""
+    operations = [Operation.put(bytes(4096), bytes(1 << 20)), Operation.put(b"k", b""), Operation.put(b"k2", b"v")]
+    checked = check_operations(operations)
+    assert list(checked) == operations
+    assert isinstance(checked, Columns)
+    assert checked.size == 4096 + (1 << 20) + 4
+    assert size_of(checked) == size_of(list(checked)) == size_of(checked[:]), "counted or not"
 
 
 def test_a_largest_lag_goes_with_bounded_reads_and_with_no_other() -> None:

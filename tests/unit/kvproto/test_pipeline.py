@@ -1,5 +1,6 @@
 """The pipeline's frames: what is sent is what arrives, nothing else gets through, and the bytes stay as they are."""
 
+from collections.abc import Sequence
 from dataclasses import replace
 
 import pytest
@@ -7,7 +8,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from kvproto import pipeline
-from kvproto.pipeline import Columns, Decoder, FrameError, OperationTuple, Request, ResultTuple
+from kvproto.pipeline import Columns, Decoder, Done, FrameError, OperationTuple, Request, ResultTuple
 from kvproto.v1 import kv_pb2
 
 u32, u64 = st.integers(0, (1 << 32) - 1), st.integers(0, (1 << 64) - 1)
@@ -116,8 +117,12 @@ def test_a_request_arrives_as_it_was_sent(request: Request) -> None:
 
 @given(u64, st.lists(results, min_size=1, max_size=6))
 def test_an_answer_arrives_as_it_was_sent(number: int, sent: list[ResultTuple]) -> None:
-    """Versions alone, values, errors, in any mixture."""
-    assert pipeline.decode_answer(only_body(pipeline.encode_answer(number, sent), pipeline.ANSWER)) == (number, sent)
+    """Versions alone, values, errors, in any mixture; in columns if there are several and no error."""
+    arrived = pipeline.decode_answer(only_body(pipeline.encode_answer(number, sent), pipeline.ANSWER))
+    assert arrived == (number, sent)
+    done = all(error is None for _, _, error in sent)
+    assert type(arrived[1]) is (Done if done and len(sent) > 1 else list)
+    assert pipeline.all_done(arrived[1]) == done
 
 
 @given(st.lists(st.binary(max_size=40), max_size=5), st.integers(1, 30))
@@ -172,6 +177,8 @@ def test_the_bytes_of_an_answer_to_writes_stay_as_they_are() -> None:
     assert body == octets(GOLDEN_SERIES)
     done: list[ResultTuple] = [(11, b"", None), (12, b"", None), (13, b"", None)]
     assert pipeline.decode_answer(only_body(body, pipeline.ANSWER)) == (7, done)
+    one = only_body(pipeline.encode_series(7, 11, 1), pipeline.ANSWER)
+    assert pipeline.decode_answer(one) == (7, [(11, b"", None)])
 
 
 @given(st.sampled_from([1, 2, 5]), st.lists(st.tuples(st.binary(max_size=9), st.binary(max_size=30)), min_size=1))
@@ -192,7 +199,8 @@ def test_operations_of_one_kind_are_columns_on_both_sides_and_the_same_bytes(
 def test_columns_are_a_sequence_of_operations(rows: list[tuple[bytes, bytes]], data: st.DataObject) -> None:
     """Whoever does not know of columns need not."""
     each: list[OperationTuple] = [(2, key, value, None) for key, value in rows]
-    columns = Columns(2, *zip(*rows, strict=True))
+    keys, values = zip(*rows, strict=True)
+    columns = Columns(2, keys, values)
     at, to = data.draw(st.integers(0, len(rows) - 1)), data.draw(st.integers(0, len(rows)))
     places = data.draw(st.lists(st.sampled_from(range(len(rows)))))
     assert len(columns) == len(each)
@@ -200,6 +208,29 @@ def test_columns_are_a_sequence_of_operations(rows: list[tuple[bytes, bytes]], d
     assert columns[at:to] == each[at:to]
     assert pipeline.picked(columns, places) == pipeline.picked(each, places) == [each[i] for i in places]
     assert columns != [*each, each[0]]
+    assert pipeline.keys_of(columns) == tuple(pipeline.keys_of(each)) == keys
+
+
+@given(
+    st.builds(lambda first, count: range(first, first + count), u64, st.integers(1, 9)) | st.lists(u64, min_size=1),
+    st.data(),
+)
+def test_results_without_an_error_are_a_sequence_of_results(versions: Sequence[int], data: st.DataObject) -> None:
+    """Whoever does not know of their columns need not; of versions that follow each other, or do not."""
+    count = len(versions)
+    values = data.draw(st.lists(st.binary(max_size=9), min_size=count, max_size=count))
+    each: list[ResultTuple] = [(version, value, None) for version, value in zip(versions, values, strict=True)]
+    done = Done(versions, values)
+    at, to = data.draw(st.integers(-count, count - 1)), data.draw(st.integers(0, count))
+    assert list(done) == each
+    assert len(done) == count
+    assert done[at] == each[at]
+    assert done[at:to] == each[at:to]
+    assert type(done[at:to]) is Done
+    assert done.highest == max(versions)
+    assert pipeline.all_done(done)
+    for other in ([*each, each[0]], [(version + 1, value, None) for version, value, _ in each], each[1:], 7):
+        assert done != other
 
 
 def test_an_answer_that_claims_more_results_than_any_has_is_refused() -> None:
