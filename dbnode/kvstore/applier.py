@@ -1,8 +1,6 @@
 """What is committed, made visible: records in log order into the index of keys and the table of sessions."""
 
 from collections import deque
-from collections.abc import Iterable
-from typing import cast
 
 from kvstore.batch import HEADER_BYTES, RECORD_BYTES, RecordType, unpack_record
 from kvstore.folded import Folded
@@ -54,14 +52,13 @@ class Applier:
         """A whole batch of which it is known what it changes."""
         self.notes.add(batch, folded)
         base = batch.segment << SEGMENT_SHIFT | batch.offset << LENGTH_BITS
-        places: Iterable[int | None]
-        if None in folded.places:
-            places = [None if place is None else base + place for place in folded.places]
-        else:
-            places = map(base.__add__, cast("list[int]", folded.places))
-        for key, value, version in folded.sessions:
+        for key, value, version, _ in folded.sessions:
             self.sessions.apply(key, value, version)
-        self.index.apply(dict(zip(folded.keys, places, strict=True)), batch.header.last)
+        if folded.deletes:
+            places = [base + place if place else None for place in folded.places]
+            self.index.apply(dict(zip(folded.keys, places, strict=True)), batch.header.last)
+        else:
+            self.index.put(folded.keys, map(base.__add__, folded.places), batch.header.last)
 
     def _fold(self, batch: LogBatch, upto: int) -> None:
         data, at, applied = batch.data, HEADER_BYTES, self.applied

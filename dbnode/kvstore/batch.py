@@ -10,7 +10,7 @@ from collections.abc import Iterable, Iterator
 from enum import IntEnum
 from typing import Final, NamedTuple
 
-from kvstore.checksum import crc32c
+from kvstore.checksum import crc32c, extend_crc32c
 from kvstore.errors import CorruptionError, FormatVersionError, RecordTooLargeError
 
 FORMAT_VERSION: Final = 1
@@ -114,8 +114,8 @@ def seal_batch(*, epoch: int, first: int, last: int, commit: int, count: int, bo
     if length + _FRAME_BYTES > MAX_BATCH_BYTES:
         msg = f"a batch of {length + _FRAME_BYTES} bytes; at most {MAX_BATCH_BYTES} fit. Make smaller batches"
         raise RecordTooLargeError(msg)
-    rest = _SEALED.pack(length, FORMAT_VERSION, 0, epoch, first, last, count, commit) + body
-    return CRC.pack(crc32c(rest)) + rest
+    head = _SEALED.pack(length, FORMAT_VERSION, 0, epoch, first, last, count, commit)
+    return b"".join((CRC.pack(extend_crc32c(crc32c(head), body)), head, body))
 
 
 def read_header(data: bytes, offset: int = 0, *, file: str = BYTES, base: int = 0) -> BatchHeader:
@@ -191,9 +191,8 @@ def check_records(data: bytes, header: BatchHeader, offset: int = 0, *, file: st
     return highest
 
 
-def iter_batches(data: bytes, *, verify: bool = True) -> Iterator[tuple[BatchHeader, bytes]]:
-    """Each batch's header and bytes, of whole batches one after the other. Raises CorruptionError."""
-    offset = 0
+def iter_batches(data: bytes, offset: int = 0, *, verify: bool = True) -> Iterator[tuple[BatchHeader, bytes]]:
+    """Each batch's header and bytes, of whole batches one after the other, from an offset on. Raises CorruptionError."""
     while offset < len(data):
         header = check_batch(data, offset) if verify else read_header(data, offset)
         end = offset + header.length

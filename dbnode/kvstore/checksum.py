@@ -5,3 +5,6 @@ from collections.abc import Callable
 import google_crc32c
 
 crc32c: Callable[[bytes], int] = google_crc32c.value
+
+extend_crc32c: Callable[[int, bytes], int] = google_crc32c.extend
+"""The checksum of bytes and of these behind them, from that of the former."""

@@ -14,14 +14,15 @@ _PUT, _DELETE, _EPOCH, _SESSION = map(int, RecordType)
 class Folded:
     """`keys` that it writes, in order, and the `places` of those records, packed as an index's are, from the batch's beginning.
 
-    None: deleted. `sessions`: key, value and version of its SESSION records. `others`: the offsets in the batch
-    of all records that are no PUT. `highest`: the highest version of all.
+    0: deleted; `deletes` says whether there are any. `sessions`: key, value, version and offset in the batch of its SESSION records. `others`: the offsets
+    of those that are neither PUT nor SESSION. `highest`: the highest version of all.
     """
 
     keys: list[bytes] = field(default_factory=list)
-    places: list[int | None] = field(default_factory=list)
-    sessions: list[tuple[bytes, bytes, int]] = field(default_factory=list)
+    places: list[int] = field(default_factory=list)
+    sessions: list[tuple[bytes, bytes, int, int]] = field(default_factory=list)
     others: list[int] = field(default_factory=list)
+    deletes: bool = False
     highest: int = 0
 
 
@@ -45,15 +46,16 @@ def fold_records(data: bytes, header: BatchHeader, offset: int = 0) -> Folded:
             if kind == _PUT:
                 keys.append(data[key_at:value_at])
                 places.append((at - offset << LENGTH_BITS) + behind - at)
-            else:
+            elif kind == _SESSION:
+                folded.sessions.append((data[key_at:value_at], data[value_at:behind], version, at - offset))
+            elif kind in (_DELETE, _EPOCH):
                 folded.others.append(at - offset)
                 if kind == _DELETE:
                     keys.append(data[key_at:value_at])
-                    places.append(None)
-                elif kind == _SESSION:
-                    folded.sessions.append((data[key_at:value_at], data[value_at:behind], version))
-                elif kind != _EPOCH:
-                    raise CorruptionError(BYTES, at, f"a record of type {kind}, index {index}")
+                    places.append(0)
+                    folded.deletes = True
+            else:
+                raise CorruptionError(BYTES, at, f"a record of type {kind}, index {index}")
             at, previous = behind, index
             if version > highest:  # noqa: PLR1730  # max() costs as much as the rest of the loop
                 highest = version

@@ -86,15 +86,15 @@ class HintBuilder:
         self.last = header.last
         self.highest_version = max(self.highest_version, highest_version)
 
-    def record(self, kept: Kept, data: bytes, offset: int) -> None:
-        """A record that counts: `data` is the batch it is in now, `offset` where in the segment the record begins."""
-        kind, key, at, end = kept
+    def record(self, kept: Kept, offset: int) -> None:
+        """A record that counts, which begins in the hint's segment at an offset."""
+        kind, key, data, _ = kept
         if kind in (_PUT, _DELETE):
             self.lengths.append(len(key))
-            self.places.append(offset << LENGTH_BITS | (end - at if kind == _PUT else 0))
+            self.places.append(offset << LENGTH_BITS | (len(data) if kind == _PUT else 0))
             self.names += key
         elif kind == _SESSION:
-            self.sessions += data[at:end]
+            self.sessions += data
 
     def build(self, segment: Segment, as_of: int) -> Hint:
         """The hint of a segment whose batches were all shown."""

@@ -106,7 +106,7 @@ class Log:
         None if they are many, or don't fit: nothing was done. Raises OSError.
         """
         segment = self._segments[-1] if self._segments else None
-        length = sum(len(batch.data) for batch in batches)
+        length = sum([len(batch.data) for batch in batches])
         if segment is None or not length or length >= _LARGE_WRITE or segment.size + length > segment.allocated:
             return None
         size = segment.size

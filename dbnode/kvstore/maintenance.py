@@ -14,6 +14,7 @@ import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from itertools import islice, pairwise
+from math import ceil
 from pathlib import Path
 
 import structlog
@@ -38,6 +39,11 @@ from kvstore.sieve import Kept, Sieve
 SAMPLES = 16  # places at which a large segment is looked at to estimate its garbage
 _SAMPLED = 1 << 20  # bytes above which a segment is large
 _SLICE = 64 << 10  # bytes between two pauses: some tenths of a millisecond; of shorter ones the pauses cost too much
+_SKIPPED, _PICKED = (
+    4 << 10,
+    1 << 10,
+)  # bytes that a stretch counts which need not be read as a whole, and each record of it that is
+_SPARSE = 4 << 10  # one record that may count in so many bytes costs as much by itself as all of them together
 _PAUSE = 1e-4  # seconds at least: whoever serves gets Python's lock then
 _LATE = 0.01  # seconds of pauses that took too long, or of work, that are made up for
 _MOVES = 1024  # keys whose places are moved at once, while commits wait
@@ -60,7 +66,7 @@ class Progress:
     source_bytes: int = 0
     """Of the compaction under way; 0: none."""
     read_bytes: int = 0
-    """How much of `source_bytes` was read."""
+    """How far in `source_bytes` it has come: read, or found not to count."""
     waiting: int = 0
     """Segments that want a hint or compaction."""
 
@@ -143,20 +149,32 @@ class Maintenance:
         return tuple(s for s, later in pairwise(self._log.segments) if later.first - 1 <= applied)
 
     def _sift(
-        self, segment: Segment, sieve: Sieve, candidates: Candidates | None
-    ) -> Iterator[tuple[BatchHeader, int, bytes, list[Kept], int]]:
-        """A segment's verified batches with their offsets, what counts of them, and versions of which the highest is the segment's.
+        self, segment: Segment, sieve: Sieve, candidates: Candidates | None, every: int = 1
+    ) -> Iterator[tuple[BatchHeader, list[Kept], int]]:
+        """A segment's batches, what counts of them, verified, and versions of which the highest is the segment's.
 
-        At the pace that is set. Of its records only the `candidates` are looked at, if they are known.
+        At the pace that is set; of `every` so many stretches the first only. If the `candidates` are known, only these are looked
+        at, and where they are few nothing else is read: a stretch comes as one batch then.
         """
-        name = str(segment.path)
-        for header, offset, data in segment.batches(segment.first):
-            if candidates is None:
-                kept, highest = sieve.sift(header, data, _place(segment, offset), file=name, base=offset)
-            else:
-                kept = sieve.pick(data, _place(segment, offset), candidates.within(offset, header.length))
-                highest = candidates.highest
-            yield header, offset, data, kept, highest
+        stretches = segment.stretches()
+        for i in range(0, len(stretches), every):
+            first, start, end = stretches[i]
+            wanted = candidates.within(start, end, sieve.remembers) if candidates is not None else []
+            if candidates is None or len(wanted) * _SPARSE > end - start:
+                yield from self._walk(segment, sieve, start, end)
+                continue
+            last = stretches[i + 1].first - 1 if i + 1 < len(stretches) else candidates.note.last
+            header = BatchHeader(candidates.note.epoch, first, last, len(wanted), first - 1, end - start)
+            kept = [sieve.pick(segment.record(at), _place(segment, at)) for at in wanted]
+            yield header, [record for record in kept if record is not None], candidates.note.highest
+            self._pace.spend(_SKIPPED + _PICKED * len(wanted))
+
+    def _walk(
+        self, segment: Segment, sieve: Sieve, start: int, end: int
+    ) -> Iterator[tuple[BatchHeader, list[Kept], int]]:
+        for header, offset, data in segment.batches_between(start, end):
+            kept, highest = sieve.sift(header, data, _place(segment, offset), file=str(segment.path), base=offset)
+            yield header, kept, highest
             self._pace.spend(header.length)
 
     def _candidates(self, segments: Sequence[Segment]) -> Mapping[int, Candidates]:
@@ -180,13 +198,12 @@ class Maintenance:
     def _write_hint(self, segment: Segment) -> bool:
         hint = HintBuilder()
         candidates = self._candidates([segment]).get(segment.number)
-        for header, offset, data, kept, highest in self._sift(segment, self._sieve(), candidates):
+        for header, kept, highest in self._sift(segment, self._sieve(), candidates):
             hint.batch(header, highest)
             for record in kept:
-                hint.record(record, data, offset + record.at)
+                hint.record(record, record.offset)
         write_hint(self._home.files, segment.path, hint.build(segment, self._settle()))
         self._hinted.add(segment.number)
-        self._applier.notes.forget(segment.number)
         self.progress = replace(self.progress, hints=self.progress.hints + 1)
         return True
 
@@ -226,8 +243,9 @@ class Maintenance:
 
     def _survey(self, sealed: Sequence[Segment]) -> None:
         lasts = [*(s.first - 1 for s in sealed[1:]), self._applier.applied]
+        candidates = self._candidates(sealed)
         self._weights = {
-            s.number: self._weigh(s, _clean_before(sealed, i), last)
+            s.number: self._weigh(s, _clean_before(sealed, i), last, candidates.get(s.number))
             for i, (s, last) in enumerate(zip(sealed, lasts, strict=True))
         }
 
@@ -243,15 +261,14 @@ class Maintenance:
     def _is_garbage(self, weight: Weight | None) -> bool:
         return weight is not None and weight.size - weight.live >= self._options.compaction_garbage * weight.size
 
-    def _weigh(self, segment: Segment, clean_to: int, last: int) -> Weight:
-        """How much of a segment counts, from a look at all of it if it is small, at some batches if it isn't."""
+    def _weigh(self, segment: Segment, clean_to: int, last: int, candidates: Candidates | None) -> Weight:
+        """How much of a segment counts, from a look at all of it if it is small, at some stretches if it isn't."""
         sieve = self._sieve(clean_to=clean_to)
         size = live = 0
-        for header, offset, data in _some_batches(segment):
-            kept, _ = sieve.sift(header, data, _place(segment, offset), file=str(segment.path), base=offset)
+        every = 1 if segment.size <= _SAMPLED else ceil(len(segment.stretches()) / SAMPLES)
+        for header, kept, _ in self._sift(segment, sieve, candidates, every):
             size += header.length
-            live += sum(k.end - k.at for k in kept) + (BATCH_HEADER_BYTES if segment.clean_to else 0)
-            self._pace.spend(header.length)
+            live += sum(len(k.data) for k in kept) + (BATCH_HEADER_BYTES if segment.clean_to else 0)
         size = max(size, 1)
         return Weight(
             segment.size,
@@ -309,8 +326,8 @@ class Maintenance:
         for i, source in enumerate(sources):
             if i and output.segment.size + source.size > MAX_OFFSET:
                 return sources[:i]
-            for header, _, data, kept, highest in self._sift(source, sieve, candidates.get(source.number)):
-                output.add(header, data, kept, highest)
+            for header, kept, highest in self._sift(source, sieve, candidates.get(source.number)):
+                output.add(header, kept, highest)
                 read += header.length
                 if read - self.progress.read_bytes >= _SLICE:
                     self.progress = replace(self.progress, read_bytes=read)
@@ -414,12 +431,3 @@ def _temporary(segment: Segment) -> Path:
 def _clean_before(segments: Sequence[Segment], place: int) -> int:
     """The index up to which no segment before a place holds what deletes are needed for."""
     return min((s.clean_to for s in segments[:place]), default=MAX_INDEX)
-
-
-def _some_batches(segment: Segment) -> Iterator[tuple[BatchHeader, int, bytes]]:
-    marks = segment.marks
-    if segment.size <= _SAMPLED or len(marks) <= SAMPLES:
-        yield from segment.batches(segment.first)
-        return
-    for i in range(SAMPLES):
-        yield next(segment.batches(marks[i * len(marks) // SAMPLES][0]))

@@ -67,15 +67,15 @@ class BatchMaker:
         at = self._size
         self._add(_DELETE, key, b"", version)
         self.folded.others.append(at)
-        self.folded.places.append(None)
+        self.folded.places.append(0)
+        self.folded.deletes = True
         self.folded.keys.append(key)
 
     def session(self, key: bytes, result: bytes, version: int) -> None:
         """Add the result of a client's batch."""
         at = self._size
         self._add(_SESSION, key, result, version)
-        self.folded.others.append(at)
-        self.folded.sessions.append((key, result, version))
+        self.folded.sessions.append((key, result, version, at))
 
     def _add(self, kind: int, key: bytes, value: bytes, version: int) -> int:
         data, _ = encode_records(self.first + self.count, ((kind, key, value, version, 0),))

@@ -2,7 +2,7 @@
 
 from array import array
 from bisect import bisect_left
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Final
 
@@ -10,23 +10,34 @@ from kvstore.folded import Folded
 from kvstore.index.base import Index, unpack_place
 from kvstore.log import LogBatch
 from kvstore.segment import HEADER_BYTES
+from kvstore.sessions import KEY_BYTES
 
-MAX_OTHERS: Final = 1 << 20
-"""Offsets that are kept of all segments but the newest, 4 bytes each; beyond it the oldest segments' notes go."""
+MAX_NOTED: Final = 1 << 18
+"""Records that are noted by themselves of all segments but the newest, 28 bytes each at most; beyond it the oldest segments' notes go."""
 
 
 @dataclass(slots=True)
 class Note:
-    """Of a segment as it was written, from its first batch to the one that ends at offset `end`.
+    """Of a segment as it was written, from its first batch to the one that ends at offset `end` with index `last`, all of one epoch.
 
-    `others`: offsets of its records that are no PUT, in the order of the log. `records`: how many there are of any type,
-    `highest` their highest version.
+    `others`: offsets of its records that are neither PUT nor SESSION; `sessions`: those of the SESSION records, whose keys are
+    `names`, one after the other; in the order of the log. `records`: how many there are of any type, `highest` their
+    highest version.
     """
 
+    epoch: int
     end: int = HEADER_BYTES
+    last: int = 0
     records: int = 0
     highest: int = 0
     others: "array[int]" = field(default_factory=lambda: array("I"))
+    sessions: "array[int]" = field(default_factory=lambda: array("I"))
+    names: bytearray = field(default_factory=bytearray)
+
+    @property
+    def noted(self) -> int:
+        """How many records are noted by themselves."""
+        return len(self.others) + len(self.sessions)
 
 
 class Notes:
@@ -43,24 +54,27 @@ class Notes:
             if offset != HEADER_BYTES:
                 return
             self._make_room()
-            note = self._of[segment] = Note()
-        if note.end != offset:
+            note = self._of[segment] = Note(header.epoch)
+        if note.end != offset or note.epoch != header.epoch:
             self.forget(segment)
             return
-        note.end = offset + header.length
+        note.end, note.last = offset + header.length, header.last
         note.records += header.count
         note.highest = max(note.highest, folded.highest)
         if folded.others:
             note.others.extend([offset + at for at in folded.others])
+        for key, _, _, at in folded.sessions:
+            note.sessions.append(offset + at)
+            note.names += key
 
     def _make_room(self) -> None:
         notes = list(self._of.items())
-        others = sum(len(note.others) for _, note in notes)
+        noted = sum(note.noted for _, note in notes)
         for segment, note in notes:
-            if others <= MAX_OTHERS:
+            if noted <= MAX_NOTED:
                 return
             self.forget(segment)
-            others -= len(note.others)
+            noted -= note.noted
 
     def of(self, segment: int, size: int) -> Note | None:
         """Of a segment of this size, if all of it was noted."""
@@ -78,15 +92,23 @@ class Notes:
 
 @dataclass(frozen=True, slots=True)
 class Candidates:
-    """The records of a segment that may count, by their `offsets`, ascending; `highest` is the highest version of all its records."""
+    """The records of a segment that may count: those at `offsets`, ascending, and the sessions in its note that are remembered."""
 
     offsets: Sequence[int]
-    highest: int
+    note: Note
 
-    def within(self, offset: int, length: int) -> list[int]:
-        """Those of the batch there, from its beginning."""
+    def within(self, offset: int, end: int, remembers: Callable[[bytes], bool]) -> list[int]:
+        """The offsets of those between two others, ascending; of sessions those whose key is remembered now."""
         start = bisect_left(self.offsets, offset)
-        return [at - offset for at in self.offsets[start : bisect_left(self.offsets, offset + length, start)]]
+        found = self.offsets[start : bisect_left(self.offsets, end, start)]
+        sessions, names = self.note.sessions, memoryview(self.note.names)
+        first = bisect_left(sessions, offset)
+        kept = [
+            at
+            for i, at in enumerate(sessions[first : bisect_left(sessions, end, first)], first)
+            if remembers(bytes(names[i * KEY_BYTES : (i + 1) * KEY_BYTES]))
+        ]
+        return sorted([*found, *kept]) if kept else list(found)
 
 
 def find_candidates(notes: Mapping[int, Note], index: Index) -> Mapping[int, Candidates]:
@@ -103,4 +125,4 @@ def find_candidates(notes: Mapping[int, Note], index: Index) -> Mapping[int, Can
     for place in places:
         number, offset, _ = unpack_place(place)
         offsets[number].append(offset)
-    return {number: Candidates(sorted(offsets[number]), note.highest) for number, note in notes.items()}
+    return {number: Candidates(sorted(offsets[number]), note) for number, note in notes.items()}

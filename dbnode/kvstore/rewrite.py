@@ -21,14 +21,9 @@ class _Joined:
 
     header: BatchHeader  # of the first
     last: int = 0
-    commit: int = 0
     count: int = 0
     size: int = 0
     body: list[bytes] = field(default_factory=list)
-
-    def add(self, header: BatchHeader) -> None:
-        self.last = header.last
-        self.commit = max(self.commit, header.commit)
 
 
 class Rewriter:
@@ -48,19 +43,19 @@ class Rewriter:
         self._unsynced = 0
         segment.start = segment.size = self._unwritten_bytes
 
-    def add(self, header: BatchHeader, data: bytes, kept: Sequence[Kept], highest_version: int) -> None:
+    def add(self, header: BatchHeader, kept: Sequence[Kept], highest_version: int) -> None:
         """A source's next batch, and what counts of it. Raises OSError."""
         self.hint.batch(header, highest_version)
-        joined = self._open
-        if joined is None or joined.header.epoch != header.epoch or joined.size + header.length > BATCH_BYTES:
+        joined, size = self._open, sum(len(record.data) for record in kept)
+        if joined is None or joined.header.epoch != header.epoch or 0 < joined.size > BATCH_BYTES - size:
             self._seal()
             joined = self._open = _Joined(header)
             self.segment.note(header.first, self.segment.size)
-        joined.add(header)
+        joined.last = header.last
         for record in kept:
-            self.hint.record(record, data, self.segment.size + HEADER_BYTES + joined.size)
-            joined.body.append(data[record.at : record.end])
-            joined.size += record.end - record.at
+            self.hint.record(record, self.segment.size + HEADER_BYTES + joined.size)
+            joined.body.append(record.data)
+            joined.size += len(record.data)
         joined.count += len(kept)
 
     def _seal(self) -> None:
@@ -72,7 +67,7 @@ class Rewriter:
             epoch=joined.header.epoch,
             first=first,
             last=joined.last,
-            commit=min(joined.commit, first - 1),
+            commit=first - 1,  # all of it was committed when it was read
             count=joined.count,
             body=b"".join(joined.body),
         )

@@ -6,13 +6,13 @@ Version 1 is a segment as it was written, with a header of 24 bytes; version 2 i
 import re
 import struct
 from bisect import bisect_right
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Final, NamedTuple
 
 from kvstore.batch import HEADER_BYTES as BATCH_HEADER_BYTES
-from kvstore.batch import BatchHeader, check_batch, check_crc, read_header
+from kvstore.batch import RECORD_BYTES, BatchHeader, check_batch, check_crc, decode_record, read_header, unpack_record
 from kvstore.checksum import crc32c
 from kvstore.errors import CorruptionError, FormatVersionError
 from kvstore.files import File
@@ -28,6 +28,7 @@ _CLEAN_TO = struct.Struct("<QI")  # behind it in version 2: `clean_to`, crc of a
 COMPACTED_HEADER_BYTES: Final = _HEADER.size + _CLEAN_TO.size
 _MARK_EVERY: Final = 64 << 10
 _CHUNK: Final = 256 << 10
+_LIKELY: Final = 512  # bytes of which most records are no longer
 
 # What the header of a real batch looks like at any offset: a length below 64 MiB, version 1, no flags, and an epoch
 # and indexes below 2**48. It only makes the search fast; each candidate's checksum decides.
@@ -52,6 +53,14 @@ def compacted_header(first_index: int, clean_to: int) -> bytes:
 
 def _with_crc(head: bytes) -> bytes:
     return head + struct.pack("<I", crc32c(head))
+
+
+class Stretch(NamedTuple):
+    """A part of a segment, of whole batches: the first one's first index, and the offsets where they begin and end."""
+
+    first: int
+    offset: int
+    end: int
 
 
 class SegmentHeader(NamedTuple):
@@ -148,8 +157,27 @@ class Segment:
 
         Raises CorruptionError, OSError.
         """
-        offset, end, name = self.seek(index), self.size, str(self.path)
-        chunk, base = b"", offset
+        return self.batches_between(self.seek(index), self.size)
+
+    def stretches(self) -> Sequence[Stretch]:
+        """All of it: each begins at a mark, so all but those of a single batch are somewhat above 64 KiB."""
+        starts = [(self.first, self.start), *(mark for mark in self.marks if mark[1] > self.start)]
+        ends = [*(offset for _, offset in starts[1:]), self.size]
+        return [Stretch(first, offset, end) for (first, offset), end in zip(starts, ends, strict=True)]
+
+    def record(self, offset: int) -> bytes:
+        """The whole record at an offset, which is one's beginning; verified. Raises CorruptionError, OSError."""
+        data = self.file.pread(min(_LIKELY, self.size - offset), offset)
+        if len(data) >= RECORD_BYTES:
+            _, _, key_length, value_length, _, _ = unpack_record(data)
+            length = RECORD_BYTES + key_length + value_length
+            data = data[:length] if len(data) >= length else self.file.pread(min(length, self.size - offset), offset)
+        decode_record(data, file=str(self.path), base=offset)
+        return data
+
+    def batches_between(self, offset: int, end: int) -> Iterator[tuple[BatchHeader, int, bytes]]:
+        """As `batches`, from one that begins at an offset to one that ends at another."""
+        name, chunk, base = str(self.path), b"", offset
         while offset < end:
             at = offset - base
             if len(chunk) - at < BATCH_HEADER_BYTES:

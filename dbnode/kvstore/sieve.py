@@ -1,23 +1,24 @@
 """Which records of a sealed segment still count: the others were superseded by committed ones (rule 15)."""
 
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from typing import NamedTuple
 
 from kvstore.batch import BYTES, HEADER_BYTES, MAX_INDEX, RECORD_BYTES, BatchHeader, RecordType, unpack_record
 from kvstore.errors import CorruptionError
-from kvstore.index.base import LENGTH_BITS
+from kvstore.index.base import LENGTH_BITS, unpack_place
 
 _PUT, _DELETE, _SESSION = int(RecordType.PUT), int(RecordType.DELETE), int(RecordType.SESSION)
 
 
 class Kept(NamedTuple):
-    """A record that counts: its type, its key, and where in its batch it begins and ends."""
+    """A record that counts: its type, its key, its bytes."""
 
     kind: int
     key: bytes
-    at: int
-    end: int
+    data: bytes
+    offset: int
+    """Where in its segment it begins."""
 
 
 @dataclass(slots=True)
@@ -51,7 +52,7 @@ class Sieve:
         Raises CorruptionError.
         """
         found, last, at, stop = self.found, header.last, HEADER_BYTES, header.length
-        previous, highest = header.first - 1, 0
+        previous, highest, offset = header.first - 1, 0, unpack_place(place)[1]
         kept: list[Kept] = []
         for _ in range(header.count):
             if stop - at < RECORD_BYTES:
@@ -64,9 +65,9 @@ class Sieve:
             end = value_at + value_length
             if kind == _PUT:
                 if found(data[key_at:value_at]) == place + (at << LENGTH_BITS) + end - at:
-                    kept.append(Kept(kind, data[key_at:value_at], at, end))
+                    kept.append(Kept(kind, data[key_at:value_at], data[at:end], offset + at))
             elif self._counts(kind, data[key_at:value_at], place + (at << LENGTH_BITS), index, version):
-                kept.append(Kept(kind, data[key_at:value_at], at, end))
+                kept.append(Kept(kind, data[key_at:value_at], data[at:end], offset + at))
             at, previous = end, index
             if version > highest:  # noqa: PLR1730  # max() costs as much as the rest of the loop
                 highest = version
@@ -74,18 +75,14 @@ class Sieve:
             raise CorruptionError(file, base + at, f"the records end at {base + at}, the batch at {base + stop}")
         return kept, highest
 
-    def pick(self, data: bytes, place: int, offsets: Iterable[int]) -> list[Kept]:
-        """What counts of a batch as in `sift`, of which nothing but the records at these offsets can."""
-        kept: list[Kept] = []
-        for at in offsets:
-            _, kind, key_length, value_length, index, version = unpack_record(data, at)
-            value_at = at + RECORD_BYTES + key_length
-            end = value_at + value_length
-            key = data[at + RECORD_BYTES : value_at]
-            here = place + (at << LENGTH_BITS)
-            if self.found(key) == here + end - at if kind == _PUT else self._counts(kind, key, here, index, version):
-                kept.append(Kept(kind, key, at, end))
-        return kept
+    def pick(self, data: bytes, place: int) -> Kept | None:
+        """A whole record, at a packed place (with length 0), if it counts as in `sift`."""
+        _, kind, key_length, _, index, version = unpack_record(data)
+        key = data[RECORD_BYTES : RECORD_BYTES + key_length]
+        counts = (
+            self._counts(kind, key, place, index, version) if kind != _PUT else self.found(key) == place + len(data)
+        )
+        return Kept(kind, key, data, unpack_place(place)[1]) if counts else None
 
     def _counts(self, kind: int, key: bytes, place: int, index: int, version: int) -> bool:
         """Whether a record that is no PUT counts."""

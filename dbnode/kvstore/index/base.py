@@ -3,7 +3,7 @@
 A place is 12+ bits of segment number, 27 of offset and 21 of length: up to 4,096 segments it is an int of 32 bytes.
 """
 
-from collections.abc import Collection, Iterable, Mapping
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from typing import Final, Protocol
 
 LENGTH_BITS: Final = 21
@@ -33,6 +33,10 @@ class Index(Protocol):
     @property
     def applied(self) -> int:
         """The log index up to which it holds everything, surviving a restart; 0 for one that lives in memory."""
+        ...
+
+    def put(self, keys: Sequence[bytes], places: Iterable[int], applied: int) -> None:
+        """As `apply`, where no key is deleted: in columns, as most are."""
         ...
 
     def apply(self, changes: Mapping[bytes, int | None], applied: int) -> None:

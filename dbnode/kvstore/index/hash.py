@@ -1,8 +1,8 @@
 """The default index: a dict in memory, rebuilt from the log at start. About 140 bytes a key of 16 bytes."""
 
 import threading
-from collections.abc import Callable, Collection, Iterable, Mapping
-from typing import Final, cast
+from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
+from typing import Final
 
 from kvstore.index.base import SEGMENT_SHIFT
 
@@ -20,12 +20,13 @@ class HashIndex:
         self.get: Callable[[bytes], int | None] = self._places.get  # the dict's own: every read asks
         self._changing = threading.Lock()
 
+    def put(self, keys: Sequence[bytes], places: Iterable[int], applied: int) -> None:  # noqa: ARG002
+        with self._changing:
+            self._places.update(zip(keys, places, strict=True))
+
     def apply(self, changes: Mapping[bytes, int | None], applied: int) -> None:  # noqa: ARG002  # an index on disk keeps it
         places = self._places
         with self._changing:
-            if None not in changes.values():
-                places.update(cast("Mapping[bytes, int]", changes))
-                return
             for key, place in changes.items():
                 if place is None:
                     places.pop(key, None)

@@ -416,6 +416,7 @@ def test_a_sync_that_fails_in_a_compaction_fails_the_store() -> None:
 def test_damage_is_found_by_a_compaction_and_by_a_verification() -> None:
     files = FaultyFiles()
     store = open_store(files)
+    write(store, Record(PUT, b"kept", b"value", 1, 1))
     overwrite(store)
     files.flip(DATA / logs(files)[0], 80)
     with pytest.raises(CorruptionError, match=logs(files)[0]):
@@ -428,6 +429,17 @@ def test_damage_is_found_by_a_compaction_and_by_a_verification() -> None:
     sizes = [store.verify() for _ in range(2 * len(sealed))]
     assert sum(sizes) == 2 * sum(len(files.read(DATA / n)) for n in sealed)
     assert store.progress.verified_bytes == sum(sizes)
+
+
+def test_damage_in_what_no_longer_counts_goes_with_it() -> None:
+    files = FaultyFiles()
+    store = open_store(files)
+    newest = overwrite(store)
+    files.flip(DATA / logs(files)[0], 80)
+    maintain(store)
+    assert store.progress.compactions
+    assert {key: store.get(key) for key in newest} == newest
+    assert [store.verify() for _ in logs(files)], "and nobody meets it any more"
 
 
 def test_a_horizon_that_is_missing_is_corruption() -> None:

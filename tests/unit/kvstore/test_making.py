@@ -47,7 +47,7 @@ def test_it_is_the_batch_that_its_records_make_and_what_it_changes_is_what_is_fo
     assert made.last == 10 + len(records) - 1
     assert made.folded == fold_records(data, check_batch(data))
     for key, place in zip(made.folded.keys, made.folded.places, strict=True):
-        assert place is None or key in data[place >> 21 :][: place & ((1 << 21) - 1)]
+        assert not place or key in data[place >> 21 :][: place & ((1 << 21) - 1)]
     assert [r.key for r in iter_records(data) if r.type != SESSION] == made.folded.keys
 
 

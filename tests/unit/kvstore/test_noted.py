@@ -2,12 +2,13 @@
 
 from functools import partial
 from typing import Any
+from unittest.mock import patch
 
 import hypothesis.strategies as st
 import pytest
 from hypothesis import given, settings
 
-from kvstore import noted
+from kvstore import maintenance, noted, segment
 from kvstore.batch import CRC_BYTES, Record, RecordType, check_batch
 from kvstore.folded import fold_records
 from kvstore.index.hash import MAX_LISTED, HashIndex
@@ -15,7 +16,7 @@ from kvstore.log import LogBatch
 from kvstore.noted import Notes
 from kvstore.segment import HEADER_BYTES
 from kvstore.sessions import session_key
-from tests.support.faulty_files import FaultyFiles
+from tests.support.faulty_files import FaultyFile, FaultyFiles
 from tests.unit.kvstore.support import EPOCH, SESSION, batch, delete, maintain, open_store, put, write
 
 CLIENT = b"%016d" % 1
@@ -40,9 +41,9 @@ class Asked(HashIndex):
         return super().places_in(segments) if self._lists else None
 
 
-def note(notes: Notes, segment: int, offset: int, *records: Record) -> int:
+def note(notes: Notes, segment: int, offset: int, *records: Record, epoch: int = 1) -> int:
     """Add a batch; where it ends."""
-    data = batch(1, *records)
+    data = batch(1, *records, epoch=epoch)
     header = check_batch(data)
     notes.add(LogBatch(header, data, segment, offset), fold_records(data, header))
     return offset + header.length
@@ -64,7 +65,7 @@ def test_a_note_is_of_a_segment_from_its_beginning_to_its_end() -> None:
 
 
 def test_the_oldest_notes_go_when_they_are_too_many(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(noted, "MAX_OTHERS", 5)
+    monkeypatch.setattr(noted, "MAX_NOTED", 5)
     notes = Notes()
     ends = [note(notes, n, HEADER_BYTES, *[delete(b"%d" % i) for i in range(3)]) for n in range(4)]
     assert [notes.of(n, end) is not None for n, end in enumerate(ends)] == [False, False, True, True]
@@ -79,6 +80,36 @@ def test_of_few_keys_that_are_often_written_not_every_record_is_looked_at() -> N
     maintain(store)
     assert store.progress.compactions
     assert index.asked < 200, "of 1,400 records: those of the batches at which garbage is estimated, and the newest"
+
+
+def test_what_no_longer_counts_is_not_read() -> None:
+    """Nor are its neighbours where little counts: a delete that does, results of a client's batches of which most are forgotten."""
+    files = FaultyFiles()
+    sizes: list[int] = []
+    store = open_store(files, segment_bytes=1_500_000)
+    store._applier.sessions._batches = 3
+    write(store, put(b"stays", b"1"), delete(b"gone", 2))
+    for n in range(200):
+        result = Record(SESSION, session_key(CLIENT, n), b"done", n + 3)
+        write(store, *[put(b"k%d" % k, bytes(1000), n + 3) for k in range(10)], result)
+    read = FaultyFile.pread
+
+    def counted(file: FaultyFile, length: int, offset: int) -> bytes:
+        sizes.append(length)
+        return read(file, length, offset)
+
+    with patch.object(FaultyFile, "pread", counted):
+        maintain(store)
+    assert store.progress.compactions
+    assert sum(sizes) < 10_000, "of 1.5 MB"
+
+
+def test_a_segment_of_two_epochs_is_not_noted() -> None:
+    """What lies between its records would not tell where one ends."""
+    notes = Notes()
+    middle = note(notes, 1, HEADER_BYTES, put(b"a", b"1"))
+    end = note(notes, 1, middle, put(b"b", b"1"), epoch=2)
+    assert notes.of(1, end) is None
 
 
 def test_of_more_keys_than_are_listed_at_once_every_record_is_looked_at() -> None:
@@ -100,9 +131,14 @@ steps = st.one_of(st.lists(records, min_size=1, max_size=4), st.sampled_from(["m
 
 
 @settings(deadline=None, max_examples=150)
-@given(st.lists(steps, max_size=60), st.integers(0, 3))
-def test_what_is_written_is_the_same(script: list[Any], behind: int) -> None:
+@given(st.lists(steps, max_size=60), st.integers(0, 3), st.sampled_from([1, 200, 4096]), st.sampled_from([1, 150]))
+def test_what_is_written_is_the_same(script: list[Any], behind: int, sparse: int, mark_every: int) -> None:
     """As without notes: the files of two stores with one history, the last batches of which are not committed."""
+    with patch.object(maintenance, "_SPARSE", sparse), patch.object(segment, "_MARK_EVERY", mark_every):
+        both_write_the_same(script, behind)
+
+
+def both_write_the_same(script: list[Any], behind: int) -> None:
     outcomes = []
     for lists in (True, False):
         files = FaultyFiles()
@@ -134,5 +170,5 @@ def test_what_is_no_put_is_noted_of_every_type() -> None:
     made = [delete(b"a", 1), Record(SESSION, session_key(CLIENT, 1), b"r", 2), Record(EPOCH, b"", b"", 3)]
     data = batch(1, *made, put(b"a", b"1", 4))
     folded = fold_records(data, check_batch(data))
-    kinds = [data[at + CRC_BYTES] for at in folded.others]
-    assert kinds == [RecordType.DELETE, RecordType.SESSION, RecordType.EPOCH]
+    offsets = [*folded.others, *(at for *_, at in folded.sessions)]
+    assert [data[at + CRC_BYTES] for at in offsets] == [RecordType.DELETE, RecordType.EPOCH, RecordType.SESSION]
