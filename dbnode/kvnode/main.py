@@ -34,7 +34,7 @@ from kvnode.shell.host import TICK, Host
 from kvnode.shell.transport import TcpNetwork
 from kvnode.shell.upkeep import Upkeep
 from kvnode.space import FREE_CHECK, watch_space
-from kvnode.status import Reporter, sync_histogram
+from kvnode.status import Reporter, SyncTimes
 from kvstore.errors import CorruptionError, StoreFailedError
 from kvstore.store import Store
 
@@ -68,7 +68,7 @@ class Node:
             coordination=self.coordination,
             network=network,
             clock=self.clock,
-            disk=partial(Disk, took=sync_histogram(registry, me, settings.partition).observe),
+            disk=partial(Disk, took=SyncTimes(registry, me, settings.partition).observe),
         )
         watch = ClusterWatch(self.coordination, lambda view: host.keep(view.identity, view.slot_map))
         service = Service(host, slot_map=lambda: watch.view.slot_map or host.kept.slot_map)

@@ -1,34 +1,33 @@
 """What a replica wants done, in this order. Persist, Cut and Inherit are done before the next effect; the rest may take time."""
 
-from dataclasses import dataclass
-
+from kvcommon.values import value
 from kvcoord.contract import PartitionState, RunId
 from kvnode.core.messages import Message
 from kvnode.core.types import Batch, Meta, Position, Role
 
 
-@dataclass(frozen=True, slots=True)
+@value()
 class Persist:
     """Sync this to disk before anything that follows."""
 
     meta: Meta
 
 
-@dataclass(frozen=True, slots=True)
+@value()
 class Cut:
     """Remove what is after this position from the log, durably, before anything that follows."""
 
     after: Position
 
 
-@dataclass(frozen=True, slots=True)
+@value()
 class Write:
     """Append the batch to the log; answer Written once it is durable. Several may be answered by one."""
 
     batch: Batch
 
 
-@dataclass(frozen=True, slots=True)
+@value()
 class Inherit:
     """Sync, before anything that follows, that the log is not whole: its next batches come from a compacted one.
 
@@ -39,7 +38,7 @@ class Inherit:
     purged_to: int
 
 
-@dataclass(frozen=True, slots=True)
+@value()
 class Send:
     """Send a message on a connection; silently nothing when it is gone."""
 
@@ -47,21 +46,21 @@ class Send:
     message: Message
 
 
-@dataclass(frozen=True, slots=True)
+@value()
 class Dial:
     """Connect to the replication port of this run; answer Dialed or DialFailed."""
 
     to: RunId
 
 
-@dataclass(frozen=True, slots=True)
+@value()
 class Close:
     """End a connection, after what was sent on it."""
 
     conn: int
 
 
-@dataclass(frozen=True, slots=True)
+@value()
 class CompareAndSet:
     """Set the partition's state if its version is still this; answer CasAnswered."""
 
@@ -69,7 +68,7 @@ class CompareAndSet:
     state: PartitionState
 
 
-@dataclass(frozen=True, slots=True)
+@value()
 class ReadState:
     """Read the partition's state from coordination now; answer StateSeen (nothing when it can't be asked).
 
@@ -79,7 +78,7 @@ class ReadState:
     number: int = 0
 
 
-@dataclass(frozen=True, slots=True)
+@value()
 class ReadLog:
     """Read batches after this index from the own log, a few megabytes at most; answer LogRead."""
 
@@ -87,14 +86,14 @@ class ReadLog:
     after: int
 
 
-@dataclass(frozen=True, slots=True)
+@value()
 class OpenEpoch:
     """This run leads `epoch`: make its first record and step Proposed(internal=True) with it, next."""
 
     epoch: int
 
 
-@dataclass(frozen=True, slots=True)
+@value()
 class Committed:
     """Everything up to `index` is committed: apply it, then answer those who wait for it.
 
@@ -105,7 +104,7 @@ class Committed:
     enough: bool
 
 
-@dataclass(frozen=True, slots=True)
+@value()
 class RoleChanged:
     """The role or the epoch changed. Whoever waits for a commit in an earlier epoch gets "outcome unknown"."""
 
@@ -113,7 +112,7 @@ class RoleChanged:
     epoch: int
 
 
-@dataclass(frozen=True, slots=True)
+@value()
 class Rebuild:
     """Take a new incarnation, synced before anything is wiped, then start again from empty (rules 4, 15, 17)."""
 

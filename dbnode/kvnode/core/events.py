@@ -1,18 +1,17 @@
 """What happens to a replica. `conn` numbers a connection, unique in this run; the shell gives them out."""
 
-from dataclasses import dataclass
-
+from kvcommon.values import value
 from kvcoord.contract import Death, Lost, PartitionState, RunId, Won
 from kvnode.core.messages import Message
 from kvnode.core.types import Batch, Position
 
 
-@dataclass(frozen=True, slots=True)
+@value()
 class Tick:
     """Time passed. Expected every 50 ms or so."""
 
 
-@dataclass(frozen=True, slots=True)
+@value()
 class StateSeen:
     """Coordination showed this state of the partition, by a watch or a read (with its number); None: there is none."""
 
@@ -21,7 +20,7 @@ class StateSeen:
     read: int = 0
 
 
-@dataclass(frozen=True, slots=True)
+@value()
 class CasAnswered:
     """The compare-and-set that named `expected_version` was answered; None: no answer, it is "maybe" (rule 2)."""
 
@@ -29,7 +28,7 @@ class CasAnswered:
     outcome: Won | Lost | None
 
 
-@dataclass(frozen=True, slots=True)
+@value()
 class Dialed:
     """The connection asked for by Dial is up. The next message on it is this replica's Hello."""
 
@@ -37,14 +36,14 @@ class Dialed:
     to: RunId
 
 
-@dataclass(frozen=True, slots=True)
+@value()
 class DialFailed:
     """The connection asked for by Dial could not be made."""
 
     to: RunId
 
 
-@dataclass(frozen=True, slots=True)
+@value()
 class Received:
     """A message arrived on a connection, dialed or accepted."""
 
@@ -52,14 +51,14 @@ class Received:
     message: Message
 
 
-@dataclass(frozen=True, slots=True)
+@value()
 class Disconnected:
     """A connection ended."""
 
     conn: int
 
 
-@dataclass(frozen=True, slots=True)
+@value()
 class Proposed:
     """The shell of a leader made a batch: `batch.first == end.index + 1`, its epoch the leader's.
 
@@ -70,21 +69,21 @@ class Proposed:
     internal: bool = False
 
 
-@dataclass(frozen=True, slots=True)
+@value()
 class Written:
     """The log is durable up to here (of what Write asked for)."""
 
     end: Position
 
 
-@dataclass(frozen=True, slots=True)
+@value()
 class WriteFailed:
     """A write or fsync failed; it is never tried again (rule 4)."""
 
     reason: str
 
 
-@dataclass(frozen=True, slots=True)
+@value()
 class LogRead:
     """The answer to ReadLog: batches that adjoin, the first of which follows `after`. Empty: nothing there yet.
 
@@ -100,24 +99,24 @@ class LogRead:
     purges: int = 0
 
 
-@dataclass(frozen=True, slots=True)
+@value()
 class DeathReported:
     """The word of death came (rule 7)."""
 
     death: Death
 
 
-@dataclass(frozen=True, slots=True)
+@value()
 class LeaveRequested:
     """This process is asked to end: hand leadership over, leave the in-sync set (see `Replica.may_exit`)."""
 
 
-@dataclass(frozen=True, slots=True)
+@value()
 class HandOverRequested:
     """A person or the operator wants another leader; this replica stays a follower."""
 
 
-@dataclass(frozen=True, slots=True)
+@value()
 class DiskSpace:
     """The disk has become too full to follow anyone (`low`), or has space again."""
 

@@ -217,8 +217,10 @@ class Leading:
             self._measure_round(follower, ack.durable, now)
         self._renew_lease()
         self._advance()
-        self.feeding.go_on(follower)
-        self._hand_over_when_ready(now)
+        if not follower.live:
+            self.feeding.go_on(follower)
+        if self.handing_over:
+            self._hand_over_when_ready(now)
 
     def _measure_round(self, follower: Follower, durable: int, now: float) -> None:
         if durable >= follower.round_target and self.opened and durable >= self.first:

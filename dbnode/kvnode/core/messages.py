@@ -3,14 +3,14 @@
 Every message carries the sender's epoch; within a connection messages arrive in order or the connection ends.
 """
 
-from dataclasses import dataclass
 from enum import IntEnum
 
+from kvcommon.values import value
 from kvcoord.contract import RunId
 from kvnode.core.types import Batch, EpochStart, Position
 
 
-@dataclass(frozen=True, slots=True)
+@value()
 class Hello:
     """Follower's first: who I am, whom I mean, and where my log stands, all of it durable (rules 12, 13)."""
 
@@ -25,7 +25,7 @@ class Hello:
     lease: float  # seconds that the sender promises for; the leader counts on the same (rule 5)
 
 
-@dataclass(frozen=True, slots=True)
+@value()
 class Welcome:
     """Leader's answer: our logs are the same up to `parting`; cut what is after it, and follow."""
 
@@ -44,7 +44,7 @@ class RefuseReason(IntEnum):
     BEHIND = 5  # a restarted leader has less than this in-sync replica: as with Go, it never serves in this epoch
 
 
-@dataclass(frozen=True, slots=True)
+@value()
 class Refuse:
     """Leader's other answer; the connection ends."""
 
@@ -52,7 +52,7 @@ class Refuse:
     reason: RefuseReason
 
 
-@dataclass(frozen=True, slots=True)
+@value()
 class Append:
     """Batches that follow `prev` (none: a heartbeat), and what the leader knows to be committed.
 
@@ -69,7 +69,7 @@ class Append:
     leased: bool
 
 
-@dataclass(frozen=True, slots=True)
+@value()
 class Ack:
     """Follower to leader: heard up to message `heard`, log durable to index `durable`.
 
@@ -82,7 +82,7 @@ class Ack:
     durable: int
 
 
-@dataclass(frozen=True, slots=True)
+@value()
 class Go:
     """Leader to the in-sync follower whose end equals its own: claim now; I never serve in this epoch again (rule 6)."""
 
@@ -90,7 +90,7 @@ class Go:
     run: RunId
 
 
-@dataclass(frozen=True, slots=True)
+@value()
 class Leave:
     """Follower to leader: I am going; take me out of the in-sync set. `broken`: my disk failed me (rule 4)."""
 
@@ -98,7 +98,7 @@ class Leave:
     broken: bool
 
 
-@dataclass(frozen=True, slots=True)
+@value()
 class Compacted:
     """Leader to follower, before batches at or below its horizon: what my log has lost is lost to you, too.
 
@@ -111,7 +111,7 @@ class Compacted:
     purged_to: int
 
 
-@dataclass(frozen=True, slots=True)
+@value()
 class Passed:
     """Leader to follower: every replica of the partition, absent ones included, has its log durably up to `index`."""
 

@@ -74,8 +74,9 @@ class Replica(Facts):
             self._wait_for_rebuild(event)
         else:
             self._handlers[type(event)](event, now)
-            if self.role is Role.LEADER:
-                self._step_down_if_over(now)
+            leading = self.leading
+            if leading is not None and (leading.deposed or leading.handed_over) and self.role is Role.LEADER:
+                self._step_down(leading, now)
             self._work_out()
         out, self.common.out = self.common.out, []
         return out
@@ -153,14 +154,12 @@ class Replica(Facts):
         self.role = role
         self.common.emit(RoleChanged(role, epoch))
 
-    def _step_down_if_over(self, now: float) -> None:
-        leading = self.leading
-        if leading is not None and (leading.deposed or leading.handed_over):
-            if leading.handed_over:  # give the one who was told to go a lease's time before claiming back
-                self.bound_until = max(self.bound_until, now + self.config.timing.lease)
-                self.leading = None  # the Go is still to be delivered: its connection is not closed by us
-                self._become(Role.FOLLOWER, leading.epoch)
-            self._follow(now)
+    def _step_down(self, leading: Leading, now: float) -> None:
+        if leading.handed_over:  # give the one who was told to go a lease's time before claiming back
+            self.bound_until = max(self.bound_until, now + self.config.timing.lease)
+            self.leading = None  # the Go is still to be delivered: its connection is not closed by us
+            self._become(Role.FOLLOWER, leading.epoch)
+        self._follow(now)
 
     def _cas_answered(self, event: ev.CasAnswered, now: float) -> None:
         if self.claim is not None and event.expected_version == self.claim.expected_version:

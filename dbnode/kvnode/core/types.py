@@ -4,10 +4,11 @@ from dataclasses import dataclass, field
 from enum import Enum
 
 from kvcommon.numbers import Timing
+from kvcommon.values import value
 from kvcoord.contract import PartitionState, RunId
 
 
-@dataclass(frozen=True, slots=True, order=True)
+@value(order=True)
 class Position:
     """A place in a partition's log: the epoch that wrote the record, and its index. (0, 0) is before the first."""
 
@@ -18,7 +19,7 @@ class Position:
 START = Position(0, 0)
 
 
-@dataclass(frozen=True, slots=True)
+@value()
 class Batch:
     """A log batch as the epoch's leader wrote it: records `first..last`, opaque bytes."""
 

@@ -3,7 +3,6 @@
 import asyncio
 import contextlib
 import threading
-import time
 from collections.abc import Callable
 from queue import SimpleQueue
 from typing import Protocol
@@ -49,9 +48,7 @@ class Worker(Protocol):
 class LogWriter:
     """Writes the log on a thread of its own; syncs by the kernel, where that can be."""
 
-    def __init__(self, took: Callable[[float], None] | None = None) -> None:
-        """`took` is told how many seconds each piece of work or sync took."""
-        self._took = took
+    def __init__(self) -> None:
         self._kernel: KernelSync | None = None
         try:
             self._kernel = KernelSync()
@@ -69,20 +66,13 @@ class LogWriter:
         return self._kernel is not None
 
     def sync(self, file: File, done: Done) -> None:
-        began = time.perf_counter()
-
-        def ended(error: BaseException | None) -> None:
-            if self._took is not None and error is None:
-                self._took(time.perf_counter() - began)
-            done(error)
-
         assert self._kernel is not None
         try:
-            self._kernel.begin(file, ended)
+            self._kernel.begin(file, done)
         except OSError as e:  # this once on the event loop; by the thread from now on
             log.warning("the log is synced by a thread: the kernel's AIO failed", error=str(e))
             self._give_up()
-            ended(_error_of(file.sync))
+            done(_error_of(file.sync))
 
     def _give_up(self) -> None:
         kernel, self._kernel = self._kernel, None
@@ -100,10 +90,7 @@ class LogWriter:
     def _run(self) -> None:
         while (wanted := self._wanted.get()) is not None:
             work, done = wanted
-            began = time.perf_counter()
             error = _error_of(work)
-            if self._took is not None and error is None:
-                self._took(time.perf_counter() - began)
             with contextlib.suppress(RuntimeError):  # the loop is closed: nobody waits any more
                 self._loop.call_soon_threadsafe(done, error)
 
@@ -129,10 +116,11 @@ class Disk:
         worker: Worker | None = None,
         took: Callable[[float], None] | None = None,
     ) -> None:
-        """`worker`: who flushes; a LogWriter unless one is given. `took` is told how many seconds each flush took."""
+        """`worker`: who flushes; a LogWriter unless one is given. `took` is told how many seconds each flush took, until the event loop heard of it."""
         self._store = store
         self._written, self._failed = written, failed
-        self._worker = worker or LogWriter(took)
+        self._worker = worker or LogWriter()
+        self._took = took
         self._flushing: asyncio.Future[None] | None = None
         self._began = 0.0  # the flush under way, on the event loop's clock
         self._finishing = False
@@ -193,6 +181,8 @@ class Disk:
 
     def _flushed(self, error: BaseException | None) -> None:
         flushing, self._flushing = self._flushing, None
+        if self._took is not None and error is None:
+            self._took(asyncio.get_running_loop().time() - self._began)
         if error is not None:
             self._fail(error)
         else:

@@ -4,7 +4,6 @@ A thread that waits for a sync costs two wake-ups and Python's lock each way, ha
 """
 
 import asyncio
-import contextlib
 import errno
 import os
 import select
@@ -54,8 +53,10 @@ class KernelSync:
         done(SyncError(code, os.strerror(code)) if code else None)
 
     def _ready(self) -> None:
-        with contextlib.suppress(BlockingIOError):  # `finish` was here first
+        try:
             self._context.poll()
+        except BlockingIOError:  # `finish` was here first
+            return
         self._context.process_events(max_requests=1)
 
     def finish(self) -> None:

@@ -8,11 +8,12 @@ from typing import Protocol, cast
 import structlog
 
 from kvcommon.errors import KVClusterError
-from kvnode.shell.wire import MAX_FIRST_FRAME_BYTES, MAX_FRAME_BYTES, Decoder, Spoken, WireError, encode
+from kvnode.shell.wire import MAX_FIRST_FRAME_BYTES, MAX_FRAME_BYTES, Decoder, Spoken, WireError, encode_parts
 
 log = structlog.get_logger()
 
 DIAL_TIMEOUT = 1.0
+_SMALL = 16 << 10  # bytes that are copied sooner than they are written in parts
 
 
 class Listener(Protocol):
@@ -79,7 +80,11 @@ class Connection(asyncio.Protocol):
     def send(self, message: Spoken) -> None:
         """Send, or nothing when the connection is gone."""
         if self._transport is not None and not self._transport.is_closing():
-            self._transport.write(encode(message))
+            parts = encode_parts(message)
+            if len(parts) == 1 or sum(map(len, parts)) < _SMALL:
+                self._transport.write(b"".join(parts))
+            else:
+                self._transport.writelines(parts)
 
     def close(self) -> None:
         """End the connection once what was sent is out."""

@@ -9,6 +9,7 @@ import json
 import math
 import struct
 from collections.abc import Callable
+from functools import reduce
 from typing import Any, Final
 
 from kvcommon.errors import KVClusterError
@@ -30,7 +31,7 @@ from kvnode.core.messages import (
 from kvnode.core.types import Batch, EpochStart, Position
 from kvnode.shell.testimony import Answer, Question, answer_from_json, answer_to_json
 from kvstore.batch import MAX_INDEX, iter_batches
-from kvstore.checksum import crc32c
+from kvstore.checksum import crc32c, extend_crc32c
 
 VERSION: Final = 1
 MAX_FRAME_BYTES: Final = 80 << 20  # above the largest batch of a log
@@ -53,16 +54,24 @@ class WireError(KVClusterError):
 
 def encode(message: Spoken) -> bytes:
     """A message as one frame."""
+    return b"".join(encode_parts(message))
+
+
+def encode_parts(message: Spoken) -> tuple[bytes, ...]:
+    """As `encode`, in parts: batches are not copied, as a leader sends them to each follower."""
     if isinstance(message, Append):
         fields = (message.epoch, message.sequence, message.prev.epoch, message.prev.index, message.commit, message.echo)
-        head = _APPEND.pack(_APPEND_KIND, VERSION, *fields, message.leased)
-        payload = head + b"".join(b.data for b in message.batches) if message.batches else head
+        payload = _APPEND.pack(_APPEND_KIND, VERSION, *fields, message.leased)
+        if message.batches:
+            data = [batch.data for batch in message.batches]
+            crc = reduce(extend_crc32c, data, crc32c(payload))
+            return (_FRAME.pack(len(payload) + sum(map(len, data)), crc) + payload, *data)
     elif isinstance(message, Ack):
         payload = _ACK.pack(_ACK_KIND, VERSION, message.epoch, message.number, message.heard, message.durable)
     else:
         kind, body = _rare(message)
         payload = _KIND.pack(kind, VERSION) + json.dumps(body).encode()
-    return _FRAME.pack(len(payload), crc32c(payload)) + payload
+    return (_FRAME.pack(len(payload), crc32c(payload)) + payload,)
 
 
 def _rare(message: Spoken) -> tuple[int, dict[str, Any]]:
@@ -160,8 +169,8 @@ def _append(payload: bytes) -> Append:
     _, _, epoch, sequence, prev_epoch, prev_index, commit, echo, leased = _APPEND.unpack_from(payload)
     batches: tuple[Batch, ...] = ()
     if len(payload) > _APPEND.size:  # the frame's CRC covered the batches; the log checks each batch's own
-        found = iter_batches(payload[_APPEND.size :], verify=False)
-        batches = tuple(Batch(h.epoch, h.first, h.last, data) for h, data in found)
+        found = iter_batches(payload, _APPEND.size, verify=False)
+        batches = tuple([Batch(h.epoch, h.first, h.last, data) for h, data in found])
     return Append(epoch, sequence, Position(prev_epoch, prev_index), commit, batches, echo, bool(leased))
 
 
@@ -193,28 +202,37 @@ class Decoder:
 
     def __init__(self, limit: int = MAX_FRAME_BYTES) -> None:
         """`limit` for the first frame, bytes: who has not yet said who it is can't make a node hold much."""
-        self._buffer = bytearray()
+        self._parts: list[bytes] = []
+        self._size = 0
+        self._needed = FRAME_BYTES  # bytes without which nothing can be done
         self._limit = limit
 
     def feed(self, data: bytes) -> list[Spoken]:
         """The messages that these bytes complete."""
-        buffer = self._buffer
-        buffer += data
+        if self._parts:
+            self._parts.append(data)
+            self._size += len(data)
+            if self._size < self._needed:
+                return []
+            data = b"".join(self._parts)
+            self._parts = []
         messages: list[Spoken] = []
-        at = 0
-        while len(buffer) - at >= FRAME_BYTES:
-            length, crc = _FRAME.unpack_from(buffer, at)
+        at, needed = 0, FRAME_BYTES
+        while len(data) - at >= FRAME_BYTES:
+            length, crc = _FRAME.unpack_from(data, at)
             if length > self._limit:
                 raise WireError(f"a frame of {length} bytes; at most {self._limit} are possible here")
             end = at + FRAME_BYTES + length
-            if len(buffer) < end:
+            if len(data) < end:
+                needed = FRAME_BYTES + length
                 break
-            payload = bytes(memoryview(buffer)[at + FRAME_BYTES : end])
+            payload = data[at + FRAME_BYTES : end]
             if crc32c(payload) != crc:
                 raise WireError(f"wrong checksum of a frame of {length} bytes")
             messages.append(decode(payload))
             self._limit = MAX_FRAME_BYTES
             at = end
-        if at:
-            del buffer[:at]
+        if at < len(data):
+            rest = data[at:]
+            self._parts, self._size, self._needed = [rest], len(rest), needed
         return messages

@@ -62,7 +62,9 @@ class Bench:
         self.worker = Hand(syncs=syncs)
         self.written: list[Position] = []
         self.failed: list[str] = []
-        self.disk = Disk(self.store, written=self.written.append, failed=self.failed.append, worker=self.worker)
+        self.took: list[float] = []
+        told, failed = self.written.append, self.failed.append
+        self.disk = Disk(self.store, written=told, failed=failed, worker=self.worker, took=self.took.append)
 
     async def write(self, first: int, size: int = 10, epoch: int = 1) -> None:
         """Append a batch of one record; its turn of the loop is over then."""
@@ -105,6 +107,20 @@ async def test_a_small_write_is_synced_without_the_thread(bench: Bench) -> None:
     bench.files.crash()
     again = Store.open(DATA, cluster_id="c", partition=0, files=bench.files)
     assert again.end == (1, 3)
+
+
+async def test_each_flush_that_succeeds_is_timed(bench: Bench) -> None:
+    """By the kernel as by the thread; how long one took that failed says nothing of the disk's pace."""
+    await bench.settle()
+    await bench.write(2)
+    bench.worker.end()
+    assert len(bench.took) == 2
+    assert all(0 <= seconds < 60 for seconds in bench.took)
+    bench.files.failing_syncs = 1
+    await bench.write(3)
+    bench.worker.end()
+    assert bench.failed
+    assert len(bench.took) == 2
 
 
 @pytest.mark.parametrize(("size", "epoch"), [(70_000, 1), (100_000, 1), (10, 2)])
