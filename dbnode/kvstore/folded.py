@@ -14,8 +14,8 @@ _PUT, _DELETE, _EPOCH, _SESSION = map(int, RecordType)
 class Folded:
     """`keys` that it writes, in order, and the `places` of those records, packed as an index's are, from the batch's beginning.
 
-    0: deleted; `deletes` says whether there are any. `sessions`: key, value, version and offset in the batch of its SESSION records. `others`: the offsets
-    of those that are neither PUT nor SESSION. `highest`: the highest version of all.
+    0: deleted; `deletes` says whether there are any. `sessions`: key, value, version and offset in the batch of its SESSION
+    records. `others`: the offsets of those that are neither PUT nor SESSION. `highest`: the highest version of all.
     """
 
     keys: list[bytes] = field(default_factory=list)

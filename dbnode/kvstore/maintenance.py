@@ -39,10 +39,8 @@ from kvstore.sieve import Kept, Sieve
 SAMPLES = 16  # places at which a large segment is looked at to estimate its garbage
 _SAMPLED = 1 << 20  # bytes above which a segment is large
 _SLICE = 64 << 10  # bytes between two pauses: some tenths of a millisecond; of shorter ones the pauses cost too much
-_SKIPPED, _PICKED = (
-    4 << 10,
-    1 << 10,
-)  # bytes that a stretch counts which need not be read as a whole, and each record of it that is
+_SKIPPED = 4 << 10  # bytes that count for a stretch of which only single records are read, if any
+_PICKED = 1 << 10  # bytes that count for each of these, beside its own
 _SPARSE = 4 << 10  # one record that may count in so many bytes costs as much by itself as all of them together
 _PAUSE = 1e-4  # seconds at least: whoever serves gets Python's lock then
 _LATE = 0.01  # seconds of pauses that took too long, or of work, that are made up for
@@ -165,9 +163,10 @@ class Maintenance:
                 continue
             last = stretches[i + 1].first - 1 if i + 1 < len(stretches) else candidates.note.last
             header = BatchHeader(candidates.note.epoch, first, last, len(wanted), first - 1, end - start)
-            kept = [sieve.pick(segment.record(at), _place(segment, at)) for at in wanted]
+            records = [segment.record(at) for at in wanted]
+            kept = [sieve.pick(data, _place(segment, at)) for data, at in zip(records, wanted, strict=True)]
             yield header, [record for record in kept if record is not None], candidates.note.highest
-            self._pace.spend(_SKIPPED + _PICKED * len(wanted))
+            self._pace.spend(_SKIPPED + sum(map(len, records)) + _PICKED * len(records))
 
     def _walk(
         self, segment: Segment, sieve: Sieve, start: int, end: int

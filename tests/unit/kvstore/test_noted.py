@@ -104,6 +104,29 @@ def test_what_no_longer_counts_is_not_read() -> None:
     assert sum(sizes) < 10_000, "of 1.5 MB"
 
 
+def test_what_is_read_of_single_records_counts_for_the_rate() -> None:
+    store = open_store(FaultyFiles(), segment_bytes=1_500_000)
+    for n in range(30):
+        write(store, put(b"k%d" % (n if n < 10 else n % 5), bytes(100_000), n + 1))
+    read: list[int] = []
+    spent: list[int] = []
+    pread, spend = FaultyFile.pread, maintenance.Pace.spend
+
+    def counted(file: FaultyFile, length: int, offset: int) -> bytes:
+        read.append(length)
+        return pread(file, length, offset)
+
+    def counted_too(pace: maintenance.Pace, count: int) -> None:
+        spent.append(count)
+        spend(pace, count)
+
+    with patch.object(FaultyFile, "pread", counted), patch.object(maintenance.Pace, "spend", counted_too):
+        maintain(store)
+    assert store.progress.compactions
+    assert sum(read) > 500_000, "half of the first segment counts"
+    assert sum(spent) >= sum(read)
+
+
 def test_a_segment_of_two_epochs_is_not_noted() -> None:
     """What lies between its records would not tell where one ends."""
     notes = Notes()
