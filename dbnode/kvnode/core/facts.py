@@ -32,7 +32,7 @@ class Facts:
         if leading is None:
             self.accepting, self.enough, self.lease_until = False, False, NEVER
         else:
-            serving = leading.opened and not self.common.stopped
+            serving = leading.serving
             self.accepting, self.enough = serving and not leading.handing_over, leading.enough
             self.lease_until = leading.lease_until if serving else NEVER
 

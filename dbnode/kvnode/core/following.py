@@ -218,7 +218,8 @@ class Following:
             self.common.emit(Send(self.conn, Leave(self.epoch, self.broken)))
 
     def _apply(self) -> None:
-        self.common.commit_to(min(self.known_commit, self.common.end.index), enough=True)
+        if self.known_commit > self.common.commit:
+            self.common.commit_to(min(self.known_commit, self.common.end.index), enough=True)
         newest = self.common.epochs[-1] if self.common.epochs else None
         if self.stranger and newest and newest.epoch > self.strange_in and self.common.commit >= newest.first:
             self.stranger = self.old_copy = False  # a later leader counted it in: it has all that is committed again

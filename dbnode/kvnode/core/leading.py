@@ -66,6 +66,11 @@ class Leading:
         """Whether the epoch's first record is committed: before that nothing is served."""
         return self.common.commit >= self.first
 
+    @property
+    def serving(self) -> bool:
+        """Whether anything may be served, the lease aside."""
+        return self.common.commit >= self.first and not self.common.stopped
+
     # --- the log -----------------------------------------------------------------------------------------------------
 
     def propose(self, batch: Batch, now: float) -> None:
@@ -232,17 +237,15 @@ class Leading:
 
     def _advance(self) -> None:
         """Committed is what every member of the effective set has durably, from this epoch's first record on."""
-        if self.common.stopped:
-            return
         index = self.common.durable
         for replica in self._acknowledging:
             index = min(index, self.acked.get(replica, 0))
-        if index >= self.first and index > self.common.commit:
+        if index >= self.first and index > self.common.commit and not self.common.stopped:
             self.common.commit_to(index, enough=self.enough)
 
     def _leased(self, now: float) -> bool:
         """Whether this run may serve reads of its own now, and followers those of what it tells."""
-        return self.opened and now < self.lease_until and not self.common.stopped
+        return now < self.lease_until and self.serving
 
     def _renew_lease(self) -> None:
         oldest = ALWAYS
