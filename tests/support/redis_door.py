@@ -61,7 +61,8 @@ class RedisDoor:
             return Answer(await self._do(kind, key, value or b""))
         except REFUSALS as error:
             return Answer(FAILED, f"{type(error).__name__}: {error}")
-        except (exceptions.RedisError, AttributeError) as error:
+        except (exceptions.RedisError, exceptions.RedisClusterException, AttributeError) as error:
+            # RedisClusterException, no RedisError: a map in which a slot has no leader yet, or no node that tells one.
             # AttributeError: redis-py's, where one task of a client closes a connection that another is writing to.
             return Answer(UNKNOWN, f"{type(error).__name__}: {error}")
 

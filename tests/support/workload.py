@@ -340,7 +340,9 @@ class BackgroundWorkload:
         return self.workload.timeline
 
     def acknowledged_since(self, partition: int, moment: float) -> int:
-        """How many writes of a partition were acknowledged after a moment."""
+        """How many writes of a partition were acknowledged after a moment. Raises what ended the load, if something did."""
+        if self._running is not None and self._running.done():
+            self._running.result()
         times = self.timeline.acknowledged[partition]
         return len(times) - bisect_right(times, moment)
 
