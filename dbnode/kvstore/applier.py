@@ -54,11 +54,11 @@ class Applier:
         base = batch.segment << SEGMENT_SHIFT | batch.offset << LENGTH_BITS
         for key, value, version, _ in folded.sessions:
             self.sessions.apply(key, value, version)
-        if folded.deletes:
+        if all(folded.places):
+            self.index.put(folded.keys, map(base.__add__, folded.places), batch.header.last)
+        else:
             places = [base + place if place else None for place in folded.places]
             self.index.apply(dict(zip(folded.keys, places, strict=True)), batch.header.last)
-        else:
-            self.index.put(folded.keys, map(base.__add__, folded.places), batch.header.last)
 
     def _fold(self, batch: LogBatch, upto: int) -> None:
         data, at, applied = batch.data, HEADER_BYTES, self.applied

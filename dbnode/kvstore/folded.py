@@ -14,7 +14,7 @@ _PUT, _DELETE, _EPOCH, _SESSION = map(int, RecordType)
 class Folded:
     """`keys` that it writes, in order, and the `places` of those records, packed as an index's are, from the batch's beginning.
 
-    0: deleted; `deletes` says whether there are any. `sessions`: key, value, version and offset in the batch of its SESSION
+    0: deleted. `sessions`: key, value, version and offset in the batch of its SESSION
     records. `others`: the offsets of those that are neither PUT nor SESSION. `highest`: the highest version of all.
     """
 
@@ -22,7 +22,6 @@ class Folded:
     places: list[int] = field(default_factory=list)
     sessions: list[tuple[bytes, bytes, int, int]] = field(default_factory=list)
     others: list[int] = field(default_factory=list)
-    deletes: bool = False
     highest: int = 0
 
 
@@ -53,7 +52,6 @@ def fold_records(data: bytes, header: BatchHeader, offset: int = 0) -> Folded:
                 if kind == _DELETE:
                     keys.append(data[key_at:value_at])
                     places.append(0)
-                    folded.deletes = True
             else:
                 raise CorruptionError(BYTES, at, f"a record of type {kind}, index {index}")
             at, previous = behind, index

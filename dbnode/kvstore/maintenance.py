@@ -147,15 +147,15 @@ class Maintenance:
         return tuple(s for s, later in pairwise(self._log.segments) if later.first - 1 <= applied)
 
     def _sift(
-        self, segment: Segment, sieve: Sieve, candidates: Candidates | None, every: int = 1
+        self, segment: Segment, sieve: Sieve, candidates: Candidates | None, samples: int | None = None
     ) -> Iterator[tuple[BatchHeader, list[Kept], int]]:
         """A segment's batches, what counts of them, verified, and versions of which the highest is the segment's.
 
-        At the pace that is set; of `every` so many stretches the first only. If the `candidates` are known, only these are looked
+        At the pace that is set; of so many `samples` at most, or all of it. If the `candidates` are known, only these are looked
         at, and where they are few nothing else is read: a stretch comes as one batch then.
         """
         stretches = segment.stretches()
-        for i in range(0, len(stretches), every):
+        for i in range(0, len(stretches), ceil(len(stretches) / samples) if samples else 1):
             first, start, end = stretches[i]
             wanted = candidates.within(start, end, sieve.remembers) if candidates is not None else []
             if candidates is None or len(wanted) * _SPARSE > end - start:
@@ -164,9 +164,9 @@ class Maintenance:
             last = stretches[i + 1].first - 1 if i + 1 < len(stretches) else candidates.note.last
             header = BatchHeader(candidates.note.epoch, first, last, len(wanted), first - 1, end - start)
             records = [segment.record(at) for at in wanted]
-            kept = [sieve.pick(data, _place(segment, at)) for data, at in zip(records, wanted, strict=True)]
-            yield header, [record for record in kept if record is not None], candidates.note.highest
-            self._pace.spend(_SKIPPED + sum(map(len, records)) + _PICKED * len(records))
+            kept = [sieve.pick(*found, _place(segment, at)) for found, at in zip(records, wanted, strict=True)]
+            yield header, [one for one in kept if one is not None], candidates.note.highest
+            self._pace.spend(_SKIPPED + sum(len(data) + _PICKED for _, data in records))
 
     def _walk(
         self, segment: Segment, sieve: Sieve, start: int, end: int
@@ -264,8 +264,8 @@ class Maintenance:
         """How much of a segment counts, from a look at all of it if it is small, at some stretches if it isn't."""
         sieve = self._sieve(clean_to=clean_to)
         size = live = 0
-        every = 1 if segment.size <= _SAMPLED else ceil(len(segment.stretches()) / SAMPLES)
-        for header, kept, _ in self._sift(segment, sieve, candidates, every):
+        samples = SAMPLES if segment.size > _SAMPLED else None
+        for header, kept, _ in self._sift(segment, sieve, candidates, samples):
             size += header.length
             live += sum(len(k.data) for k in kept) + (BATCH_HEADER_BYTES if segment.clean_to else 0)
         size = max(size, 1)

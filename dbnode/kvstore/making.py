@@ -68,7 +68,6 @@ class BatchMaker:
         self._add(_DELETE, key, b"", version)
         self.folded.others.append(at)
         self.folded.places.append(0)
-        self.folded.deletes = True
         self.folded.keys.append(key)
 
     def session(self, key: bytes, result: bytes, version: int) -> None:

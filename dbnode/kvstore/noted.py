@@ -108,7 +108,7 @@ class Candidates:
             for i, at in enumerate(sessions[first : bisect_left(sessions, end, first)], first)
             if remembers(bytes(names[i * KEY_BYTES : (i + 1) * KEY_BYTES]))
         ]
-        return sorted([*found, *kept]) if kept else list(found)
+        return sorted([*found, *kept])
 
 
 def find_candidates(notes: Mapping[int, Note], index: Index) -> Mapping[int, Candidates]:

@@ -12,7 +12,16 @@ from pathlib import Path
 from typing import Final, NamedTuple
 
 from kvstore.batch import HEADER_BYTES as BATCH_HEADER_BYTES
-from kvstore.batch import RECORD_BYTES, BatchHeader, check_batch, check_crc, decode_record, read_header, unpack_record
+from kvstore.batch import (
+    RECORD_BYTES,
+    BatchHeader,
+    Record,
+    check_batch,
+    check_crc,
+    decode_record,
+    read_header,
+    unpack_record,
+)
 from kvstore.checksum import crc32c
 from kvstore.errors import CorruptionError, FormatVersionError
 from kvstore.files import File
@@ -165,15 +174,14 @@ class Segment:
         ends = [*(offset for _, offset in starts[1:]), self.size]
         return [Stretch(first, offset, end) for (first, offset), end in zip(starts, ends, strict=True)]
 
-    def record(self, offset: int) -> bytes:
-        """The whole record at an offset, which is one's beginning; verified. Raises CorruptionError, OSError."""
+    def record(self, offset: int) -> tuple[Record, bytes]:
+        """The record at an offset, which is one's beginning, and its bytes; verified. Raises CorruptionError, OSError."""
         data = self.file.pread(min(_LIKELY, self.size - offset), offset)
         if len(data) >= RECORD_BYTES:
             _, _, key_length, value_length, _, _ = unpack_record(data)
             length = RECORD_BYTES + key_length + value_length
             data = data[:length] if len(data) >= length else self.file.pread(min(length, self.size - offset), offset)
-        decode_record(data, file=str(self.path), base=offset)
-        return data
+        return decode_record(data, file=str(self.path), base=offset), data
 
     def batches_between(self, offset: int, end: int) -> Iterator[tuple[BatchHeader, int, bytes]]:
         """As `batches`, from one that begins at an offset to one that ends at another."""

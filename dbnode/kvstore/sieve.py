@@ -4,7 +4,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from typing import NamedTuple
 
-from kvstore.batch import BYTES, HEADER_BYTES, MAX_INDEX, RECORD_BYTES, BatchHeader, RecordType, unpack_record
+from kvstore.batch import BYTES, HEADER_BYTES, MAX_INDEX, RECORD_BYTES, BatchHeader, Record, RecordType, unpack_record
 from kvstore.errors import CorruptionError
 from kvstore.index.base import LENGTH_BITS, unpack_place
 
@@ -75,13 +75,13 @@ class Sieve:
             raise CorruptionError(file, base + at, f"the records end at {base + at}, the batch at {base + stop}")
         return kept, highest
 
-    def pick(self, data: bytes, place: int) -> Kept | None:
-        """A whole record, at a packed place (with length 0), if it counts as in `sift`."""
-        _, kind, key_length, _, index, version = unpack_record(data)
-        key = data[RECORD_BYTES : RECORD_BYTES + key_length]
-        counts = (
-            self._counts(kind, key, place, index, version) if kind != _PUT else self.found(key) == place + len(data)
-        )
+    def pick(self, record: Record, data: bytes, place: int) -> Kept | None:
+        """A record and its bytes, at a packed place (with length 0), if it counts as in `sift`."""
+        kind, key, _, version, index = record
+        if kind == _PUT:
+            counts = self.found(key) == place + len(data)
+        else:
+            counts = self._counts(kind, key, place, index, version)
         return Kept(kind, key, data, unpack_place(place)[1]) if counts else None
 
     def _counts(self, kind: int, key: bytes, place: int, index: int, version: int) -> bool:

@@ -15,6 +15,7 @@ from typing import Final, overload
 
 from google.protobuf.message import DecodeError
 
+from kvproto.pieces import Pieces
 from kvproto.v1 import kv_pb2
 
 VERSION: Final = 1
@@ -361,19 +362,11 @@ class Decoder:
     """Bytes in, (kind, body) out; holds at most one unfinished frame. Raises FrameError, then it is of no use."""
 
     def __init__(self) -> None:
-        self._parts: list[bytes] = []
-        self._size = 0
-        self._needed = _HEAD.size  # bytes without which nothing can be done
+        self._pieces = Pieces(_HEAD.size)
 
     def feed(self, data: bytes) -> list[tuple[int, bytes]]:
         """The frames that these bytes complete."""
-        if self._parts:
-            self._parts.append(data)
-            self._size += len(data)
-            if self._size < self._needed:
-                return []
-            data = b"".join(self._parts)
-            self._parts = []
+        data = self._pieces.join(data)
         frames: list[tuple[int, bytes]] = []
         at, size, needed = 0, len(data), _HEAD.size
         while size - at >= _HEAD.size:
@@ -389,7 +382,5 @@ class Decoder:
                 break
             frames.append((kind, data[at + _HEAD.size : end]))
             at = end
-        if at < size:
-            rest = data[at:]
-            self._parts, self._size, self._needed = [rest], len(rest), needed
+        self._pieces.keep(data[at:], needed)
         return frames

@@ -181,11 +181,11 @@ class Disk:
 
     def _flushed(self, error: BaseException | None) -> None:
         flushing, self._flushing = self._flushing, None
-        if self._took is not None and error is None:
-            self._took(asyncio.get_running_loop().time() - self._began)
         if error is not None:
             self._fail(error)
         else:
+            if self._took is not None:
+                self._took(asyncio.get_running_loop().time() - self._began)
             durable = self._store.durable
             if self._store.end.index > durable.index:
                 self._flush()

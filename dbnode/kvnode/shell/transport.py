@@ -81,7 +81,7 @@ class Connection(asyncio.Protocol):
         """Send, or nothing when the connection is gone."""
         if self._transport is not None and not self._transport.is_closing():
             parts = encode_parts(message)
-            if len(parts) == 1 or sum(map(len, parts)) < _SMALL:
+            if sum(map(len, parts)) < _SMALL:
                 self._transport.write(b"".join(parts))
             else:
                 self._transport.writelines(parts)

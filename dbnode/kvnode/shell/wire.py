@@ -30,6 +30,7 @@ from kvnode.core.messages import (
 )
 from kvnode.core.types import Batch, EpochStart, Position
 from kvnode.shell.testimony import Answer, Question, answer_from_json, answer_to_json
+from kvproto.pieces import Pieces
 from kvstore.batch import MAX_INDEX, iter_batches
 from kvstore.checksum import crc32c, extend_crc32c
 
@@ -202,20 +203,12 @@ class Decoder:
 
     def __init__(self, limit: int = MAX_FRAME_BYTES) -> None:
         """`limit` for the first frame, bytes: who has not yet said who it is can't make a node hold much."""
-        self._parts: list[bytes] = []
-        self._size = 0
-        self._needed = FRAME_BYTES  # bytes without which nothing can be done
+        self._pieces = Pieces(FRAME_BYTES)
         self._limit = limit
 
     def feed(self, data: bytes) -> list[Spoken]:
         """The messages that these bytes complete."""
-        if self._parts:
-            self._parts.append(data)
-            self._size += len(data)
-            if self._size < self._needed:
-                return []
-            data = b"".join(self._parts)
-            self._parts = []
+        data = self._pieces.join(data)
         messages: list[Spoken] = []
         at, needed = 0, FRAME_BYTES
         while len(data) - at >= FRAME_BYTES:
@@ -232,7 +225,5 @@ class Decoder:
             messages.append(decode(payload))
             self._limit = MAX_FRAME_BYTES
             at = end
-        if at < len(data):
-            rest = data[at:]
-            self._parts, self._size, self._needed = [rest], len(rest), needed
+        self._pieces.keep(data[at:], needed)
         return messages
