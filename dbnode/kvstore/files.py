@@ -83,6 +83,10 @@ class Files(Protocol):
         """Atomically, over what is there; durable after `sync_directory`."""
         ...
 
+    def link(self, path: Path, name: Path) -> None:
+        """Give a file another name, beside the one it has; durable after `sync_directory`. FileExistsError if it is there."""
+        ...
+
     def remove(self, path: Path) -> None: ...
     def sync_directory(self, path: Path) -> None:
         """Return once the names in it are on the disk. Raises SyncError."""
@@ -198,6 +202,9 @@ class OsFiles:
 
     def rename(self, source: Path, target: Path) -> None:
         source.rename(target)
+
+    def link(self, path: Path, name: Path) -> None:
+        name.hardlink_to(path)
 
     def remove(self, path: Path) -> None:
         path.unlink()

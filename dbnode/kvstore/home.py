@@ -15,16 +15,19 @@ from kvstore.incoming import Position
 from kvstore.log import LogBatch
 from kvstore.meta import EPOCHS, META, EpochStart, Meta, check_owner, read_epochs, read_meta, write_epochs, write_meta
 from kvstore.segment import SUFFIX
+from kvstore.spares import SUFFIX as SPARE_SUFFIX
+from kvstore.spares import Spares
 
 
 class Home:
     """The locked directory. Any thread may call `save` and `save_horizon`, the rest whoever owns the log's files."""
 
-    def __init__(self, files: Files, path: Path, meta: Meta, lock: Lock, ballast: Ballast) -> None:
+    def __init__(self, files: Files, path: Path, meta: Meta, lock: Lock, *, ballast: Ballast, spares: Spares) -> None:
         """For `enter` only."""
         self.files = files
         self.path = path
         self.ballast = ballast
+        self.spares = spares
         self.meta = meta
         """What `meta` holds, as last written."""
         self.epochs: tuple[EpochStart, ...] = ()
@@ -45,6 +48,8 @@ class Home:
         pod: str,
         new_incarnation: Callable[[], str],
         ballast_bytes: int,
+        spares: int,
+        segment_bytes: int,
     ) -> "Home":
         """Lock the directory and learn whose it is; make it ours if it is nobody's.
 
@@ -64,7 +69,8 @@ class Home:
             raise
         ballast = Ballast(files, path, ballast_bytes)
         ballast.hold()
-        return cls(files, path, meta, lock, ballast)
+        kept = Spares(files, path, most=spares, segment_bytes=segment_bytes)
+        return cls(files, path, meta, lock, ballast=ballast, spares=kept)
 
     def begin_run(self, boot_id: str, *, synced: bool, new_incarnation: Callable[[], str]) -> bool:
         """Note what this run will do; whether the incarnation is a new one because the last run didn't survive (rule 11).
@@ -124,21 +130,22 @@ class Home:
     def wipe(self, incarnation: str) -> None:
         """Empty the directory of log and epochs. The new incarnation is durable before anything goes. Raises OSError."""
         self.save(incarnation=incarnation, wiping=True)
+        self.spares.drop()  # what they hold is newer than a log that begins anew
         for name in reversed(self.files.list(self.path)):
-            if name.endswith((SUFFIX, HINT_SUFFIX)) or name in (EPOCHS, HORIZON):
+            if name.endswith((SUFFIX, HINT_SUFFIX, SPARE_SUFFIX)) or name in (EPOCHS, HORIZON):
                 self.files.remove(self.path / name)
         self.files.sync_directory(self.path)
         self.epochs, self.horizon = (), WHOLE
         self.save(wiping=False, suspect=False)
 
     def tidy(self) -> None:
-        """Remove what a crash left of files that were being replaced, and hints of segments that are gone."""
+        """Remove spare files, what a crash left of files that were being replaced, and hints of segments that are gone."""
         names = self.files.list(self.path)
         for name in names:
             whole, _, ending = name.rpartition(".")
             ours = whole in (META, EPOCHS, HORIZON) or whole.endswith((SUFFIX, HINT_SUFFIX))
             orphan = f".{ending}" == HINT_SUFFIX and whole + SUFFIX not in names
-            if (ending == "tmp" and ours) or orphan:
+            if (ending == "tmp" and ours) or orphan or f".{ending}" == SPARE_SUFFIX:
                 self.files.remove(self.path / name)
 
     def leave(self) -> None:

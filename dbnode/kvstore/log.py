@@ -3,6 +3,7 @@
 The last segment has zeros behind its end, on the disk, into which the next batches are written: a sync of bytes in
 place waits for no change of the file's size, which a file system puts through its journal, one file after the other.
 A large write leaves none: it would have the disk write twice as much, and waits for one change of size among many bytes.
+Where there is a spare file (`kvstore.spares`) a segment is written into that, and all of its bytes in place.
 
 Nothing here is decided twice: an OSError means that the caller must stop using the log (rule 4).
 """
@@ -15,9 +16,10 @@ from typing import Final
 from kvstore.ballast import Ballast
 from kvstore.batch import BatchHeader, Record, RecordType, batch_behind, decode_record
 from kvstore.errors import BatchBoundaryError, CorruptionError
-from kvstore.files import Files, is_full
+from kvstore.files import File, Files, is_full
 from kvstore.index.base import MAX_OFFSET, unpack_place
-from kvstore.segment import HEADER_BYTES, Segment, segment_header, segment_name
+from kvstore.segment import END, HEADER_BYTES, Segment, recycled_header, segment_header, segment_name
+from kvstore.spares import Spares
 
 MAX_SEGMENT_BYTES: Final = MAX_OFFSET
 _LARGE_WRITE: Final = 64 << 10
@@ -58,10 +60,11 @@ class Log:
         *,
         preallocate_bytes: int = 0,
         ballast: Ballast | None = None,
+        spares: Spares | None = None,
     ) -> None:
         """`preallocate_bytes`: zeros that are written behind the end, each time that those before are used up.
 
-        `ballast` is given up before a write of batches fails for want of room.
+        `ballast` is given up before a write of batches fails for want of room. `spares`: files for new segments.
         """
         if not HEADER_BYTES < segment_bytes <= MAX_SEGMENT_BYTES:
             msg = f"segment_bytes is {segment_bytes}; it must be above {HEADER_BYTES} and at most {MAX_SEGMENT_BYTES}"
@@ -71,6 +74,7 @@ class Log:
         self._limit = segment_bytes
         self._ahead = preallocate_bytes
         self._ballast = ballast or Ballast(files, directory, 0)
+        self._spares = spares or Spares(files, directory, most=0, segment_bytes=segment_bytes)
         self._segments = tuple(segments)  # ascending; replaced, never changed, so that readers need no lock
         self._by_number = {s.number: s for s in segments}
         self._next_number = max(self._by_number, default=-1) + 1
@@ -101,7 +105,7 @@ class Log:
         self._append(segment, parts, size, sync=sync)
 
     def write_ahead(self, batches: Sequence[LogBatch]) -> Unsynced | None:
-        """Put batches into zeros that are there, in one write, and tell each where it is; the caller syncs and settles it.
+        """Put batches into bytes that are there, in one write, and tell each where it is; the caller syncs and settles it.
 
         None if they are many, or don't fit: nothing was done. Raises OSError.
         """
@@ -112,12 +116,16 @@ class Log:
         size = segment.size
         for batch in batches:
             size = _place(batch, segment, size)
-        self._ballast.write(segment.file.write, b"".join([batch.data for batch in batches]), segment.size)
+        data = b"".join([*[batch.data for batch in batches], _end(segment, size)])
+        self._ballast.write(segment.file.write, data, segment.size)
         return Unsynced(segment, size)
 
     def _append(self, segment: Segment | None, parts: list[bytes], size: int, *, sync: bool) -> None:
         if segment is None or not parts:
             return
+        end = _end(segment, size)
+        if end:
+            self._ballast.write(segment.file.write, end, size)
         self._ballast.write(segment.file.write, parts[0] if len(parts) == 1 else b"".join(parts), segment.size)
         if sync:
             if size > segment.allocated:
@@ -153,15 +161,38 @@ class Log:
         self.seal(sync=sync)
         first = batch.header.first
         path = self._directory / segment_name(first)
+        file, allocated = self._recycle(first, path, sync=sync), 0
+        recycled = file is not None
+        if file is not None:
+            allocated = file.size()
+        else:
+            file = self._create(first, path, sync=sync)
+        segment = Segment(self.new_number(), first, path, file, HEADER_BYTES, allocated=allocated, recycled=recycled)
+        self._by_number[segment.number] = segment
+        self._segments = (*self._segments, segment)
+        return segment
+
+    def _create(self, first: int, path: Path, *, sync: bool) -> File:
         file = self._ballast.write(self._files.open, path, create=True)
         self._ballast.write(file.write, segment_header(first), 0)
         if sync:
             file.sync()
             self._files.sync_directory(self._directory)
-        segment = Segment(self.new_number(), first, path, file, HEADER_BYTES)
-        self._by_number[segment.number] = segment
-        self._segments = (*self._segments, segment)
-        return segment
+        return file
+
+    def _recycle(self, first: int, path: Path, *, sync: bool) -> File | None:
+        """A spare file, if there is one. It has the new segment's header before it has its name."""
+        spare = self._spares.take()
+        if spare is None:
+            return None
+        name, file = spare
+        file.write(recycled_header(first) + END, 0)
+        if sync:
+            file.sync()
+        self._ballast.write(self._files.rename, name, path)
+        if sync:
+            self._files.sync_directory(self._directory)
+        return file
 
     @property
     def segments(self) -> tuple[Segment, ...]:
@@ -303,6 +334,11 @@ def _place(batch: LogBatch, segment: Segment, offset: int) -> int:
     batch.segment, batch.offset = segment.number, offset
     segment.note(batch.header.first, offset)
     return offset + len(batch.data)
+
+
+def _end(segment: Segment, size: int) -> bytes:
+    """What says that a recycled segment ends there, as far as anything is behind it."""
+    return END[: max(0, segment.allocated - size)] if segment.recycled else b""
 
 
 def _check_boundary(header: BatchHeader, after_index: int) -> None:

@@ -5,7 +5,8 @@ One thread; `kvstore.store` says how it gets on with the others. Every step may 
 2. the horizon is synced: from here on nothing below it is promised, though all is still there;
 3. the output is renamed over its first source, the directory synced: it stands for all of them. A source that is found
    behind it at a start is left over, and removed;
-4. places in the index are moved, the other sources removed, the output's hint written.
+4. places in the index are moved, the other sources removed, the output's hint written. Files of sources may have got
+   another name in step 3: new segments are written into them, once nobody reads the old ones (`kvstore.spares`).
 """
 
 import contextlib
@@ -35,6 +36,7 @@ from kvstore.options import StoreOptions
 from kvstore.rewrite import Rewriter
 from kvstore.segment import Segment
 from kvstore.sieve import Kept, Sieve
+from kvstore.spares import Spare
 
 SAMPLES = 16  # places at which a large segment is looked at to estimate its garbage
 _SAMPLED = 1 << 20  # bytes above which a segment is large
@@ -130,6 +132,7 @@ class Maintenance:
 
     def step(self) -> bool:
         """Do the next piece of work; whether there was any. Raises HaltedError, CorruptionError, OSError."""
+        self._home.spares.trim()
         sealed = self._sealed()
         if self._options.compaction and self._survey_is_due(sealed):
             self._survey(sealed)
@@ -301,10 +304,11 @@ class Maintenance:
             self.progress = replace(self.progress, source_bytes=0, read_bytes=0)
         purges, self.purges = self.purges, -1 if sieve.purged_to else self.purges
         try:
-            self._swap(taken, output)
+            spares = self._swap(taken, output)
         finally:
             self.purges = purges + (sieve.purged_to > 0)
         self._settle_in(taken, output, as_of, purged_to=sieve.purged_to)
+        self._home.spares.add(spares)
         return True
 
     def _begin(self, first: Segment) -> Rewriter:
@@ -349,14 +353,17 @@ class Maintenance:
             return None
         return hint if hint is not None and hint.is_of(segment) else None
 
-    def _swap(self, sources: Sequence[Segment], output: Rewriter) -> None:
+    def _swap(self, sources: Sequence[Segment], output: Rewriter) -> Sequence[Spare]:
+        """Have the output stand for its sources; gives those of their files that are kept."""
         files, segment = self._home.files, output.segment
         with self._io:
             with contextlib.suppress(FileNotFoundError):
                 files.remove(hint_path(segment.path))
+            spares = self._home.spares.keep(sources)
             files.rename(_temporary(segment), segment.path)
             files.sync_directory(self._home.path)
             self._log.replace(sources, segment)
+        return spares
 
     def _settle_in(self, sources: Sequence[Segment], output: Rewriter, as_of: int, *, purged_to: int) -> None:
         """Have everything found in the output, and let go of the sources."""

@@ -12,6 +12,7 @@ from kvstore.index.hash import HashIndex
 Durability = Literal["fsync", "memory"]
 READ_CACHE_BYTES: Final = 16 << 20
 PREALLOCATE_BYTES: Final = 1 << 20
+SPARE_SEGMENTS: Final = 4
 RECORD_CACHE_BYTES: Final = 16 << 20
 
 
@@ -21,7 +22,8 @@ class StoreOptions:
 
     `durability`: "fsync" syncs every flush; "memory" only writes (rule 11). `read_cache_bytes`: how much of the newest
     batches stays in memory for followers; `record_cache_bytes`: how much of what was read. `preallocate_bytes`: zeros
-    written ahead of the log's end, so that most syncs change bytes in place; 0: none. `ballast_bytes`: room kept back for
+    written ahead of the log's end, so that most syncs change bytes in place; 0: none. `spare_segments`: how many files that compaction
+    left behind are kept for that, too, where there is plenty of room; 0: none. `ballast_bytes`: room kept back for
     writes that find none otherwise; 0: none (a node keeps some, by its settings). `new_incarnation` makes an id that nobody else makes.
 
     Compaction (`Store.maintain`): `compaction` False writes hints only. A run of segments is rewritten when the share
@@ -33,6 +35,7 @@ class StoreOptions:
     durability: Durability = "fsync"
     segment_bytes: int = SEGMENT_BYTES
     preallocate_bytes: int = PREALLOCATE_BYTES
+    spare_segments: int = SPARE_SEGMENTS
     ballast_bytes: int = 0
     read_cache_bytes: int = READ_CACHE_BYTES
     record_cache_bytes: int = RECORD_CACHE_BYTES

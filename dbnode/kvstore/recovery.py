@@ -16,7 +16,16 @@ from kvstore.errors import CorruptionError, FormatVersionError
 from kvstore.files import Files, unreadable_is_damaged
 from kvstore.hint import Hint, read_hint
 from kvstore.log import Log, LogBatch
-from kvstore.segment import COMPACTED_HEADER_BYTES, HEADER_BYTES, SUFFIX, Segment, committed_behind, read_segment_header
+from kvstore.segment import (
+    COMPACTED_HEADER_BYTES,
+    END,
+    HEADER_BYTES,
+    SUFFIX,
+    Segment,
+    committed_behind,
+    read_segment_header,
+)
+from kvstore.spares import Spares
 
 log = structlog.get_logger()
 
@@ -89,6 +98,7 @@ class _Recovery:
     def _take(self, segment: Segment, *, is_last: bool) -> None:
         header = read_segment_header(segment.file.pread(COMPACTED_HEADER_BYTES, 0), segment.path)
         segment.first, segment.clean_to, segment.start = header.first, header.clean_to, header.length
+        segment.recycled = header.recycled
         if segment.first != self.last + 1:
             what = f"begins at index {segment.first}, but the log before it ends at {self.last}"
             raise CorruptionError(str(segment.path), 0, what)
@@ -111,7 +121,7 @@ class _Recovery:
         return hint if hint is not None and hint.is_of(segment) else None
 
     def _scan(self, segment: Segment, *, may_be_torn: bool) -> None:
-        """Verify a whole segment. What is torn, and zeros behind its end, are left out of `segment.size`."""
+        """Verify a whole segment. What is torn, zeros and older bytes behind its end, are left out of `segment.size`."""
         data = segment.file.pread(segment.size, 0)
         name = str(segment.path)
         if len(data) != segment.size:
@@ -120,8 +130,10 @@ class _Recovery:
         while offset < len(data):
             try:
                 header = check_batch(data, offset, file=name)
+                if segment.recycled and header.last < segment.first:
+                    raise CorruptionError(name, offset, f"a batch up to index {header.last} of the file's older segment")
             except CorruptionError:
-                torn = len(data[offset:].rstrip(b"\0"))  # zeros were there before anything was written
+                torn = _torn(segment, data[offset:])
                 committed = self.visitor.known_commit >= expected or committed_behind(data, offset, expected)
                 if not may_be_torn or committed:
                     raise
@@ -140,7 +152,9 @@ class _Recovery:
         if not may_be_torn and offset == segment.start:
             raise CorruptionError(name, offset, "a segment without batches before the last one")
 
-    def repair(self, segment_bytes: int, preallocate_bytes: int, ballast: Ballast | None) -> Log:
+    def repair(
+        self, segment_bytes: int, preallocate_bytes: int, ballast: Ballast | None, spares: Spares | None
+    ) -> Log:
         """Cut what is torn, remove what is left over, then make sure that what is left is on the disk."""
         for path in self.leftovers:
             self.files.remove(path)
@@ -152,7 +166,15 @@ class _Recovery:
         elif segments and segments[-1].size < segments[-1].file.size():
             segments[-1].file.truncate(segments[-1].size)
         files, directory = self.files, self.directory
-        log = Log(files, directory, segment_bytes, segments, preallocate_bytes=preallocate_bytes, ballast=ballast)
+        log = Log(
+            files,
+            directory,
+            segment_bytes,
+            segments,
+            preallocate_bytes=preallocate_bytes,
+            ballast=ballast,
+            spares=spares,
+        )
         log.sync()
         return log
 
@@ -165,6 +187,7 @@ def recover(
     *,
     preallocate_bytes: int = 0,
     ballast: Ballast | None = None,
+    spares: Spares | None = None,
 ) -> Recovered:
     """The directory's log, synced (rule 3).
 
@@ -175,12 +198,19 @@ def recover(
     recovery = _Recovery(files, directory, visitor)
     try:
         recovery.read()
-        found = recovery.repair(segment_bytes, preallocate_bytes, ballast)
+        found = recovery.repair(segment_bytes, preallocate_bytes, ballast, spares)
         return Recovered(found, recovery.torn, tuple(recovery.hinted))
     except BaseException:
         for segment in recovery.segments:
             segment.file.close()
         raise
+
+
+def _torn(segment: Segment, rest: bytes) -> int:
+    """How much of what is behind the last whole batch was written there: zeros were not, nor what an end is marked before."""
+    if segment.recycled and not any(rest[: len(END)]):
+        return 0
+    return len(rest.rstrip(b"\0"))
 
 
 def _is_torn_birth(segment: Segment) -> bool:

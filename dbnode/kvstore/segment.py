@@ -1,6 +1,7 @@
 """One file of the log: a header, then batches one after the other.
 
-Version 1 is a segment as it was written, with a header of 24 bytes; version 2 is the output of a compaction.
+Version 1 is a segment as it was written, with a header of 24 bytes; version 2 is the output of a compaction; version 3 was
+written like version 1, into a file that held another segment before (`kvstore.spares`).
 """
 
 import re
@@ -28,6 +29,7 @@ from kvstore.files import File
 
 WRITTEN: Final = 1  # format version of a segment as it was written
 COMPACTED: Final = 2  # format version of a compaction's output
+RECYCLED: Final = 3  # format version of a segment that was written into the file of another, older one
 MAGIC: Final = b"KVC-LOG\n"
 SUFFIX: Final = ".log"
 _HEADER = struct.Struct("<8sHHQI")  # magic, format version, flags, first index, crc of what is before it
@@ -35,13 +37,18 @@ HEADER_BYTES: Final = _HEADER.size
 _UNCHECKED = struct.Struct("<8sHHQ")
 _CLEAN_TO = struct.Struct("<QI")  # behind it in version 2: `clean_to`, crc of all before it
 COMPACTED_HEADER_BYTES: Final = _HEADER.size + _CLEAN_TO.size
+END: Final = bytes(BATCH_HEADER_BYTES)
+"""Behind the last batch of a recycled segment, where the older one's bytes would be: no batch begins like that."""
 _MARK_EVERY: Final = 64 << 10
 _CHUNK: Final = 256 << 10
 _LIKELY: Final = 512  # bytes of which most records are no longer
 
-# What the header of a real batch looks like at any offset: a length below 64 MiB, version 1, no flags, and an epoch
-# and indexes below 2**48. It only makes the search fast; each candidate's checksum decides.
-_LIKE_A_HEADER = re.compile(rb"(?s)(?=.{7}[\x00-\x03]\x01\x00(?:.{6}\x00\x00){3})")
+# What the header of a real batch looks like from its version on: version 1, no flags, and an epoch and indexes below
+# 2**48. It only makes the search fast (bytes at its beginning are found faster than a pattern); each candidate's checksum decides.
+_LIKE_A_HEADER = re.compile(rb"(?s)\x01\x00(?=(?:.{6}\x00\x00){3})")
+_VERSION_AT: Final = 8  # in a batch's header
+_COMMIT: Final = struct.Struct("<Q")
+_COMMIT_AT: Final = 38
 
 
 def segment_name(first_index: int) -> str:
@@ -52,6 +59,11 @@ def segment_name(first_index: int) -> str:
 def segment_header(first_index: int) -> bytes:
     """The first bytes of a segment that is going to be written."""
     return _with_crc(_UNCHECKED.pack(MAGIC, WRITTEN, 0, first_index))
+
+
+def recycled_header(first_index: int) -> bytes:
+    """The first bytes of a segment that is going to be written into the file of another."""
+    return _with_crc(_UNCHECKED.pack(MAGIC, RECYCLED, 0, first_index))
 
 
 def compacted_header(first_index: int, clean_to: int) -> bytes:
@@ -76,11 +88,13 @@ class SegmentHeader(NamedTuple):
     """What a segment says at its start. `length`: bytes until the first batch.
 
     `clean_to`: what records up to this index superseded is gone from the segment; 0 for one that was never compacted.
+    `recycled`: behind its end there may be what the file held before.
     """
 
     first: int
     clean_to: int
     length: int
+    recycled: bool
 
 
 def read_segment_header(data: bytes, path: Path) -> SegmentHeader:
@@ -91,8 +105,8 @@ def read_segment_header(data: bytes, path: Path) -> SegmentHeader:
     if magic != MAGIC:
         raise CorruptionError(str(path), 0, f"starts with {magic!r} instead of {MAGIC!r}")
     _check_crc(data, HEADER_BYTES, crc, path)
-    if version > COMPACTED:
-        raise FormatVersionError(str(path), version, COMPACTED)
+    if version > RECYCLED:
+        raise FormatVersionError(str(path), version, RECYCLED)
     length, clean_to = HEADER_BYTES, 0
     if version == COMPACTED:
         length = COMPACTED_HEADER_BYTES
@@ -103,7 +117,7 @@ def read_segment_header(data: bytes, path: Path) -> SegmentHeader:
     impossible = flags or not version or (version == COMPACTED and not clean_to)
     if impossible or not first or path.name != segment_name(first):
         raise CorruptionError(str(path), 8, f"an impossible header: version {version}, flags {flags}, first {first}")
-    return SegmentHeader(first, clean_to, length)
+    return SegmentHeader(first, clean_to, length, recycled=version == RECYCLED)
 
 
 def _check_crc(data: bytes, length: int, crc: int, path: Path) -> None:
@@ -117,9 +131,12 @@ def committed_behind(data: bytes, offset: int, index: int) -> bool:
     Batches of one flush may reach the disk in any order, so a later batch alone doesn't show that an earlier one was
     ever durable; that it was committed does.
     """
-    for match in _LIKE_A_HEADER.finditer(data, offset + 1):
+    for match in _LIKE_A_HEADER.finditer(data, offset + 1 + _VERSION_AT):
+        at = match.start() - _VERSION_AT
+        if len(data) - at < BATCH_HEADER_BYTES or _COMMIT.unpack_from(data, at + _COMMIT_AT)[0] < index:
+            continue
         try:
-            if check_batch(data, match.start()).commit >= index:
+            if check_batch(data, at).commit >= index:
                 return True
         except CorruptionError:
             continue
@@ -131,7 +148,8 @@ class Segment:
     """An open segment. `size` counts what was written; `number` names it in packed places, in this run only.
 
     `start` is where its batches begin, `clean_to` as in its header: above 0 it is a compaction's output, which is
-    complete, and nothing is appended to it. `allocated`: where the zeros behind `size` end, if there are any.
+    complete, and nothing is appended to it. `allocated`: where the bytes behind `size` end that are on the disk already, if there
+    are any: zeros, or if it is `recycled` what the file held before.
 
     One thread appends (size, marks), others read at the same time: a mark is one tuple, so a reader sees it or not.
     """
@@ -145,6 +163,7 @@ class Segment:
     start: int = HEADER_BYTES
     clean_to: int = 0
     allocated: int = 0
+    recycled: bool = False
 
     def note(self, first: int, offset: int) -> None:
         """Remember, now and then, where a batch is."""

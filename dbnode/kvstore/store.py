@@ -79,6 +79,7 @@ class Store(Facts):
             options.segment_bytes,
             preallocate_bytes=options.preallocate_bytes,
             ballast=self._home.ballast,
+            spares=self._home.spares,
         )
         self._queue = Handover()
         self._unsynced: tuple[Unsynced, Position] | None = None
@@ -138,6 +139,8 @@ class Store(Facts):
             pod=pod,
             new_incarnation=options.new_incarnation,
             ballast_bytes=options.ballast_bytes,
+            spares=options.spare_segments,
+            segment_bytes=options.segment_bytes,
         )
         try:
             store = cls(home, options)
@@ -484,6 +487,7 @@ class Store(Facts):
             opening,
             preallocate_bytes=options.preallocate_bytes,
             ballast=home.ballast,
+            spares=home.spares,
         )
         self._log, self.torn_bytes = found.log, found.torn
         self._end, self._highest_version = opening.end, opening.highest_version
@@ -529,6 +533,8 @@ class Store(Facts):
             with self._without_maintenance(), self._io:
                 self._failure = StoreClosedError(f"the store in {self._home.path} is closed")
                 self._log.close()
+                with contextlib.suppress(OSError):  # the next start removes what is left
+                    self._home.spares.drop()
                 self._home.leave()
 
     def __enter__(self) -> Self:

@@ -217,7 +217,7 @@ class FaultyFiles:
 
     def sizes(self) -> list[int]:
         """Of all files, as seen."""
-        return [len(inode.data) for inode in self.seen.values()]
+        return [len(inode.data) for inode in set(self.seen.values())]
 
     def step(self, name: str) -> None:
         """Count an operation that changes something; stop the machine if it was to stop here."""
@@ -302,6 +302,13 @@ class FaultyFiles:
         self.step("rename")
         self.seen[target] = self.seen.pop(source)
         self.changed |= {source, target}
+
+    def link(self, path: Path, name: Path) -> None:
+        if name in self.seen:
+            raise FileExistsError(name)
+        self.step("link")
+        self.seen[name] = self.seen[path]
+        self.changed.add(name)
 
     def remove(self, path: Path) -> None:
         if path not in self.seen:

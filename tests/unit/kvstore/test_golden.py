@@ -55,7 +55,7 @@ def test_a_segment_is_written_as_released() -> None:
 def test_a_released_segment_is_read() -> None:
     data = golden("segment.hex")
     assert read_segment_header(data, DATA / "00000000000000000041.log") == SegmentHeader(
-        41, clean_to=0, length=HEADER_BYTES
+        41, clean_to=0, length=HEADER_BYTES, recycled=False
     )
     ((header, batch),) = iter_batches(data[HEADER_BYTES:])
     assert header == (7, 41, 44, 4, 40, len(batch))
@@ -71,7 +71,7 @@ def test_a_compacted_segment_is_written_as_released() -> None:
 def test_a_released_compacted_segment_is_read() -> None:
     data = golden("compacted.hex")
     header = read_segment_header(data, DATA / "00000000000000000041.log")
-    assert header == SegmentHeader(41, clean_to=60, length=36)
+    assert header == SegmentHeader(41, clean_to=60, length=36, recycled=False)
     ((batch_header, batch),) = iter_batches(data[header.length :])
     assert batch_header == BatchHeader(7, 41, 44, 3, 40, len(batch))
     assert list(iter_records(batch)) == KEPT

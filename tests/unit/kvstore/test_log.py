@@ -250,7 +250,7 @@ def test_a_failed_sync_is_told() -> None:
 def test_a_segment_header_is_checked() -> None:
     path = DATA / segment_name(7)
     good = segment_header(7)
-    assert read_segment_header(good, path) == SegmentHeader(7, clean_to=0, length=HEADER_BYTES)
+    assert read_segment_header(good, path) == SegmentHeader(7, clean_to=0, length=HEADER_BYTES, recycled=False)
     for at in range(HEADER_BYTES):
         with pytest.raises(CorruptionError):
             read_segment_header(good[:at] + bytes([good[at] ^ 2]) + good[at + 1 :], path)
@@ -260,9 +260,9 @@ def test_a_segment_header_is_checked() -> None:
 
 def test_a_newer_segment_is_refused_as_newer(monkeypatch: pytest.MonkeyPatch) -> None:
     with monkeypatch.context() as newer:
-        newer.setattr("kvstore.segment.WRITTEN", 3)
+        newer.setattr("kvstore.segment.WRITTEN", 4)
         header = segment_header(7)
-    with pytest.raises(FormatVersionError, match="version 3; this release knows versions up to 2"):
+    with pytest.raises(FormatVersionError, match="version 4; this release knows versions up to 3"):
         read_segment_header(header, DATA / segment_name(7))
 
 

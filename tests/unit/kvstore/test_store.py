@@ -448,7 +448,7 @@ def test_another_clusters_disk_is_refused_untouched(arguments: dict[str, Any], s
 
 @pytest.mark.parametrize(
     ("version", "number"),
-    [("kvstore.sealed.FORMAT_VERSION", 2), ("kvstore.segment.WRITTEN", 3), ("kvstore.batch.FORMAT_VERSION", 2)],
+    [("kvstore.sealed.FORMAT_VERSION", 2), ("kvstore.segment.WRITTEN", 4), ("kvstore.batch.FORMAT_VERSION", 2)],
 )
 def test_a_newer_format_is_refused_untouched(version: str, number: int, monkeypatch: pytest.MonkeyPatch) -> None:
     files = FaultyFiles()
