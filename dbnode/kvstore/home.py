@@ -48,8 +48,7 @@ class Home:
         pod: str,
         new_incarnation: Callable[[], str],
         ballast_bytes: int,
-        spares: int,
-        segment_bytes: int,
+        spares: Callable[[Files, Path], Spares],
     ) -> "Home":
         """Lock the directory and learn whose it is; make it ours if it is nobody's.
 
@@ -69,8 +68,7 @@ class Home:
             raise
         ballast = Ballast(files, path, ballast_bytes)
         ballast.hold()
-        kept = Spares(files, path, most=spares, segment_bytes=segment_bytes)
-        return cls(files, path, meta, lock, ballast=ballast, spares=kept)
+        return cls(files, path, meta, lock, ballast=ballast, spares=spares(files, path))
 
     def begin_run(self, boot_id: str, *, synced: bool, new_incarnation: Callable[[], str]) -> bool:
         """Note what this run will do; whether the incarnation is a new one because the last run didn't survive (rule 11).

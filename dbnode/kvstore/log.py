@@ -3,7 +3,7 @@
 The last segment has zeros behind its end, on the disk, into which the next batches are written: a sync of bytes in
 place waits for no change of the file's size, which a file system puts through its journal, one file after the other.
 A large write leaves none: it would have the disk write twice as much, and waits for one change of size among many bytes.
-Where there is a spare file (`kvstore.spares`) a segment is written into that, and all of its bytes in place.
+Where there is a spare file (`kvstore.spares`) a segment is written into that, so that large writes change bytes in place, too.
 
 Nothing here is decided twice: an OSError means that the caller must stop using the log (rule 4).
 """
@@ -13,13 +13,24 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
 
+import structlog
+
 from kvstore.ballast import Ballast
 from kvstore.batch import BatchHeader, Record, RecordType, batch_behind, decode_record
 from kvstore.errors import BatchBoundaryError, CorruptionError
-from kvstore.files import File, Files, is_full
+from kvstore.files import Files, SyncError, is_full
 from kvstore.index.base import MAX_OFFSET, unpack_place
-from kvstore.segment import END, HEADER_BYTES, Segment, recycled_header, segment_header, segment_name
+from kvstore.segment import (
+    HEADER_BYTES,
+    RECYCLED_HEADER_BYTES,
+    Segment,
+    recycled_header,
+    segment_header,
+    segment_name,
+)
 from kvstore.spares import Spares
+
+log = structlog.get_logger()
 
 MAX_SEGMENT_BYTES: Final = MAX_OFFSET
 _LARGE_WRITE: Final = 64 << 10
@@ -74,7 +85,7 @@ class Log:
         self._limit = segment_bytes
         self._ahead = preallocate_bytes
         self._ballast = ballast or Ballast(files, directory, 0)
-        self._spares = spares or Spares(files, directory, most=0, segment_bytes=segment_bytes)
+        self._spares = spares or Spares(files, directory, most=0, segment_bytes=segment_bytes, least_free=0)
         self._segments = tuple(segments)  # ascending; replaced, never changed, so that readers need no lock
         self._by_number = {s.number: s for s in segments}
         self._next_number = max(self._by_number, default=-1) + 1
@@ -95,7 +106,7 @@ class Log:
         parts: list[bytes] = []
         size = segment.size if segment else 0
         for batch in batches:
-            full = size > HEADER_BYTES and size + len(batch.data) > self._limit
+            full = segment is not None and size > segment.start and size + len(batch.data) > self._limit
             if segment is None or full or segment.clean_to:
                 self._append(segment, parts, size, sync=sync)
                 segment, parts = self._roll(batch, sync=sync), []
@@ -105,7 +116,7 @@ class Log:
         self._append(segment, parts, size, sync=sync)
 
     def write_ahead(self, batches: Sequence[LogBatch]) -> Unsynced | None:
-        """Put batches into bytes that are there, in one write, and tell each where it is; the caller syncs and settles it.
+        """Put batches into zeros that are there, in one write, and tell each where it is; the caller syncs and settles it.
 
         None if they are many, or don't fit: nothing was done. Raises OSError.
         """
@@ -116,41 +127,37 @@ class Log:
         size = segment.size
         for batch in batches:
             size = _place(batch, segment, size)
-        data = b"".join([*[batch.data for batch in batches], _end(segment, size)])
-        self._ballast.write(segment.file.write, data, segment.size)
+        self._ballast.write(segment.file.write, b"".join([batch.data for batch in batches]), segment.size)
         return Unsynced(segment, size)
 
     def _append(self, segment: Segment | None, parts: list[bytes], size: int, *, sync: bool) -> None:
         if segment is None or not parts:
             return
-        end = _end(segment, size)
-        if end:
-            self._ballast.write(segment.file.write, end, size)
         self._ballast.write(segment.file.write, parts[0] if len(parts) == 1 else b"".join(parts), segment.size)
+        if size > segment.allocated and (sync or segment.recycled):
+            self._allocate(segment, size)
         if sync:
-            if size > segment.allocated:
-                self._allocate(segment, size)
             segment.file.sync()
         segment.size = size
 
     def _allocate(self, segment: Segment, size: int) -> None:
         """Write zeros behind what was written; a disk without room for them may have room for the log all the same."""
         segment.allocated, ahead = size, min(self._ahead, self._limit - size)
-        if ahead <= 0 or size - segment.size >= _LARGE_WRITE:
-            return
-        try:
-            segment.file.write(bytes(ahead), size)
-        except OSError as e:
-            if not is_full(e):
-                raise
-            segment.file.truncate(size)  # what there was room for: the log needs it more, and `seal` knows of none
-        else:
-            segment.allocated += ahead
+        if ahead > 0 and size - segment.size < _LARGE_WRITE:
+            try:
+                segment.file.write(bytes(ahead), size)
+            except OSError as e:
+                if not is_full(e):
+                    raise
+                segment.file.truncate(size)  # what there was room for: the log needs it more, and `seal` knows of none
+            else:
+                segment.allocated += ahead
+        self._ballast.write(segment.use)
 
     def seal(self, *, sync: bool) -> None:
         """Let the last segment end where its batches end: nothing will be written to it for a while, or any more."""
         segment = self._segments[-1] if self._segments else None
-        if segment is not None and segment.allocated > segment.size:
+        if segment is not None and (segment.allocated > segment.size or segment.recycled):
             segment.file.truncate(segment.size)
             if sync:
                 segment.file.sync()
@@ -161,38 +168,34 @@ class Log:
         self.seal(sync=sync)
         first = batch.header.first
         path = self._directory / segment_name(first)
-        file, allocated = self._recycle(first, path, sync=sync), 0
-        recycled = file is not None
-        if file is not None:
-            allocated = file.size()
-        else:
-            file = self._create(first, path, sync=sync)
-        segment = Segment(self.new_number(), first, path, file, HEADER_BYTES, allocated=allocated, recycled=recycled)
+        segment = self._recycled(first, path, sync=sync) or self._created(first, path, sync=sync)
         self._by_number[segment.number] = segment
         self._segments = (*self._segments, segment)
         return segment
 
-    def _create(self, first: int, path: Path, *, sync: bool) -> File:
+    def _created(self, first: int, path: Path, *, sync: bool) -> Segment:
         file = self._ballast.write(self._files.open, path, create=True)
         self._ballast.write(file.write, segment_header(first), 0)
         if sync:
             file.sync()
             self._files.sync_directory(self._directory)
-        return file
+        return Segment(self.new_number(), first, path, file, HEADER_BYTES)
 
-    def _recycle(self, first: int, path: Path, *, sync: bool) -> File | None:
-        """A spare file, if there is one. It has the new segment's header before it has its name."""
-        spare = self._spares.take()
-        if spare is None:
+    def _recycled(self, first: int, path: Path, *, sync: bool) -> Segment | None:
+        """A segment in a spare file, which has its header before it has its name; None if there is no such file, or it can't be had."""
+        try:
+            file = self._spares.take(path, recycled_header(first), sync=sync)
+        except SyncError:
+            raise
+        except OSError as e:
+            log.warning("a new segment has a new file, as a spare one can't be used", segment=str(path), error=str(e))
             return None
-        name, file = spare
-        file.write(recycled_header(first) + END, 0)
-        if sync:
-            file.sync()
-        self._ballast.write(self._files.rename, name, path)
+        if file is None:
+            return None
         if sync:
             self._files.sync_directory(self._directory)
-        return file
+        start = RECYCLED_HEADER_BYTES
+        return Segment(self.new_number(), first, path, file, start, start=start, used=(start, start))
 
     @property
     def segments(self) -> tuple[Segment, ...]:
@@ -334,11 +337,6 @@ def _place(batch: LogBatch, segment: Segment, offset: int) -> int:
     batch.segment, batch.offset = segment.number, offset
     segment.note(batch.header.first, offset)
     return offset + len(batch.data)
-
-
-def _end(segment: Segment, size: int) -> bytes:
-    """What says that a recycled segment ends there, as far as anything is behind it."""
-    return END[: max(0, segment.allocated - size)] if segment.recycled else b""
 
 
 def _check_boundary(header: BatchHeader, after_index: int) -> None:

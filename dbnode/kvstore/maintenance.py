@@ -36,7 +36,6 @@ from kvstore.options import StoreOptions
 from kvstore.rewrite import Rewriter
 from kvstore.segment import Segment
 from kvstore.sieve import Kept, Sieve
-from kvstore.spares import Spare
 
 SAMPLES = 16  # places at which a large segment is looked at to estimate its garbage
 _SAMPLED = 1 << 20  # bytes above which a segment is large
@@ -304,11 +303,10 @@ class Maintenance:
             self.progress = replace(self.progress, source_bytes=0, read_bytes=0)
         purges, self.purges = self.purges, -1 if sieve.purged_to else self.purges
         try:
-            spares = self._swap(taken, output)
+            self._swap(taken, output)
         finally:
             self.purges = purges + (sieve.purged_to > 0)
         self._settle_in(taken, output, as_of, purged_to=sieve.purged_to)
-        self._home.spares.add(spares)
         return True
 
     def _begin(self, first: Segment) -> Rewriter:
@@ -353,17 +351,16 @@ class Maintenance:
             return None
         return hint if hint is not None and hint.is_of(segment) else None
 
-    def _swap(self, sources: Sequence[Segment], output: Rewriter) -> Sequence[Spare]:
-        """Have the output stand for its sources; gives those of their files that are kept."""
+    def _swap(self, sources: Sequence[Segment], output: Rewriter) -> None:
+        """Have the output stand for its sources, whose files may be kept."""
         files, segment = self._home.files, output.segment
         with self._io:
             with contextlib.suppress(FileNotFoundError):
                 files.remove(hint_path(segment.path))
-            spares = self._home.spares.keep(sources)
+            self._home.spares.keep(sources)
             files.rename(_temporary(segment), segment.path)
             files.sync_directory(self._home.path)
             self._log.replace(sources, segment)
-        return spares
 
     def _settle_in(self, sources: Sequence[Segment], output: Rewriter, as_of: int, *, purged_to: int) -> None:
         """Have everything found in the output, and let go of the sources."""

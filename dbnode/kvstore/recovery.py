@@ -17,9 +17,8 @@ from kvstore.files import Files, unreadable_is_damaged
 from kvstore.hint import Hint, read_hint
 from kvstore.log import Log, LogBatch
 from kvstore.segment import (
-    COMPACTED_HEADER_BYTES,
-    END,
     HEADER_BYTES,
+    LONGEST_HEADER_BYTES,
     SUFFIX,
     Segment,
     committed_behind,
@@ -96,9 +95,11 @@ class _Recovery:
         return name.isdecimal() and int(name) <= self.last
 
     def _take(self, segment: Segment, *, is_last: bool) -> None:
-        header = read_segment_header(segment.file.pread(COMPACTED_HEADER_BYTES, 0), segment.path)
+        header = read_segment_header(segment.file.pread(LONGEST_HEADER_BYTES, 0), segment.path)
         segment.first, segment.clean_to, segment.start = header.first, header.clean_to, header.length
-        segment.recycled = header.recycled
+        segment.used = header.used
+        if header.used is not None and all(header.used):
+            segment.size = min(segment.size, max(header.used))
         if segment.first != self.last + 1:
             what = f"begins at index {segment.first}, but the log before it ends at {self.last}"
             raise CorruptionError(str(segment.path), 0, what)
@@ -121,7 +122,7 @@ class _Recovery:
         return hint if hint is not None and hint.is_of(segment) else None
 
     def _scan(self, segment: Segment, *, may_be_torn: bool) -> None:
-        """Verify a whole segment. What is torn, zeros and older bytes behind its end, are left out of `segment.size`."""
+        """Verify a whole segment. What is torn, and zeros behind its end, are left out of `segment.size`."""
         data = segment.file.pread(segment.size, 0)
         name = str(segment.path)
         if len(data) != segment.size:
@@ -131,9 +132,9 @@ class _Recovery:
             try:
                 header = check_batch(data, offset, file=name)
                 if segment.recycled and header.last < segment.first:
-                    raise CorruptionError(name, offset, f"a batch up to index {header.last} of the file's older segment")
+                    raise CorruptionError(name, offset, f"a batch up to {header.last} of the file's older segment")
             except CorruptionError:
-                torn = _torn(segment, data[offset:])
+                torn = len(data[offset:].rstrip(b"\0"))  # zeros were there before anything was written
                 committed = self.visitor.known_commit >= expected or committed_behind(data, offset, expected)
                 if not may_be_torn or committed:
                     raise
@@ -152,14 +153,12 @@ class _Recovery:
         if not may_be_torn and offset == segment.start:
             raise CorruptionError(name, offset, "a segment without batches before the last one")
 
-    def repair(
-        self, segment_bytes: int, preallocate_bytes: int, ballast: Ballast | None, spares: Spares | None
-    ) -> Log:
+    def repair(self, segment_bytes: int, preallocate_bytes: int, ballast: Ballast | None, spares: Spares | None) -> Log:
         """Cut what is torn, remove what is left over, then make sure that what is left is on the disk."""
         for path in self.leftovers:
             self.files.remove(path)
         segments = self.segments
-        if segments and segments[-1].size <= HEADER_BYTES:
+        if segments and segments[-1].size <= segments[-1].start:
             segment = segments.pop()
             segment.file.close()
             self.files.remove(segment.path)
@@ -204,13 +203,6 @@ def recover(
         for segment in recovery.segments:
             segment.file.close()
         raise
-
-
-def _torn(segment: Segment, rest: bytes) -> int:
-    """How much of what is behind the last whole batch was written there: zeros were not, nor what an end is marked before."""
-    if segment.recycled and not any(rest[: len(END)]):
-        return 0
-    return len(rest.rstrip(b"\0"))
 
 
 def _is_torn_birth(segment: Segment) -> bool:

@@ -1,7 +1,7 @@
 """One file of the log: a header, then batches one after the other.
 
 Version 1 is a segment as it was written, with a header of 24 bytes; version 2 is the output of a compaction; version 3 was
-written like version 1, into a file that held another segment before (`kvstore.spares`).
+written like version 1, into the file of an older one (`kvstore.spares`), and says itself how much of the file is its own.
 """
 
 import re
@@ -17,7 +17,6 @@ from kvstore.batch import (
     RECORD_BYTES,
     BatchHeader,
     Record,
-    check_batch,
     check_crc,
     decode_record,
     read_header,
@@ -37,8 +36,10 @@ HEADER_BYTES: Final = _HEADER.size
 _UNCHECKED = struct.Struct("<8sHHQ")
 _CLEAN_TO = struct.Struct("<QI")  # behind it in version 2: `clean_to`, crc of all before it
 COMPACTED_HEADER_BYTES: Final = _HEADER.size + _CLEAN_TO.size
-END: Final = bytes(BATCH_HEADER_BYTES)
-"""Behind the last batch of a recycled segment, where the older one's bytes would be: no batch begins like that."""
+_USED = struct.Struct("<QI")  # behind it in version 3, twice: `used`, crc of the first index and that
+_USED_CHECKED = struct.Struct("<QQ")
+RECYCLED_HEADER_BYTES: Final = _HEADER.size + 2 * _USED.size
+LONGEST_HEADER_BYTES: Final = max(COMPACTED_HEADER_BYTES, RECYCLED_HEADER_BYTES)
 _MARK_EVERY: Final = 64 << 10
 _CHUNK: Final = 256 << 10
 _LIKELY: Final = 512  # bytes of which most records are no longer
@@ -47,8 +48,6 @@ _LIKELY: Final = 512  # bytes of which most records are no longer
 # 2**48. It only makes the search fast (bytes at its beginning are found faster than a pattern); each candidate's checksum decides.
 _LIKE_A_HEADER = re.compile(rb"(?s)\x01\x00(?=(?:.{6}\x00\x00){3})")
 _VERSION_AT: Final = 8  # in a batch's header
-_COMMIT: Final = struct.Struct("<Q")
-_COMMIT_AT: Final = 38
 
 
 def segment_name(first_index: int) -> str:
@@ -62,8 +61,14 @@ def segment_header(first_index: int) -> bytes:
 
 
 def recycled_header(first_index: int) -> bytes:
-    """The first bytes of a segment that is going to be written into the file of another."""
-    return _with_crc(_UNCHECKED.pack(MAGIC, RECYCLED, 0, first_index))
+    """The first bytes of a segment that is going to be written into the file of an older one; nothing else is its own yet."""
+    used = used_part(first_index, RECYCLED_HEADER_BYTES)
+    return _with_crc(_UNCHECKED.pack(MAGIC, RECYCLED, 0, first_index)) + used + used
+
+
+def used_part(first_index: int, used: int) -> bytes:
+    """One of the two places in a recycled segment's header that say how many bytes of the file are its own."""
+    return _USED.pack(used, crc32c(_USED_CHECKED.pack(first_index, used)))
 
 
 def compacted_header(first_index: int, clean_to: int) -> bytes:
@@ -88,13 +93,14 @@ class SegmentHeader(NamedTuple):
     """What a segment says at its start. `length`: bytes until the first batch.
 
     `clean_to`: what records up to this index superseded is gone from the segment; 0 for one that was never compacted.
-    `recycled`: behind its end there may be what the file held before.
+    `used`: of a recycled segment, what both places in the header say of it: bytes of the file that are its own, behind which is what
+    the file held before; 0: that place is torn, or damaged.
     """
 
     first: int
     clean_to: int
     length: int
-    recycled: bool
+    used: tuple[int, int] | None = None
 
 
 def read_segment_header(data: bytes, path: Path) -> SegmentHeader:
@@ -117,7 +123,20 @@ def read_segment_header(data: bytes, path: Path) -> SegmentHeader:
     impossible = flags or not version or (version == COMPACTED and not clean_to)
     if impossible or not first or path.name != segment_name(first):
         raise CorruptionError(str(path), 8, f"an impossible header: version {version}, flags {flags}, first {first}")
-    return SegmentHeader(first, clean_to, length, recycled=version == RECYCLED)
+    used = None
+    if version == RECYCLED:
+        length = RECYCLED_HEADER_BYTES
+        if len(data) < length:
+            raise CorruptionError(str(path), 0, f"{len(data)} bytes where the header alone has {length}")
+        used = _used(data, first, HEADER_BYTES), _used(data, first, HEADER_BYTES + _USED.size)
+        if not any(used):
+            raise CorruptionError(str(path), HEADER_BYTES, "neither place says how much of the file is the segment's")
+    return SegmentHeader(first, clean_to, length, used)
+
+
+def _used(data: bytes, first: int, offset: int) -> int:
+    used, crc = _USED.unpack_from(data, offset)
+    return int(used) if crc == crc32c(_USED_CHECKED.pack(first, used)) else 0
 
 
 def _check_crc(data: bytes, length: int, crc: int, path: Path) -> None:
@@ -126,17 +145,18 @@ def _check_crc(data: bytes, length: int, crc: int, path: Path) -> None:
 
 
 def committed_behind(data: bytes, offset: int, index: int) -> bool:
-    """Whether a whole, valid batch behind `offset` says that `index` had been committed when it was made.
+    """Whether a whole, valid batch behind `offset`, where `index` should be, says that it had been committed when it was made.
 
     Batches of one flush may reach the disk in any order, so a later batch alone doesn't show that an earlier one was
-    ever durable; that it was committed does.
+    ever durable; that it was committed does. Each index takes a record's bytes at least: what looks like a batch of indexes
+    further on than there is room for is some value's content.
     """
     for match in _LIKE_A_HEADER.finditer(data, offset + 1 + _VERSION_AT):
         at = match.start() - _VERSION_AT
-        if len(data) - at < BATCH_HEADER_BYTES or _COMMIT.unpack_from(data, at + _COMMIT_AT)[0] < index:
-            continue
         try:
-            if check_batch(data, at).commit >= index:
+            header = read_header(data, at)
+            if header.commit >= index and header.first - index <= (at - offset) // RECORD_BYTES:
+                check_crc(data, header, at)
                 return True
         except CorruptionError:
             continue
@@ -148,8 +168,8 @@ class Segment:
     """An open segment. `size` counts what was written; `number` names it in packed places, in this run only.
 
     `start` is where its batches begin, `clean_to` as in its header: above 0 it is a compaction's output, which is
-    complete, and nothing is appended to it. `allocated`: where the bytes behind `size` end that are on the disk already, if there
-    are any: zeros, or if it is `recycled` what the file held before.
+    complete, and nothing is appended to it. `allocated`: where the zeros behind `size` end, if there are any. `used` is that of its
+    header, which counts if it is recycled: bytes of the file that are its own.
 
     One thread appends (size, marks), others read at the same time: a mark is one tuple, so a reader sees it or not.
     """
@@ -163,7 +183,23 @@ class Segment:
     start: int = HEADER_BYTES
     clean_to: int = 0
     allocated: int = 0
-    recycled: bool = False
+    used: tuple[int, int] | None = None
+
+    @property
+    def recycled(self) -> bool:
+        """Whether it was written into the file of an older segment."""
+        return self.used is not None
+
+    def use(self) -> None:
+        """Say in the file that all which is allocated is the segment's own, if it doesn't yet. Raises OSError.
+
+        In the place that says less: should this write be torn, the other one holds, for what is on the disk without it.
+        """
+        if self.used is None or self.allocated <= max(self.used):
+            return
+        less = self.used.index(min(self.used))
+        self.file.write(used_part(self.first, self.allocated), HEADER_BYTES + less * _USED.size)
+        self.used = (self.allocated, self.used[1]) if less == 0 else (self.used[0], self.allocated)
 
     def note(self, first: int, offset: int) -> None:
         """Remember, now and then, where a batch is."""

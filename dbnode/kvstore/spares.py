@@ -4,9 +4,9 @@ A sync of bytes in place waits for no change of a file's size or blocks; and the
 """
 
 import contextlib
+import threading
 import weakref
-from collections import deque
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable
 from pathlib import Path
 from typing import Final, NamedTuple
 
@@ -14,48 +14,65 @@ from kvstore.files import File, Files
 from kvstore.segment import Segment
 
 SUFFIX: Final = ".spare"
-_FREE: Final = 16  # segments' worth of room that must be free beside the spares: nobody is to miss what they take
 
 
-class Spare(NamedTuple):
-    """A file's second name, and the file as it was open last: whoever still reads the segment has it."""
+class _Spare(NamedTuple):
+    """A file's second name, and the file as the segment has it open: whoever reads that holds it."""
 
     path: Path
-    last: "weakref.ref[File]"
+    segment: "weakref.ref[File]"
 
 
 class Spares:
-    """At most `most` files. One thread keeps and adds, another takes."""
+    """At most `most` files, while `least_free` bytes are free beside them. Any thread may call."""
 
-    def __init__(self, files: Files, directory: Path, *, most: int, segment_bytes: int) -> None:
+    def __init__(self, files: Files, directory: Path, *, most: int, segment_bytes: int, least_free: int) -> None:
         self._files, self._directory = files, directory
-        self._most, self._segment_bytes = most, segment_bytes
-        self._spares: deque[Spare] = deque()
+        self._most, self._segment_bytes, self._least_free = most, segment_bytes, least_free
+        self._changing = threading.Lock()
+        self._spares: list[_Spare] = []
 
-    def keep(self, segments: Iterable[Segment]) -> list[Spare]:
-        """Give files of segments that are about to be removed another name, as many as are wanted: to be added once the segments are."""
-        kept: list[Spare] = []
-        for segment in segments:
-            if len(self._spares) + len(kept) >= self._most or not self._has_room():
-                break
-            if self._segment_bytes // 2 <= segment.size <= self._segment_bytes:  # a shorter one would soon have to grow
-                path = segment.path.with_suffix(SUFFIX)
-                with contextlib.suppress(OSError):  # then there is one less
+    def keep(self, segments: Iterable[Segment]) -> None:
+        """Give files of segments that are to be removed a second name, as many as are wanted.
+
+        That is all if they stay after all: a file that somebody has open is not taken.
+        """
+        with self._changing, contextlib.suppress(OSError):  # then there are fewer
+            for segment in segments:
+                if len(self._spares) >= self._most or not self._has_room():
+                    break
+                if (
+                    self._segment_bytes // 2 <= segment.size <= self._segment_bytes
+                ):  # a shorter one would soon have to grow
+                    path = segment.path.with_suffix(SUFFIX)
                     self._files.link(segment.path, path)
-                    kept.append(Spare(path, weakref.ref(segment.file)))
-        return kept
+                    self._spares.append(_Spare(path, weakref.ref(segment.file)))
 
-    def add(self, spares: Sequence[Spare]) -> None:
-        """Their segments are gone: each may be taken once nobody reads it any more."""
-        self._spares.extend(spares)
+    def take(self, path: Path, header: bytes, *, sync: bool) -> File | None:
+        """One that nobody reads any more, under the name `path`; its header is on the disk first, if `sync`.
 
-    def take(self) -> tuple[Path, File] | None:
-        """One that nobody else has, opened; the caller gives it a name. Raises OSError."""
-        for spare in tuple(self._spares):
-            if spare.last() is None:
-                self._spares.remove(spare)
-                with contextlib.suppress(FileNotFoundError):
-                    return spare.path, self._files.open(spare.path)
+        None if there is none. The caller syncs the directory. Raises OSError.
+        """
+        name = self._pop()
+        if name is None:
+            return None
+        try:
+            file = self._files.open(name)
+            file.write(header, 0)
+            if sync:
+                file.sync()
+            self._files.rename(name, path)
+        except OSError:
+            with contextlib.suppress(OSError):
+                self._files.remove(name)
+            raise
+        return file
+
+    def _pop(self) -> Path | None:
+        with self._changing:
+            for at, spare in enumerate(self._spares):
+                if spare.segment() is None:
+                    return self._spares.pop(at).path
         return None
 
     def trim(self) -> None:
@@ -65,9 +82,10 @@ class Spares:
 
     def drop(self) -> None:
         """Let go of all of them. Raises OSError."""
-        while self._spares:
-            with contextlib.suppress(IndexError, FileNotFoundError):  # one may be taken meanwhile
-                self._files.remove(self._spares.popleft().path)
+        with self._changing:
+            while self._spares:
+                with contextlib.suppress(FileNotFoundError):
+                    self._files.remove(self._spares.pop().path)
 
     def _has_room(self) -> bool:
-        return self._files.free_bytes(self._directory) >= _FREE * self._segment_bytes
+        return self._files.free_bytes(self._directory) >= self._least_free

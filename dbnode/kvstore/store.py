@@ -139,8 +139,7 @@ class Store(Facts):
             pod=pod,
             new_incarnation=options.new_incarnation,
             ballast_bytes=options.ballast_bytes,
-            spares=options.spare_segments,
-            segment_bytes=options.segment_bytes,
+            spares=options.spares,
         )
         try:
             store = cls(home, options)

@@ -25,6 +25,16 @@ def directory(files: Files, tmp_path: Path) -> Path:
     return path
 
 
+def test_a_linked_file_outlasts_its_first_name(files: Files, directory: Path) -> None:
+    files.open(directory / "x", create=True).write(b"hello", 0)
+    files.link(directory / "x", directory / "y")
+    with pytest.raises(FileExistsError):
+        files.link(directory / "x", directory / "y")
+    files.remove(directory / "x")
+    assert files.list(directory) == ["y"]
+    assert files.read(directory / "y") == b"hello"
+
+
 def test_what_is_written_is_read(files: Files, directory: Path) -> None:
     file = files.open(directory / "x", create=True)
     file.write(b"hello ", 0)

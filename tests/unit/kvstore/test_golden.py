@@ -7,7 +7,16 @@ from kvstore.batch import BatchHeader, Record, encode_batch, encode_records, ite
 from kvstore.hint import Hint, decode_hint, encode_hint
 from kvstore.horizon import HORIZON, Horizon, read_horizon, write_horizon
 from kvstore.meta import EPOCHS, META, Meta, read_epochs, read_meta, write_epochs, write_meta
-from kvstore.segment import HEADER_BYTES, SegmentHeader, compacted_header, read_segment_header, segment_header
+from kvstore.segment import (
+    HEADER_BYTES,
+    RECYCLED_HEADER_BYTES,
+    SegmentHeader,
+    compacted_header,
+    read_segment_header,
+    recycled_header,
+    segment_header,
+    used_part,
+)
 from kvstore.sessions import session_key
 from tests.support.faulty_files import FaultyFiles, Inode
 from tests.unit.kvstore.support import CLUSTER, DATA, DELETE, EPOCH, PUT, SESSION, fill, open_store
@@ -55,11 +64,25 @@ def test_a_segment_is_written_as_released() -> None:
 def test_a_released_segment_is_read() -> None:
     data = golden("segment.hex")
     assert read_segment_header(data, DATA / "00000000000000000041.log") == SegmentHeader(
-        41, clean_to=0, length=HEADER_BYTES, recycled=False
+        41, clean_to=0, length=HEADER_BYTES
     )
     ((header, batch),) = iter_batches(data[HEADER_BYTES:])
     assert header == (7, 41, 44, 4, 40, len(batch))
     assert list(iter_records(batch)) == RECORDS
+
+
+def test_a_recycled_segment_is_written_and_read_as_released() -> None:
+    data = golden("recycled.hex")
+    size = len(data) - len(b"older")
+    header = recycled_header(41)[:HEADER_BYTES] + used_part(41, size) + used_part(41, RECYCLED_HEADER_BYTES)
+    assert header + encode_batch(7, 41, 40, RECORDS) + b"older" == data
+    files, path = FaultyFiles(), DATA / "00000000000000000041.log"
+    assert read_segment_header(data, path) == SegmentHeader(41, clean_to=0, length=48, used=(size, 48))
+    with open_store(files, segment_bytes=10_000) as store:
+        fill(store, 40, epoch=7)
+    files.seen[path] = Inode(bytearray(data))
+    with open_store(files) as store:
+        assert (store.end.index, store.torn_bytes) == (44, 0)
 
 
 def test_a_compacted_segment_is_written_as_released() -> None:
@@ -71,7 +94,7 @@ def test_a_compacted_segment_is_written_as_released() -> None:
 def test_a_released_compacted_segment_is_read() -> None:
     data = golden("compacted.hex")
     header = read_segment_header(data, DATA / "00000000000000000041.log")
-    assert header == SegmentHeader(41, clean_to=60, length=36, recycled=False)
+    assert header == SegmentHeader(41, clean_to=60, length=36)
     ((batch_header, batch),) = iter_batches(data[header.length :])
     assert batch_header == BatchHeader(7, 41, 44, 3, 40, len(batch))
     assert list(iter_records(batch)) == KEPT

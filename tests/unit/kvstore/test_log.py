@@ -250,7 +250,7 @@ def test_a_failed_sync_is_told() -> None:
 def test_a_segment_header_is_checked() -> None:
     path = DATA / segment_name(7)
     good = segment_header(7)
-    assert read_segment_header(good, path) == SegmentHeader(7, clean_to=0, length=HEADER_BYTES, recycled=False)
+    assert read_segment_header(good, path) == SegmentHeader(7, clean_to=0, length=HEADER_BYTES)
     for at in range(HEADER_BYTES):
         with pytest.raises(CorruptionError):
             read_segment_header(good[:at] + bytes([good[at] ^ 2]) + good[at + 1 :], path)

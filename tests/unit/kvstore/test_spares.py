@@ -3,24 +3,27 @@
 import errno
 from pathlib import Path
 from random import Random
+from typing import Any
 
 import pytest
 
-from kvstore.batch import Record, iter_batches
+from kvstore.batch import HEADER_BYTES as HEADER
+from kvstore.batch import iter_batches, seal_batch
 from kvstore.errors import CorruptionError, StoreFailedError
 from kvstore.segment import (
-    END,
     HEADER_BYTES,
+    RECYCLED_HEADER_BYTES,
     Segment,
     read_segment_header,
     recycled_header,
     segment_header,
     segment_name,
+    used_part,
 )
 from kvstore.spares import SUFFIX, Spares
 from kvstore.store import Store
 from tests.support.faulty_files import CrashError, FaultyFiles, Inode
-from tests.unit.kvstore.support import DATA, PUT, batch, fill, maintain, open_store, put, write
+from tests.unit.kvstore.support import DATA, batch, fill, maintain, open_store, put, write
 
 SEGMENT = 400  # bytes that a test store's segments have
 
@@ -34,13 +37,13 @@ def last_log(files: FaultyFiles) -> Path:
 
 
 def is_recycled(files: FaultyFiles, path: Path) -> bool:
-    return read_segment_header(bytes(files.seen[path].data), path).recycled
+    return read_segment_header(bytes(files.seen[path].data), path).used is not None
 
 
-def overwritten(files: FaultyFiles, rounds: int = 12) -> Store:
+def overwritten(files: FaultyFiles, **options: Any) -> Store:
     """A store whose first segments hold one key's old values; compaction has left spare files."""
-    store = open_store(files, spare_segments=2)
-    for i in range(1, rounds + 1):
+    store = open_store(files, spare_segments=2, **options)
+    for i in range(1, 13):
         write(store, put(b"key", b"%d" % i, i))
     maintain(store)
     assert len(spares_in(files)) == 2
@@ -84,15 +87,15 @@ def test_a_recycled_segment_that_is_full_ends_with_its_last_batch() -> None:
         into_a_spare(store, files)
         path, batches = last_log(files), b""
         while last_log(files) == path:
-            batches = bytes(files.seen[path].data[HEADER_BYTES:])
+            batches = bytes(files.seen[path].data[RECYCLED_HEADER_BYTES:])
             write(store, put(b"key", b"%d" % (store.end.index + 1), store.end.index + 1))
         full = bytes(files.seen[path].data)
-        headers = [header for header, _ in iter_batches(full[HEADER_BYTES:])]
+        headers = [header for header, _ in iter_batches(full[RECYCLED_HEADER_BYTES:])]
         assert headers[-1].last == int(last_log(files).stem) - 1
-        assert batches.startswith(full[HEADER_BYTES:])
+        assert batches.startswith(full[RECYCLED_HEADER_BYTES:])
 
 
-def test_a_write_ahead_goes_into_a_spare_file_without_zeros_before() -> None:
+def test_a_write_ahead_goes_into_zeros_in_a_recycled_segment_too() -> None:
     files = FaultyFiles()
     store = overwritten(files)
     into_a_spare(store, files)
@@ -111,17 +114,18 @@ def test_a_file_is_not_written_while_somebody_reads_the_segment_it_was() -> None
     files = FaultyFiles()
     file = files.open(DATA / segment_name(1), create=True)
     file.write(bytes(SEGMENT), 0)
-    spares = Spares(files, DATA, most=1, segment_bytes=SEGMENT)
+    spares = Spares(files, DATA, most=1, segment_bytes=SEGMENT, least_free=0)
     segment = Segment(0, 1, DATA / segment_name(1), file, SEGMENT)
-    spares.add(spares.keep([segment]))
-    reader = segment.file
+    spares.keep([segment])
+    reader, name = segment.file, DATA / segment_name(9)
     del segment, file
-    assert spares.take() is None
+    assert spares.take(name, recycled_header(9), sync=True) is None
     del reader
-    taken = spares.take()
+    taken = spares.take(name, recycled_header(9), sync=True)
     assert taken is not None
-    assert taken[0] == DATA / f"{1:020d}{SUFFIX}"
-    assert spares.take() is None
+    assert taken.pread(SEGMENT, 0) == recycled_header(9) + bytes(SEGMENT - RECYCLED_HEADER_BYTES)
+    assert spares.take(name, recycled_header(9), sync=True) is None
+    assert not spares_in(files)
 
 
 def test_what_is_kept_is_bounded_whole_and_not_missed() -> None:
@@ -136,19 +140,20 @@ def test_what_is_kept_is_bounded_whole_and_not_missed() -> None:
             made.append(Segment(0, 1, path, file, size))
         return made
 
-    spares = Spares(files, DATA, most=2, segment_bytes=SEGMENT)
-    kept = spares.keep(segments(SEGMENT // 2 - 1, SEGMENT + 1))
-    assert not kept, "one would soon grow, the other takes more room than a segment"
-    kept = spares.keep(segments(SEGMENT, SEGMENT // 2, SEGMENT))
-    assert len(kept) == 2
-    spares.add(kept)
-    assert not spares.keep(segments(SEGMENT)), "two are enough"
+    spares = Spares(files, DATA, most=2, segment_bytes=SEGMENT, least_free=20 * SEGMENT)
+    spares.keep(segments(SEGMENT // 2 - 1, SEGMENT + 1))
+    assert not spares_in(files), "one would soon grow, the other takes more room than a segment"
+    spares.keep(segments(SEGMENT, SEGMENT // 2, SEGMENT))
+    assert len(spares_in(files)) == 2
+    spares.keep(segments(SEGMENT))
+    assert len(spares_in(files)) == 2, "two are enough"
     spares.trim()
     assert len(spares_in(files)) == 2
-    files.told_free = 16 * SEGMENT - 1
+    files.told_free = 20 * SEGMENT - 1
     spares.trim()
     assert not spares_in(files)
-    assert not spares.keep(segments(SEGMENT)), "there is little room"
+    spares.keep(segments(SEGMENT))
+    assert not spares_in(files), "there is little room"
 
 
 def test_a_file_system_without_hard_links_has_no_spares(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -207,30 +212,36 @@ def test_a_wiped_replica_writes_into_nothing_of_what_it_was() -> None:
 
 
 def test_every_byte_of_a_recycled_last_segment_flipped_in_turn() -> None:
+    """What is rotten is refused or told, whatever the file held before; how much of it is the segment's is there twice."""
     files = FaultyFiles()
-    store = overwritten(files)
+    store = overwritten(files, preallocate_bytes=40)
     into_a_spare(store, files)
     end, path = store.end.index, last_log(files)
     image, last = files.snapshot(), batch(end, put(b"key", b"%d" % end, end), commit=end - 1)
     at_end = image[path].index(last) + len(last)
-    assert image[path][at_end : at_end + len(END)] == END
-    assert any(image[path][at_end + len(END) :]), "what the file held before"
+    header = read_segment_header(image[path], path)
+    assert header.used is not None
+    used = max(header.used)
+    assert image[path][at_end:used] == bytes(used - at_end)
+    assert any(image[path][used:]), "what the file held before"
+    untold = 0
     for at in range(len(image[path])):
         files = FaultyFiles()
         files.seen = {p: Inode(bytearray(d), d) for p, d in image.items()}
         files.flip(path, at, at % 8)
-        if at < at_end - len(last):
+        if at < at_end - len(last) and not HEADER_BYTES <= at < RECYCLED_HEADER_BYTES:
             with pytest.raises(CorruptionError):
                 open_store(files)
             continue
         with open_store(files) as store:
             store.commit(store.end.index)
-            if at < at_end:
-                assert (store.end.index, store.torn_bytes > 0) == (end - 1, True), f"rot at {at} passes for an end"
-                assert value(store) == b"%d" % (end - 1)
-            else:
-                assert (store.end.index, store.torn_bytes > 0) == (end, at < at_end + len(END))
-                assert value(store) == b"%d" % end
+            in_last = at_end - len(last) <= at < at_end
+            assert store.end.index == end - in_last
+            assert value(store) == b"%d" % store.end.index
+            if not store.torn_bytes:
+                assert at >= used, f"rot at {at} passes for an end"
+                untold += 1
+    assert untold == len(image[path]) - used, "what is not the segment's does not count"
 
 
 @pytest.mark.parametrize("seed", range(8))
@@ -239,7 +250,7 @@ def test_a_crash_at_every_operation_loses_nothing_durable_and_brings_nothing_bac
     crashed = 0
     for operation in range(1, 200):
         files = FaultyFiles()
-        store = overwritten(files)
+        store = overwritten(files, preallocate_bytes=random.choice([0, 50, 200]))
         files.crash_in, durable = operation, store.end.index
         try:
             for i in range(durable + 1, durable + 16):
@@ -268,12 +279,20 @@ def test_a_crash_at_every_operation_loses_nothing_durable_and_brings_nothing_bac
     assert crashed > 30
 
 
-OLD = [put(b"key", b"old%d" % i, i) for i in range(1, 9)]
-NEW = Record(PUT, b"key", b"new", 10)
+OLD = b"".join(batch(i, put(b"key", b"old%d" % i, i), commit=i - 1) for i in range(1, 9))
+FIRST, SECOND, THIRD = (batch(i, put(b"key", b"%d" % i, i), commit=i - 1) for i in (10, 11, 12))
 
 
-def found(data: bytes, first: int) -> tuple[int, int, bytes | None]:
-    """Where a log of one recycled segment ends, how much of it is torn, and the key's value."""
+def segment_of(*used: int, content: bytes, first: int = 10) -> bytes:
+    """A recycled segment; `used` as in its header, 0: that place is torn. What is not in `content` is older."""
+    head = recycled_header(first)[:HEADER_BYTES]
+    head += b"".join(used_part(first, u) if u else b"torn".ljust(12) for u in used)
+    assert len(head) == RECYCLED_HEADER_BYTES
+    return head + content
+
+
+def found(data: bytes, first: int = 10) -> tuple[int, bool, bytes | None]:
+    """Where a log with such a last segment ends, whether something was torn, and the key's value."""
     files = FaultyFiles()
     store = open_store(files, segment_bytes=10_000, preallocate_bytes=0)
     for i in range(1, first):
@@ -282,32 +301,58 @@ def found(data: bytes, first: int) -> tuple[int, int, bytes | None]:
     files.seen[DATA / segment_name(first)] = Inode(bytearray(data))
     with open_store(files) as store:
         store.commit(store.end.index)
-        return store.end.index, store.torn_bytes, value(store)
+        return store.end.index, store.torn_bytes > 0, value(store)
+
+
+START = RECYCLED_HEADER_BYTES
+ONE, TWO, ALL = START + len(FIRST), START + len(FIRST + SECOND), START + len(FIRST + SECOND + THIRD)
+
+
+def test_the_segment_ends_where_its_header_says() -> None:
+    assert found(segment_of(START, START, content=OLD)) == (9, False, b"x")
+    assert found(segment_of(ONE, START, content=FIRST + OLD)) == (10, False, b"10")
+    assert found(segment_of(ONE, TWO, content=FIRST + SECOND + OLD)) == (11, False, b"11")
+    assert found(segment_of(ONE, TWO + 30, content=FIRST + SECOND + bytes(30) + OLD)) == (11, False, b"11")
+    assert found(segment_of(ONE, START, content=FIRST + SECOND)) == (10, False, b"10"), (
+        "what was not said was not synced"
+    )
 
 
 @pytest.mark.parametrize("behind", range(0, 100, 7))
-def test_a_batch_of_the_older_segment_is_no_part_of_the_log(behind: int) -> None:
-    """Not even a whole one that lies exactly where the next would be: the mark of the end may be lost with a crash."""
-    older = b"".join(batch(i, OLD[i - 1], commit=i - 1) for i in range(1, 9))
-    newest = batch(10, NEW, commit=8)
-    head = recycled_header(10)
-    assert len(head) == HEADER_BYTES
-    assert found(head + newest + older[behind:], 10)[::2] == (10, b"new")
-    assert found(head + newest + END + older[behind:], 10) == (10, 0, b"new")
-    assert found(head + newest, 10) == (10, 0, b"new")
-    assert found(head + END + older[behind:], 10)[::2] == (9, b"x")
-    assert found(head + older[behind:], 10)[::2] == (9, b"x")
+def test_nothing_of_an_older_segment_is_part_of_the_log(behind: int) -> None:
+    """Said to be the segment's, but not yet written when the power went: it is torn, even a whole batch in the right place."""
+    assert found(segment_of(ONE, ONE + 90, content=FIRST + OLD[behind:])) == (10, True, b"10")
+    assert found(segment_of(START, START + 90, content=OLD[behind:])) == (9, True, b"x")
 
 
-def test_a_lost_write_among_committed_ones_is_damage_although_the_end_seems_marked() -> None:
-    first, second, third = (batch(i, put(b"key", b"%d" % i, i), commit=i - 1) for i in (10, 11, 12))
-    head = recycled_header(10)
-    assert found(head + first + END + bytes(len(second) - len(END)) + bytes(len(third)), 10)[0] == 10
+def test_a_place_in_the_header_that_is_torn_hides_nothing() -> None:
+    """It may be a write that a crash tore, or rot: then what it said was durable."""
+    assert found(segment_of(ONE, 0, content=FIRST + OLD)) == (10, True, b"10")
+    assert found(segment_of(ONE, 0, content=FIRST + SECOND + OLD)) == (11, True, b"11")
+    assert found(segment_of(0, ONE, content=FIRST + SECOND)) == (11, False, b"11")
+    with pytest.raises(CorruptionError, match="neither place"):
+        found(segment_of(0, 0, content=FIRST))
+
+
+def test_lost_sectors_are_told_as_in_any_segment() -> None:
+    lost = bytes(len(SECOND))
+    assert found(segment_of(ONE, TWO, content=FIRST + lost[:40] + SECOND[40:] + OLD)) == (10, True, b"10")
+    assert found(segment_of(ALL, TWO, content=FIRST + lost + THIRD[:50])) == (10, True, b"10")
     with pytest.raises(CorruptionError):
-        found(head + first + END + bytes(len(second) - len(END)) + third, 10)
+        found(segment_of(ALL, TWO, content=FIRST + lost + THIRD + OLD))
+
+
+def test_values_that_look_like_batches_do_no_harm() -> None:
+    """Neither in what the file held before, nor in a write that a crash tore."""
+    forged = b"".join(
+        seal_batch(epoch=1, first=n, last=n, commit=n - 1, count=0, body=b"") for n in (1 << 40, 1000, 15, 11)
+    )
+    older = batch(3, put(b"key", forged, 3), commit=2)
+    assert found(segment_of(ONE, START, content=FIRST + older)) == (10, False, b"10")
+    torn = batch(11, put(b"key", forged[: -2 * HEADER], 11), commit=10)
+    assert found(segment_of(ONE, START + 800, content=FIRST + b"x" + torn[1:])) == (10, True, b"10")
 
 
 def test_only_a_recycled_segment_may_have_older_batches_behind_its_end() -> None:
-    older = batch(5, OLD[4], commit=4)
-    with pytest.raises(CorruptionError, match="from index 5 where 11 must follow"):
-        found(segment_header(10) + batch(10, NEW, commit=8) + older, 10)
+    with pytest.raises(CorruptionError, match="from index 1 where 11 must follow"):
+        found(segment_header(10) + FIRST + OLD)

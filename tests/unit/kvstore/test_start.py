@@ -5,7 +5,7 @@ from collections import Counter
 import pytest
 
 from kvstore.hint import hint_path
-from kvstore.segment import COMPACTED_HEADER_BYTES
+from kvstore.segment import LONGEST_HEADER_BYTES
 from kvstore.store import Store
 from tests.support.faulty_files import FaultyFiles, Inode
 from tests.unit.kvstore.support import DATA, batch, maintain, open_store, put
@@ -61,7 +61,7 @@ def test_a_start_with_hints_reads_no_record_of_a_sealed_segment(compaction: bool
     assert sealed
     read = start(files)
     for segment in sealed:
-        assert read[segment.name] <= COMPACTED_HEADER_BYTES
+        assert read[segment.name] <= LONGEST_HEADER_BYTES
         assert read[hint_path(segment).name] > 0
     assert read[last.name] >= len(files.read(last)), "what a crash may have torn is verified"
 
@@ -72,7 +72,7 @@ def test_a_start_without_a_hint_reads_that_segment_and_no_other() -> None:
     files.remove(hint_path(first))
     read = start(files)
     assert read[first.name] >= len(files.read(first))
-    assert read[second.name] <= COMPACTED_HEADER_BYTES
+    assert read[second.name] <= LONGEST_HEADER_BYTES
 
 
 def test_what_a_start_reads_grows_with_the_keys_and_not_with_the_overwrites() -> None:
