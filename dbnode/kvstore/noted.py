@@ -9,7 +9,7 @@ from typing import Final
 from kvstore.folded import Folded
 from kvstore.index.base import Index, unpack_place
 from kvstore.log import LogBatch
-from kvstore.segment import HEADER_BYTES
+from kvstore.segment import LONGEST_HEADER_BYTES
 from kvstore.sessions import KEY_BYTES
 
 MAX_NOTED: Final = 1 << 18
@@ -26,7 +26,7 @@ class Note:
     """
 
     epoch: int
-    end: int = HEADER_BYTES
+    end: int
     last: int = 0
     records: int = 0
     highest: int = 0
@@ -51,10 +51,12 @@ class Notes:
         segment, offset, header = batch.segment, batch.offset, batch.header
         note = self._of.get(segment)
         if note is None:
-            if offset != HEADER_BYTES:
+            if (
+                offset > LONGEST_HEADER_BYTES
+            ):  # not the segment's first: even the shortest header and a batch are longer
                 return
             self._make_room()
-            note = self._of[segment] = Note(header.epoch)
+            note = self._of[segment] = Note(header.epoch, end=offset)
         if note.end != offset or note.epoch != header.epoch:
             self.forget(segment)
             return

@@ -14,7 +14,7 @@ from kvstore.folded import fold_records
 from kvstore.index.hash import MAX_LISTED, HashIndex
 from kvstore.log import LogBatch
 from kvstore.noted import Notes
-from kvstore.segment import HEADER_BYTES
+from kvstore.segment import HEADER_BYTES, RECYCLED_HEADER_BYTES
 from kvstore.sessions import session_key
 from tests.support.faulty_files import FaultyFile, FaultyFiles
 from tests.unit.kvstore.support import EPOCH, SESSION, batch, delete, maintain, open_store, put, write
@@ -64,6 +64,14 @@ def test_a_note_is_of_a_segment_from_its_beginning_to_its_end() -> None:
     assert notes.of(1, behind) is None, "nor what was between"
 
 
+def test_a_recycled_segment_is_noted_from_its_beginning_too() -> None:
+    """Its header is longer; still no second batch can begin where its first one does."""
+    notes = Notes()
+    end = note(notes, 1, RECYCLED_HEADER_BYTES, put(b"a", b"1", 7))
+    assert notes.of(1, end) is not None
+    assert HEADER_BYTES + len(batch(1, Record(EPOCH, b"", b"", 1))) > RECYCLED_HEADER_BYTES
+
+
 def test_the_oldest_notes_go_when_they_are_too_many(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(noted, "MAX_NOTED", 5)
     notes = Notes()
@@ -88,20 +96,25 @@ def test_what_no_longer_counts_is_not_read() -> None:
     sizes: list[int] = []
     store = open_store(files, segment_bytes=1_500_000)
     store._applier.sessions._batches = 3
-    write(store, put(b"stays", b"1"), delete(b"gone", 2))
-    for n in range(200):
-        result = Record(SESSION, session_key(CLIENT, n), b"done", n + 3)
-        write(store, *[put(b"k%d" % k, bytes(1000), n + 3) for k in range(10)], result)
     read = FaultyFile.pread
 
     def counted(file: FaultyFile, length: int, offset: int) -> bytes:
         sizes.append(length)
         return read(file, length, offset)
 
-    with patch.object(FaultyFile, "pread", counted):
-        maintain(store)
-    assert store.progress.compactions
-    assert sum(sizes) < 10_000, "of 1.5 MB"
+    for again in range(3):  # the first segments are new files, the later ones those of the first
+        before = store.progress.compactions
+        write(store, put(b"stays", b"1"), delete(b"gone", 2))
+        for n in range(200 * again, 200 * again + 200):
+            result = Record(SESSION, session_key(CLIENT, n), b"done", n + 3)
+            write(store, *[put(b"k%d" % k, bytes(1000), n + 3) for k in range(10)], result)
+        sealed = store._log.segments[-2]
+        with patch.object(FaultyFile, "pread", counted):
+            maintain(store)
+        assert store.progress.compactions > before
+        assert sum(sizes) < 10_000, "of 1.5 MB"
+        sizes.clear()
+    assert sealed.recycled
 
 
 def test_what_is_read_of_single_records_counts_for_the_rate() -> None:
