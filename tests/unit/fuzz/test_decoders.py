@@ -302,7 +302,9 @@ FORMATS: dict[str, Format] = {
     "log batches": Format(log_batches, (BATCH, BATCH + NEXT), (StoreError,)),
     "log records": Format(log_record, (encode_records(5, RECORDS[:1])[0],), (StoreError,)),
     "segment headers": Format(
-        segment_header, (segment.segment_header(5), segment.compacted_header(5, 4)), (StoreError,)
+        segment_header,
+        (segment.segment_header(5), segment.compacted_header(5, 4), segment.recycled_header(5)),
+        (StoreError,),
     ),
     "hints": Format(hint_file, (HINT,), (StoreError,)),
     "meta": Format(partial(sealed_file, meta.META, b"KVC-META", meta.read_meta), (META,), (StoreError,)),
