@@ -77,8 +77,6 @@ class Leading:
         """Append a batch of this epoch and send it to every follower that has all before it."""
         before = self.common.end
         assert (batch.epoch, batch.first) == (self.epoch, before.index + 1), (batch.epoch, batch.first, before)
-        self.common.append(batch)
-        self.paces.began(batch.last, now)
         leased = self._leased(now)
         for follower in self.followers.values():
             if follower.live:
@@ -86,6 +84,8 @@ class Leading:
                     self.feeding.send(follower, (batch,), now, leased=leased)
                 else:
                     follower.live = False  # it is fed from the log again once it acknowledges
+        self.common.append(batch)  # behind what is sent: the followers' way is longer
+        self.paces.began(batch.last, now)
 
     def log_read(self, read: LogRead, now: float) -> None:
         """Batches for a follower that is not live came from the log."""

@@ -121,13 +121,15 @@ class Disk:
         self._written, self._failed = written, failed
         self._worker = worker or LogWriter()
         self._took = took
+        self.appended = False
+        """Whether anything was appended that `begin` has not begun to write."""
         self._flushing: asyncio.Future[None] | None = None
         self._began = 0.0  # the flush under way, on the event loop's clock
         self._finishing = False
         self._broken = False
 
     def write(self, batch: Batch, *, trusted: bool) -> None:
-        """Append a batch; `written` is called when it is durable. `trusted`: this process made it."""
+        """Append a batch, which `begin` then writes; `written` is called when it is durable. `trusted`: this process made it."""
         if self._broken:
             return
         try:
@@ -135,29 +137,30 @@ class Disk:
         except Exception as e:
             self._fail(e)
             return
-        if self._flushing is None:
-            self._flush()
+        self.appended = True
 
     @property
     def busy(self) -> bool:
         """Whether a flush is under way: what is written now waits for it."""
         return self._flushing is not None
 
-    def _flush(self) -> None:
-        """When this turn of the loop is over: what it sends is on its way then, and a thread need not wait for Python's lock."""
-        loop = asyncio.get_running_loop()
-        self._flushing, self._began = loop.create_future(), loop.time()
-        loop.call_soon(self._begin)
+    def begin(self) -> None:
+        """Write and sync what was appended, if there is any and no flush is under way; that goes on by itself then.
 
-    def _begin(self) -> None:
-        """Little is written here and synced by the kernel; for the rest, and where the kernel doesn't, there is the thread."""
+        Little is written here and synced by the kernel; for the rest, and where the kernel doesn't, there is the thread: when this
+        turn of the loop is over, as it would have to wait for Python's lock.
+        """
+        if not self.appended or self._flushing is not None or self._broken:
+            return
+        loop = asyncio.get_running_loop()
+        self._flushing, self._began, self.appended = loop.create_future(), loop.time(), False
         try:
             file = self._store.write_ahead() if self._worker.syncs else None
         except StoreError as e:
             self._flushed(e)
             return
         if file is None:
-            self._worker.begin(self._store.flush, self._flushed)
+            loop.call_soon(self._worker.begin, self._store.flush, self._flushed)
         else:
             self._worker.sync(file, self._synced)
 
@@ -184,12 +187,13 @@ class Disk:
         if error is not None:
             self._fail(error)
         else:
-            if self._took is not None:
-                self._took(asyncio.get_running_loop().time() - self._began)
+            took = asyncio.get_running_loop().time() - self._began
             durable = self._store.durable
-            if self._store.end.index > durable.index:
-                self._flush()
             self._written(Position(durable.epoch, durable.index))
+            if self.appended:
+                self.begin()
+            if self._took is not None:
+                self._took(took)
         if flushing is not None and not flushing.done():
             flushing.set_result(None)
 

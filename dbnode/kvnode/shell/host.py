@@ -156,6 +156,8 @@ class Host:
         try:
             while self._queue:
                 self._carry_out(self.core.step(self._queue.popleft(), self.clock.now()))
+                if self._disk.appended and not self._queue:
+                    self._disk.begin()  # what goes out with it is on its way
         except Exception as e:
             self.die(e)
             raise
@@ -206,6 +208,8 @@ class Host:
         self.store.cut(effect.after.index)
 
     def _committed(self, effect: ef.Committed) -> None:
+        if self._disk.appended:
+            self._disk.begin()  # what came with it is on its way to the disk while this is applied
         self.store.commit(effect.index)
         if self.watcher is not None:
             self.watcher.committed(effect.index, enough=effect.enough)

@@ -70,6 +70,7 @@ class Bench:
         """Append a batch of one record; its turn of the loop is over then."""
         data = encode_batch(epoch, first, 0, [(RecordType.PUT, b"k", bytes(size), first, 0)])
         self.disk.write(Batch(epoch, first, first, data), trusted=True)
+        self.disk.begin()
         await asyncio.sleep(0)
 
     async def settle(self, first: int = 1) -> None:
