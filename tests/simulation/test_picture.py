@@ -81,10 +81,12 @@ def _paused(page: str) -> int:
 
 def test_a_pause_is_drawn_whichever_fault_it_is_of() -> None:
     """Here of a rare one, in whose words the run's name has a comma behind it."""
-    options = Options(7, 2, seconds=8.0, world="whole", verbose=True, faults=frozenset({1015, 1016, 1017}))
-    report = simulate(options)
-    (fault,) = (line for line in report.lines if line.what.startswith("pause "))
-    assert fault.what == "pause c-p0-1-r1, which is about to put the state back"
+    for seed in range(21, 100):  # which has it changes with the code
+        report = simulate(Options(seed, 2, seconds=8.0, world="whole", verbose=True))
+        pauses = [line for line in report.lines if line.what.startswith("pause ")]
+        if [fault.what.partition(", ")[2] for fault in pauses] == ["which is about to put the state back"]:
+            break
+    (fault,) = pauses
     page = draw(report)
     assert _paused(page) >= 1
     assert _paused(draw(replace(report, lines=tuple(li for li in report.lines if li is not fault)))) == 0
