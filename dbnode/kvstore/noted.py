@@ -51,9 +51,7 @@ class Notes:
         segment, offset, header = batch.segment, batch.offset, batch.header
         note = self._of.get(segment)
         if note is None:
-            if (
-                offset > LONGEST_HEADER_BYTES
-            ):  # not the segment's first: even the shortest header and a batch are longer
+            if offset > LONGEST_HEADER_BYTES:  # not the first: any header and a batch are longer
                 return
             self._make_room()
             note = self._of[segment] = Note(header.epoch, end=offset)

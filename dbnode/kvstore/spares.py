@@ -41,9 +41,7 @@ class Spares:
             for segment in segments:
                 if len(self._spares) >= self._most or not self._has_room():
                     break
-                if (
-                    self._segment_bytes // 2 <= segment.size <= self._segment_bytes
-                ):  # a shorter one would soon have to grow
+                if self._segment_bytes // 2 <= segment.size <= self._segment_bytes:  # less would soon have to grow
                     path = segment.path.with_suffix(SUFFIX)
                     self._files.link(segment.path, path)
                     self._spares.append(_Spare(path, weakref.ref(segment.file)))
