@@ -4,6 +4,7 @@ import asyncio
 from pathlib import Path
 from random import Random
 
+from kvstore.segment import read_segment_header
 from tests.torture.scene import Scene
 
 FORGOTTEN = 4096  # bytes from the end of what was written to each log
@@ -22,6 +23,10 @@ async def forget(scene: Scene, rng: Random) -> None:
 def cut_end(folder: Path) -> None:
     """Cut off what was written last to a stopped replica's log."""
     segment = max(folder.glob("*.log"))
-    written = len(segment.read_bytes().rstrip(b"\0"))  # behind it are the zeros that the log is to grow into
+    data = segment.read_bytes()
+    used = read_segment_header(data, segment).used
+    if used is not None:
+        data = data[: max(used)]  # behind it is what the file held before
+    written = len(data.rstrip(b"\0"))  # behind it are the zeros that the log is to grow into
     with segment.open("r+b") as file:
         file.truncate(max(written - FORGOTTEN, 0))

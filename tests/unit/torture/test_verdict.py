@@ -4,6 +4,7 @@ from dataclasses import replace
 from pathlib import Path
 
 from kvstore.batch import RecordType, encode_batch
+from kvstore.segment import HEADER_BYTES, RECYCLED_HEADER_BYTES, recycled_header, used_part
 from kvstore.store import Store
 from tests.support.history import History, Kind, Outcome, Result
 from tests.support.workload import Report, Timeline
@@ -84,5 +85,22 @@ def test_sabotage_takes_records_and_not_only_the_zeros_behind_them(tmp_path: Pat
     segment = max(tmp_path.glob("*.log"))
     segment.write_bytes(segment.read_bytes() + bytes(1 << 16))
     cut_end(tmp_path)
+    with Store.open(tmp_path, cluster_id=CLUSTER, partition=0) as store:
+        assert 0 < store.end.index < 200
+
+
+def test_sabotage_takes_records_and_not_only_what_a_file_held_before(tmp_path: Path) -> None:
+    """A recycled segment has an older one's bytes behind its own."""
+    with Store.open(tmp_path, cluster_id=CLUSTER, partition=0) as store:
+        for index in range(1, 201):
+            store.append(encode_batch(1, index, 0, [(int(RecordType.PUT), b"k", b"v%d" % index, index, 0)]))
+        store.flush()
+    segment = max(tmp_path.glob("*.log"))
+    batches = segment.read_bytes()[HEADER_BYTES:]
+    size = RECYCLED_HEADER_BYTES + len(batches)
+    own = recycled_header(1)[:HEADER_BYTES] + used_part(1, size) * 2 + batches
+    segment.write_bytes(own + b"older" * (1 << 14))
+    cut_end(tmp_path)
+    assert segment.stat().st_size < size
     with Store.open(tmp_path, cluster_id=CLUSTER, partition=0) as store:
         assert 0 < store.end.index < 200
