@@ -110,6 +110,24 @@ async def test_a_small_write_is_synced_without_the_thread(bench: Bench) -> None:
     assert again.end == (1, 3)
 
 
+async def test_nothing_is_written_until_it_is_to_begin(bench: Bench) -> None:
+    """Then all that was appended is, at once."""
+    await bench.settle()
+    for index in (2, 3):
+        data = encode_batch(1, index, 0, [(RecordType.PUT, b"k", b"v", index, 0)])
+        bench.disk.write(Batch(1, index, index, data), trusted=True)
+    await asyncio.sleep(0)
+    assert bench.disk.appended
+    assert not bench.worker.work
+    bench.disk.begin()
+    assert bench.worker.kinds == ["sync"], "in this turn of the loop"
+    assert not bench.disk.appended
+    bench.worker.end()
+    assert bench.written == [Position(1, 3)]
+    bench.disk.begin()
+    assert not bench.disk.busy, "there is nothing more"
+
+
 async def test_each_flush_that_succeeds_is_timed(bench: Bench) -> None:
     """By the kernel as by the thread; how long one took that failed says nothing of the disk's pace."""
     await bench.settle()

@@ -14,7 +14,7 @@ from kvcoord.memory import MemoryCoordination, MemoryStore
 from kvnode.core import effects as ef
 from kvnode.core import events as ev
 from kvnode.core.messages import Go
-from kvnode.core.types import Config, Meta, Role
+from kvnode.core.types import Batch, Config, Meta, Role
 from kvnode.shell.disk import Disk
 from kvnode.shell.host import Host
 from kvnode.shell.metafile import meta_from_json, meta_to_json
@@ -99,6 +99,34 @@ async def test_a_defect_in_the_background_ends_the_process(host: Host, monkeypat
     await host.start()
     with pytest.raises(RuntimeError, match="defect"):
         await host.rebuild
+
+
+async def test_the_disk_begins_once_a_step_has_sent_and_before_it_applies(
+    host: Host, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """All that the step appends, in one flush; but what was committed before is not worth waiting for."""
+    done: list[str] = []
+
+    def append(e: ef.Write) -> None:
+        host._disk.appended = True
+        done.append(f"append {e.batch.first}")
+
+    def begin() -> None:
+        host._disk.appended = False
+        done.append("begin")
+
+    host._handlers[ef.Write] = append
+    host._handlers[ef.Send] = lambda _: done.append("send")
+    monkeypatch.setattr(host._disk, "begin", begin)
+    monkeypatch.setattr(host.store, "commit", lambda index: done.append(f"apply {index}"))
+    writes = [ef.Write(Batch(1, n, n, b"")) for n in (1, 2, 3)]
+    answers(host, monkeypatch, writes[0], writes[1], ef.Send(1, Go(1, ME)))
+    host.step(ev.Tick())
+    assert done == ["append 1", "append 2", "send", "begin"]
+    done.clear()
+    answers(host, monkeypatch, writes[2], ef.Committed(2, enough=True))
+    host.step(ev.Tick())
+    assert done == ["append 3", "begin", "apply 2"]
 
 
 async def test_effects_are_carried_out_in_their_order(host: Host, monkeypatch: pytest.MonkeyPatch) -> None:
