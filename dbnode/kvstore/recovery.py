@@ -97,9 +97,7 @@ class _Recovery:
     def _take(self, segment: Segment, *, is_last: bool) -> None:
         header = read_segment_header(segment.file.pread(LONGEST_HEADER_BYTES, 0), segment.path)
         segment.first, segment.clean_to, segment.start = header.first, header.clean_to, header.length
-        segment.used = header.used
-        if header.used is not None and all(header.used):
-            segment.size = min(segment.size, max(header.used))
+        segment.used, segment.size = header.used, header.own(segment.size)
         if segment.first != self.last + 1:
             what = f"begins at index {segment.first}, but the log before it ends at {self.last}"
             raise CorruptionError(str(segment.path), 0, what)

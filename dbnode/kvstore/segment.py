@@ -102,32 +102,32 @@ class SegmentHeader(NamedTuple):
     length: int
     used: tuple[int, int] | None = None
 
+    def own(self, size: int) -> int:
+        """How many bytes of the segment's file, of that size, may be its own; all of them while a place says nothing."""
+        return min(size, max(self.used)) if self.used is not None and all(self.used) else size
+
 
 def read_segment_header(data: bytes, path: Path) -> SegmentHeader:
     """The header that `data` begins with. Raises CorruptionError, FormatVersionError."""
-    if len(data) < HEADER_BYTES:
-        raise CorruptionError(str(path), 0, f"{len(data)} bytes where the header alone has {HEADER_BYTES}")
+    _check_length(data, HEADER_BYTES, path)
     magic, version, flags, first, crc = _HEADER.unpack_from(data)
     if magic != MAGIC:
         raise CorruptionError(str(path), 0, f"starts with {magic!r} instead of {MAGIC!r}")
     _check_crc(data, HEADER_BYTES, crc, path)
     if version > RECYCLED:
         raise FormatVersionError(str(path), version, RECYCLED)
-    length, clean_to = HEADER_BYTES, 0
+    length, clean_to, used = HEADER_BYTES, 0, None
     if version == COMPACTED:
         length = COMPACTED_HEADER_BYTES
-        if len(data) < length:
-            raise CorruptionError(str(path), 0, f"{len(data)} bytes where the header alone has {length}")
+        _check_length(data, length, path)
         clean_to, crc = _CLEAN_TO.unpack_from(data, HEADER_BYTES)
         _check_crc(data, length, crc, path)
     impossible = flags or not version or (version == COMPACTED and not clean_to)
     if impossible or not first or path.name != segment_name(first):
         raise CorruptionError(str(path), 8, f"an impossible header: version {version}, flags {flags}, first {first}")
-    used = None
     if version == RECYCLED:
         length = RECYCLED_HEADER_BYTES
-        if len(data) < length:
-            raise CorruptionError(str(path), 0, f"{len(data)} bytes where the header alone has {length}")
+        _check_length(data, length, path)
         used = _used(data, first, HEADER_BYTES), _used(data, first, HEADER_BYTES + _USED.size)
         if not any(used):
             raise CorruptionError(str(path), HEADER_BYTES, "neither place says how much of the file is the segment's")
@@ -137,6 +137,11 @@ def read_segment_header(data: bytes, path: Path) -> SegmentHeader:
 def _used(data: bytes, first: int, offset: int) -> int:
     used, crc = _USED.unpack_from(data, offset)
     return int(used) if crc == crc32c(_USED_CHECKED.pack(first, used)) else 0
+
+
+def _check_length(data: bytes, length: int, path: Path) -> None:
+    if len(data) < length:
+        raise CorruptionError(str(path), 0, f"{len(data)} bytes where the header alone has {length}")
 
 
 def _check_crc(data: bytes, length: int, crc: int, path: Path) -> None:

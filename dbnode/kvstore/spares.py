@@ -38,8 +38,8 @@ class Spares:
         That is all if they stay after all: a file that somebody has open is not taken.
         """
         with self._changing, contextlib.suppress(OSError):  # then there are fewer
-            for segment in segments:
-                if len(self._spares) >= self._most or not self._has_room():
+            for segment in segments if self._has_room() else ():
+                if len(self._spares) >= self._most:
                     break
                 if self._segment_bytes // 2 <= segment.size <= self._segment_bytes:  # less would soon have to grow
                     path = segment.path.with_suffix(SUFFIX)

@@ -24,9 +24,7 @@ def cut_end(folder: Path) -> None:
     """Cut off what was written last to a stopped replica's log."""
     segment = max(folder.glob("*.log"))
     data = segment.read_bytes()
-    used = read_segment_header(data, segment).used
-    if used is not None:
-        data = data[: max(used)]  # behind it is what the file held before
-    written = len(data.rstrip(b"\0"))  # behind it are the zeros that the log is to grow into
+    own = read_segment_header(data, segment).own(len(data))  # behind it is what the file held before
+    written = len(data[:own].rstrip(b"\0"))  # behind it are the zeros that the log is to grow into
     with segment.open("r+b") as file:
         file.truncate(max(written - FORGOTTEN, 0))

@@ -190,8 +190,7 @@ class Disk:
             took = asyncio.get_running_loop().time() - self._began
             durable = self._store.durable
             self._written(Position(durable.epoch, durable.index))
-            if self.appended:
-                self.begin()
+            self.begin()
             if self._took is not None:
                 self._took(took)
         if flushing is not None and not flushing.done():

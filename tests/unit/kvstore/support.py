@@ -8,6 +8,7 @@ from typing import Any
 from kvstore.batch import Record, RecordType, encode_batch
 from kvstore.files import Files
 from kvstore.index.hash import HashIndex
+from kvstore.segment import HEADER_BYTES, read_segment_header, recycled_header, used_part
 from kvstore.store import Store, StoreOptions
 
 DATA = Path("/data")
@@ -45,6 +46,17 @@ def open_store(files: Files, directory: Path = DATA, **changes: Any) -> Store:
 
 def put(key: bytes, value: bytes, version: int = 1) -> Record:
     return Record(PUT, key, value, version)
+
+
+def recycled_head(first: int, *used: int) -> bytes:
+    """The header of a recycled segment, with what both places say of how much is used; 0: that place is torn."""
+    parts = (used_part(first, u) if u else b"torn".ljust(len(used_part(first, 0))) for u in used)
+    return recycled_header(first)[:HEADER_BYTES] + b"".join(parts)
+
+
+def is_recycled(data: bytes, path: Path) -> bool:
+    """Whether these bytes of a file are a segment that was written into the file of an older one."""
+    return path.suffix == ".log" and read_segment_header(data, path).used is not None
 
 
 def delete(key: bytes, version: int = 1) -> Record:

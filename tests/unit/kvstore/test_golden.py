@@ -13,13 +13,11 @@ from kvstore.segment import (
     SegmentHeader,
     compacted_header,
     read_segment_header,
-    recycled_header,
     segment_header,
-    used_part,
 )
 from kvstore.sessions import session_key
 from tests.support.faulty_files import FaultyFiles, Inode
-from tests.unit.kvstore.support import CLUSTER, DATA, DELETE, EPOCH, PUT, SESSION, fill, open_store
+from tests.unit.kvstore.support import CLUSTER, DATA, DELETE, EPOCH, PUT, SESSION, fill, open_store, recycled_head
 
 GOLDEN = Path(__file__).parent / "golden"
 RECORDS = [
@@ -74,8 +72,7 @@ def test_a_released_segment_is_read() -> None:
 def test_a_recycled_segment_is_written_and_read_as_released() -> None:
     data = golden("recycled.hex")
     size = len(data) - len(b"older")
-    header = recycled_header(41)[:HEADER_BYTES] + used_part(41, size) + used_part(41, RECYCLED_HEADER_BYTES)
-    assert header + encode_batch(7, 41, 40, RECORDS) + b"older" == data
+    assert recycled_head(41, size, RECYCLED_HEADER_BYTES) + encode_batch(7, 41, 40, RECORDS) + b"older" == data
     files, path = FaultyFiles(), DATA / "00000000000000000041.log"
     assert read_segment_header(data, path) == SegmentHeader(41, clean_to=0, length=48, used=(size, 48))
     with open_store(files, segment_bytes=10_000) as store:

@@ -18,12 +18,11 @@ from kvstore.segment import (
     recycled_header,
     segment_header,
     segment_name,
-    used_part,
 )
 from kvstore.spares import SUFFIX, Spares
 from kvstore.store import Store
 from tests.support.faulty_files import CrashError, FaultyFiles, Inode
-from tests.unit.kvstore.support import DATA, batch, fill, maintain, open_store, put, write
+from tests.unit.kvstore.support import DATA, batch, fill, is_recycled, maintain, open_store, put, recycled_head, write
 
 SEGMENT = 400  # bytes that a test store's segments have
 
@@ -34,10 +33,6 @@ def spares_in(files: FaultyFiles) -> list[Path]:
 
 def last_log(files: FaultyFiles) -> Path:
     return max(p for p in files.seen if p.suffix == ".log")
-
-
-def is_recycled(files: FaultyFiles, path: Path) -> bool:
-    return read_segment_header(bytes(files.seen[path].data), path).used is not None
 
 
 def overwritten(files: FaultyFiles, **options: Any) -> Store:
@@ -55,7 +50,7 @@ def into_a_spare(store: Store, files: FaultyFiles) -> None:
     before = last_log(files)
     while last_log(files) == before:
         write(store, put(b"key", b"%d" % (store.end.index + 1), store.end.index + 1))
-    assert is_recycled(files, last_log(files))
+    assert is_recycled(files.read(last_log(files)), last_log(files))
     write(store, put(b"key", b"%d" % (store.end.index + 1), store.end.index + 1))
 
 
@@ -205,7 +200,7 @@ def test_a_wiped_replica_writes_into_nothing_of_what_it_was() -> None:
         assert not spares_in(files)
         for _ in range(8):
             write(store, put(b"key", b"anew"))
-        assert not any(is_recycled(files, p) for p in files.seen if p.suffix == ".log")
+        assert not any(is_recycled(data, path) for path, data in files.snapshot().items())
 
 
 # --- found at a start --------------------------------------------------------------------------------------------------
@@ -283,10 +278,9 @@ OLD = b"".join(batch(i, put(b"key", b"old%d" % i, i), commit=i - 1) for i in ran
 FIRST, SECOND, THIRD = (batch(i, put(b"key", b"%d" % i, i), commit=i - 1) for i in (10, 11, 12))
 
 
-def segment_of(*used: int, content: bytes, first: int = 10) -> bytes:
-    """A recycled segment; `used` as in its header, 0: that place is torn. What is not in `content` is older."""
-    head = recycled_header(first)[:HEADER_BYTES]
-    head += b"".join(used_part(first, u) if u else b"torn".ljust(12) for u in used)
+def segment_of(*used: int, content: bytes) -> bytes:
+    """A recycled segment; `used` as `recycled_head` has it."""
+    head = recycled_head(10, *used)
     assert len(head) == RECYCLED_HEADER_BYTES
     return head + content
 

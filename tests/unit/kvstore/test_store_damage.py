@@ -9,10 +9,10 @@ from structlog.testing import capture_logs
 from kvstore.batch import Record
 from kvstore.errors import CorruptionError, FormatVersionError, StoreFailedError
 from kvstore.meta import EPOCHS, META, write_epochs
-from kvstore.segment import HEADER_BYTES, RECYCLED_HEADER_BYTES, read_segment_header, segment_name
+from kvstore.segment import HEADER_BYTES, RECYCLED_HEADER_BYTES, segment_name
 from kvstore.store import Store
 from tests.support.faulty_files import FaultyFiles, Inode
-from tests.unit.kvstore.support import DATA, PUT, batch, delete, fill, maintain, may_be, open_store, put
+from tests.unit.kvstore.support import DATA, PUT, batch, delete, fill, is_recycled, maintain, may_be, open_store, put
 
 COUNT = 12  # records in the small log, one a batch, in segments of three or four
 
@@ -27,11 +27,6 @@ def written() -> FaultyFiles:
 
 def logs(files: FaultyFiles) -> list[Path]:
     return sorted(p for p in files.seen if p.suffix == ".log")
-
-
-def is_recycled(data: bytes, path: Path) -> bool:
-    """Whether it is a segment that was written into the file of an older one."""
-    return path.suffix == ".log" and read_segment_header(data, path).used is not None
 
 
 def check_values(store: Store) -> None:

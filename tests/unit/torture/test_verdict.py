@@ -4,12 +4,13 @@ from dataclasses import replace
 from pathlib import Path
 
 from kvstore.batch import RecordType, encode_batch
-from kvstore.segment import HEADER_BYTES, RECYCLED_HEADER_BYTES, recycled_header, used_part
+from kvstore.segment import HEADER_BYTES, RECYCLED_HEADER_BYTES
 from kvstore.store import Store
 from tests.support.history import History, Kind, Outcome, Result
 from tests.support.workload import Report, Timeline
 from tests.torture.sabotage import cut_end
 from tests.torture.verdict import compare_logs, differences, judge
+from tests.unit.kvstore.support import recycled_head
 
 CLUSTER = "11111111-2222-3333-4444-555555555555"
 
@@ -76,31 +77,36 @@ def test_logs_that_differ_are_told(tmp_path: Path) -> None:
     assert "ends of n3 differ" in found[0]
 
 
-def test_sabotage_takes_records_and_not_only_the_zeros_behind_them(tmp_path: Path) -> None:
-    """A log grows into zeros that were written ahead, and a killed process leaves them."""
-    with Store.open(tmp_path, cluster_id=CLUSTER, partition=0) as store:
-        for index in range(1, 201):
+def log_of(folder: Path, records: int) -> Path:
+    """A store's only segment, with so many records of a batch each."""
+    with Store.open(folder, cluster_id=CLUSTER, partition=0) as store:
+        for index in range(1, records + 1):
             store.append(encode_batch(1, index, 0, [(int(RecordType.PUT), b"k", b"v%d" % index, index, 0)]))
         store.flush()
-    segment = max(tmp_path.glob("*.log"))
+    (segment,) = folder.glob("*.log")
+    return segment
+
+
+def end_of(folder: Path) -> int:
+    """Up to which index a start finds the log."""
+    with Store.open(folder, cluster_id=CLUSTER, partition=0) as store:
+        return store.end.index
+
+
+def test_sabotage_takes_records_and_not_only_the_zeros_behind_them(tmp_path: Path) -> None:
+    """A log grows into zeros that were written ahead, and a killed process leaves them."""
+    segment = log_of(tmp_path, 200)
     segment.write_bytes(segment.read_bytes() + bytes(1 << 16))
     cut_end(tmp_path)
-    with Store.open(tmp_path, cluster_id=CLUSTER, partition=0) as store:
-        assert 0 < store.end.index < 200
+    assert 0 < end_of(tmp_path) < 200
 
 
 def test_sabotage_takes_records_and_not_only_what_a_file_held_before(tmp_path: Path) -> None:
     """A recycled segment has an older one's bytes behind its own."""
-    with Store.open(tmp_path, cluster_id=CLUSTER, partition=0) as store:
-        for index in range(1, 201):
-            store.append(encode_batch(1, index, 0, [(int(RecordType.PUT), b"k", b"v%d" % index, index, 0)]))
-        store.flush()
-    segment = max(tmp_path.glob("*.log"))
+    segment = log_of(tmp_path, 200)
     batches = segment.read_bytes()[HEADER_BYTES:]
     size = RECYCLED_HEADER_BYTES + len(batches)
-    own = recycled_header(1)[:HEADER_BYTES] + used_part(1, size) * 2 + batches
-    segment.write_bytes(own + b"older" * (1 << 14))
+    segment.write_bytes(recycled_head(1, size, size) + batches + b"older" * (1 << 14))
     cut_end(tmp_path)
     assert segment.stat().st_size < size
-    with Store.open(tmp_path, cluster_id=CLUSTER, partition=0) as store:
-        assert 0 < store.end.index < 200
+    assert 0 < end_of(tmp_path) < 200
